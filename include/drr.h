@@ -1,0 +1,465 @@
+/* drr.h: the one public header of libdrr.
+ *
+ * drr gives a language model (the reasoner) a small critic trained on that model's own behaviour; the
+ * critic decides when the model may stop thinking. The calls below follow the flow of the data:
+ *
+ *     data set -> reasoner -> traces -> (distill) -> critic -> (train) -> solve -> eval
+ *
+ * Conventions, true of every function unless its comment says otherwise:
+ *   - it returns a drr_status; out-parameters come first and are written only on DRR_OK;
+ *   - `drr_error *err` comes last, is owned by the caller, may be NULL, and is untouched on success;
+ *   - strings are UTF-8 and NUL-terminated; `const char *` results belong to the object they came from;
+ *   - `*_free` and `*_close` take NULL; one object is used by one thread at a time, different objects by any;
+ *   - an options struct is initialised with its `*_defaults` function, then changed;
+ *   - the library never prints and never exits. Abstaining is a result, not an error.
+ */
+#ifndef DRR_H
+#define DRR_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define DRR_VERSION "0.1.0"
+
+/* ---- errors, progress, interruption -------------------------------------------------------------- */
+
+typedef enum drr_status {
+    DRR_OK = 0,
+    DRR_E_ARGUMENT,    /* the caller asked for something that cannot be */
+    DRR_E_IO,          /* reading, writing, disk full, permission */
+    DRR_E_FORMAT,      /* a file or record is not what it should be */
+    DRR_E_MEMORY,      /* an allocation failed */
+    DRR_E_NOT_FOUND,   /* a named file, model, trace or row does not exist */
+    DRR_E_MISMATCH,    /* two things that must belong together do not (store and reasoner, critic and encoder) */
+    DRR_E_LIMIT,       /* a length, budget or context was exceeded */
+    DRR_E_BACKEND,     /* a library or model underneath failed */
+    DRR_E_INTERRUPTED, /* the caller's cancel callback said stop; finished work is kept */
+    DRR_E_EMPTY        /* nothing (left) to do or to return */
+} drr_status;
+
+/* What failed, where (file, line, byte or row) and what to do about it, in one sentence. */
+typedef struct drr_error {
+    drr_status status;
+    char       message[1024];
+} drr_error;
+
+const char *drr_status_name(drr_status status); /* "ok", "io", ...: static */
+
+typedef enum drr_log_level { DRR_LOG_DEBUG, DRR_LOG_INFO, DRR_LOG_WARN } drr_log_level;
+
+typedef struct drr_progress {
+    const char *phase; /* "distill", "train", ... */
+    uint64_t    done, total;
+    const char *unit;       /* "traces", "steps", ... */
+    double      per_second; /* over the last while; 0 when unknown */
+    double      eta_s;      /* seconds left; negative when unknown */
+    const char *note;       /* a short extra such as "loss 0.61", or NULL */
+} drr_progress;
+
+/* Callbacks of a long job; each may be NULL. Called on the thread that called the library. */
+typedef struct drr_hooks {
+    void (*log)(void *user, drr_log_level level, const char *message);
+    void (*progress)(void *user, const drr_progress *progress);
+    bool (*cancelled)(void *user); /* polled often; true ends the job with DRR_E_INTERRUPTED */
+    void *user;
+} drr_hooks;
+
+/* ---- the cache of models ------------------------------------------------------------------------- */
+
+/* Path of a model, encoder or data set known by a short name ("qwen2.5-coder-1.5b"), inside DRR_CACHE
+ * (default ~/.cache/drr). A name that is an existing path is returned as it is. DRR_E_NOT_FOUND says the
+ * command that fetches it. Writes at most `size` bytes. */
+drr_status drr_cache_path(char *path, size_t size, const char *name, drr_error *err);
+
+/* ---- data sets: src/task ------------------------------------------------------------------------- */
+
+typedef enum drr_kind { DRR_KIND_CHOICE, DRR_KIND_NUMBER, DRR_KIND_BOOLEAN, DRR_KIND_TEXT } drr_kind;
+
+const char *drr_kind_name(drr_kind kind);
+drr_status  drr_kind_parse(drr_kind *kind, const char *name, drr_error *err);
+
+typedef struct drr_task {
+    const char        *task; /* name of the data set: "csqa" */
+    const char        *id;
+    const char        *question;
+    const char *const *choices; /* n_choices texts, lettered A.. in order; NULL unless DRR_KIND_CHOICE */
+    size_t             n_choices;
+    const char        *answer; /* reference: a letter, a number, "yes"/"no" or text; "" when unknown */
+    drr_kind           kind;
+} drr_task;
+
+typedef struct drr_dataset drr_dataset;
+
+/* Reads a data set. format: "drr" (JSONL of ../shared/data's shape), "gsm8k", "svamp", "csqa", "strategyqa",
+ * "arc", or NULL to detect. name: NULL takes the file name up to its first dot. Errors name file and line. */
+drr_status      drr_dataset_open(drr_dataset **dataset, const char *path, const char *format, const char *name,
+                                 drr_error *err);
+void            drr_dataset_free(drr_dataset *dataset);
+const char     *drr_dataset_name(const drr_dataset *dataset);
+size_t          drr_dataset_count(const drr_dataset *dataset);
+const drr_task *drr_dataset_at(const drr_dataset *dataset, size_t index); /* lives as long as the set */
+/* Writes the set as drr JSONL through a temporary name and rename. */
+drr_status drr_dataset_write(const drr_dataset *dataset, const char *path, drr_error *err);
+
+typedef enum drr_label { DRR_LABEL_REJECT = 0, DRR_LABEL_ACCEPT = 1, DRR_LABEL_UNPARSED = 2 } drr_label;
+
+const char *drr_label_name(drr_label label);
+
+/* The final answer written in `text`, normalised as its kind demands ("B", "12.5", "yes"), or NULL when none
+ * can be found. *begin and *end (may be NULL) receive its bytes in `text`. The caller frees *answer. */
+drr_status drr_answer_extract(char **answer, size_t *begin, size_t *end, const drr_task *task, const char *text,
+                              drr_error *err);
+/* Are two answers of this kind the same? "1,000.0" and "$1000" are, for numbers. */
+bool drr_answer_equal(drr_kind kind, const char *a, const char *b);
+/* Extracts and compares with task->answer. */
+drr_status drr_answer_grade(drr_label *label, const drr_task *task, const char *text, drr_error *err);
+
+/* ---- prompts: src/task --------------------------------------------------------------------------- */
+
+typedef struct drr_prompts drr_prompts;
+
+/* The built-in prompts (path NULL) or a JSON file that overrides any part of them (docs/formats.md). */
+drr_status  drr_prompts_open(drr_prompts **prompts, const char *path, drr_error *err);
+void        drr_prompts_free(drr_prompts *prompts);
+const char *drr_prompts_id(const drr_prompts *prompts); /* short hash of the wording: part of a trace's identity */
+
+/* ---- reasoners: src/reasoner --------------------------------------------------------------------- */
+
+typedef struct drr_reasoner drr_reasoner;
+
+typedef struct drr_reasoner_options {
+    uint32_t width;        /* sequences generated at once; 0: by core count and memory */
+    uint32_t context;      /* tokens of one sequence, prompt and answer; 0: 2048 or what the model allows */
+    uint32_t threads;      /* 0: all cores */
+    bool     self_check;   /* compare the first logits with stored ones, where known, before trusting the CPU path */
+    uint64_t seed;         /* replay: order of recorded samples */
+    const char *replay_reasoner; /* replay: take only this recorded reasoner; NULL: the file must hold one */
+    const char *replay_prompt;   /* replay: take only this prompt; NULL: any */
+} drr_reasoner_options;
+
+void drr_reasoner_options_defaults(drr_reasoner_options *options);
+
+/* source: a short model name, a .gguf file, or recorded traces (*.replay.jsonl[.gz]). */
+drr_status  drr_reasoner_open(drr_reasoner **reasoner, const char *source, const drr_reasoner_options *options,
+                              drr_error *err);
+void        drr_reasoner_close(drr_reasoner *reasoner);
+const char *drr_reasoner_id(const drr_reasoner *reasoner); /* "qwen2.5-coder-1.5b-instruct@cc324af0": name and digest */
+/* Human-readable facts: model, width, KV bytes, CPU path in use. Lives as long as the reasoner. */
+const char *drr_reasoner_describe(const drr_reasoner *reasoner);
+
+/* ---- traces: src/trace --------------------------------------------------------------------------- */
+
+/* What a turn's tokens say about the model's certainty. Natural log-probabilities at temperature 1.
+ * NaN where the backend has none. "answer" is over the tokens that overlap the extracted answer. */
+typedef struct drr_token_stats {
+    uint32_t n;              /* tokens with a log-probability; 0: none known */
+    uint32_t answer_n;       /* of these, tokens of the answer */
+    float    mean, min;      /* log-probability of the tokens written */
+    float    tail_mean;      /* mean over the last 16 tokens before the answer */
+    float    entropy_mean;   /* nats of the whole distribution */
+    float    answer_mean, answer_min;
+    float    answer_entropy; /* mean over the answer's tokens */
+    float    answer_margin;  /* smallest gap between the chosen token's log-probability and the best other one's */
+} drr_token_stats;
+
+typedef enum drr_finish {
+    DRR_FINISH_STOP,      /* the model ended its turn */
+    DRR_FINISH_ANSWERED,  /* cut because the answer was complete */
+    DRR_FINISH_LENGTH,    /* token budget or context ran out */
+    DRR_FINISH_CANCELLED, /* the caller withdrew it */
+    DRR_FINISH_FAILED     /* see the error text */
+} drr_finish;
+
+const char *drr_finish_name(drr_finish finish);
+
+/* One turn with all that is known about it. Owned strings; free with drr_trace_clear. */
+typedef struct drr_trace {
+    char *task, *id;        /* data set and question id */
+    char *question;         /* as the critic reads it: question text, and lettered choices where there are any */
+    char *gold;             /* reference answer */
+    drr_kind kind;
+    char *reasoner;         /* drr_reasoner_id of who wrote it */
+    char *prompt;           /* drr_prompts_id or a recorded prompt's name */
+    uint32_t sample, turn;  /* which of the k samples; 0 is fresh, n+1 follows a rejection of n */
+    uint64_t seed;
+    char *feedback;         /* the words that rejected turn-1; NULL for turn 0 */
+    bool  forced;           /* turn-1 was correct and rejected on purpose */
+    char *text;             /* what the reasoner wrote */
+    char *answer;           /* extracted, normalised; NULL when unparsed */
+    drr_label  label;
+    drr_finish finish;
+    uint32_t n_prompt_tokens, n_tokens;
+    double   seconds;
+    float    temperature;
+    drr_token_stats stats;
+} drr_trace;
+
+void drr_trace_clear(drr_trace *trace); /* frees what it owns and zeroes it; NULL is fine */
+
+typedef struct drr_store drr_store;
+
+/* Opens (creates where `create`) an SQLite trace store; an older schema is migrated, a newer one refused. */
+drr_status drr_store_open(drr_store **store, const char *path, bool create, drr_error *err);
+void       drr_store_close(drr_store *store);
+/* Appends; a trace with the same (task,id,reasoner,prompt,sample,turn) is left as it is and *added is false.
+ * Durable when the call returns, unless a batch is open (drr_store_batch). */
+drr_status drr_store_append(drr_store *store, const drr_trace *trace, bool *added, drr_error *err);
+
+/* Which traces to read; NULL or negative fields mean any. */
+typedef struct drr_trace_filter {
+    const char *task, *id, *reasoner, *prompt;
+    int         label; /* drr_label or -1 */
+    int         turn;  /* or -1 */
+    int64_t     limit; /* or -1 */
+} drr_trace_filter;
+void drr_trace_filter_defaults(drr_trace_filter *filter);
+
+/* Calls `each` for every trace in order of (task, id, sample, turn); stops early when it returns false.
+ * The trace belongs to the callee only during the call. */
+typedef bool (*drr_trace_fn)(void *user, const drr_trace *trace);
+drr_status drr_store_each(drr_store *store, const drr_trace_filter *filter, drr_trace_fn each, void *user,
+                          drr_error *err);
+/* Reads traces from JSONL (plain or gzip; drr's own records and ../shared's replay records). */
+drr_status drr_traces_read(const char *path, drr_trace_fn each, void *user, drr_error *err);
+/* As either of the two, by the file's content: an SQLite store or JSONL. */
+drr_status drr_traces_each(const char *path, const drr_trace_filter *filter, drr_trace_fn each, void *user,
+                           drr_error *err);
+drr_status drr_store_export(drr_store *store, const drr_trace_filter *filter, const char *path, uint64_t *n,
+                            drr_error *err); /* JSONL, ".gz" compresses */
+drr_status drr_store_import(drr_store *store, const char *path, uint64_t *n_added, uint64_t *n_present,
+                            drr_error *err);
+
+typedef struct drr_trace_counts {
+    uint64_t traces, questions, accepted, rejected, unparsed, forced, tokens;
+    uint64_t turn0, turn0_accepted; /* fresh answers alone */
+    double   seconds;
+} drr_trace_counts;
+drr_status drr_store_counts(drr_store *store, const drr_trace_filter *filter, drr_trace_counts *counts,
+                            drr_error *err);
+
+/* Grades recorded traces again with our extraction: docs/results.md's agreement figure. `disagree` may be NULL. */
+typedef struct drr_regrade {
+    uint64_t n, agreed, unparsed;
+} drr_regrade;
+typedef void (*drr_disagree_fn)(void *user, const drr_trace *trace, drr_label ours, const char *our_answer);
+drr_status drr_traces_regrade(const char *path, drr_regrade *result, drr_disagree_fn disagree, void *user,
+                              drr_error *err);
+
+/* ---- distillation: src/distill ------------------------------------------------------------------- */
+
+typedef struct drr_distill_options {
+    uint32_t samples;        /* k fresh samples a question */
+    uint32_t turns;          /* at most this many turns a sample */
+    uint32_t max_tokens;     /* of one turn */
+    float    temperature, top_p;
+    double   forced_share;   /* share of correct answers rejected on purpose */
+    uint64_t seed;
+    size_t   limit;          /* first n questions only; 0: all */
+    bool     grammar;        /* force the answer line to parse */
+    bool     any_identity;   /* go on although the store holds traces of another reasoner or prompt */
+} drr_distill_options;
+void drr_distill_options_defaults(drr_distill_options *options);
+
+/* Answers every question of the set k times, each up to `turns` turns, and appends each turn to the store as
+ * it ends. What the store already holds is not generated again: killed at any instruction, the same call
+ * goes on where it stopped. */
+drr_status drr_distill(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts,
+                       const drr_dataset *dataset, const drr_distill_options *options, const drr_hooks *hooks,
+                       drr_error *err);
+
+/* ---- critics: src/critic ------------------------------------------------------------------------- */
+
+typedef struct drr_critic drr_critic;
+
+drr_status drr_critic_open(drr_critic **critic, const char *path, drr_error *err);
+void       drr_critic_close(drr_critic *critic);
+
+/* What a turn offers beside its text. NaN marks what is not known; the stack was trained to cope. */
+typedef struct drr_features {
+    drr_token_stats stats;
+    uint32_t        n_tokens;
+    uint32_t        turn;      /* 0 fresh, n after n rejections */
+    bool            parsed;
+    uint32_t        n_others;  /* other samples or turns of the same question that are known */
+    uint32_t        n_agree;   /* of these, how many gave the same answer */
+} drr_features;
+void drr_features_defaults(drr_features *features); /* nothing known */
+
+typedef struct drr_score_item {
+    const char         *question; /* drr_trace.question */
+    const char         *text;     /* rationale and answer */
+    const drr_features *features; /* NULL: text alone */
+} drr_score_item;
+
+typedef struct drr_score {
+    double logit;     /* of the text encoder alone, as llama.cpp and Hugging Face compute it */
+    double p_correct; /* calibrated, with all features given */
+} drr_score;
+
+drr_status drr_critic_score(drr_critic *critic, drr_score *scores, const drr_score_item *items, size_t n,
+                            drr_error *err);
+/* P(correct) again for a known text logit and new features: no encoder pass. */
+double drr_critic_combine(const drr_critic *critic, double logit, const drr_features *features);
+
+typedef struct drr_critic_info {
+    const char *name, *sha256, *reasoner, *prompt, *encoder, *tasks, *created;
+    double      threshold;
+    uint32_t    max_length, n_layers, n_embd, n_vocab;
+    uint64_t    n_parameters, n_train_questions, n_train_traces;
+    bool        has_stack;
+} drr_critic_info;
+void drr_critic_describe(const drr_critic *critic, drr_critic_info *info);
+
+/* ---- training: src/train ------------------------------------------------------------------------- */
+
+typedef struct drr_train_options {
+    const char *traces;     /* SQLite store or JSONL[.gz] */
+    const char *encoder;    /* Hugging Face folder, or a short name */
+    const char *out;        /* critic.gguf */
+    const char *reasoner;   /* keep only traces of this reasoner (comma list); NULL: all */
+    const char *task;       /* keep only this task; NULL: all */
+    uint32_t epochs, batch, max_length, patience; /* patience in epochs; 0: no early stopping */
+    double   learning_rate, weight_decay, warmup_share, clip_norm, dropout;
+    double   dev_share, test_share; /* of questions */
+    bool     class_weights;
+    size_t   max_questions; /* learning curves; 0: all */
+    uint64_t seed;
+    uint32_t threads;
+    bool     resume;        /* from the checkpoint beside `out`, where there is one */
+} drr_train_options;
+void drr_train_options_defaults(drr_train_options *options);
+
+typedef struct drr_train_result {
+    uint64_t n_train, n_dev, n_test, n_train_questions, n_dev_questions, n_test_questions, n_truncated;
+    double   auroc_text, auroc_stack, auroc_length, auroc_vote; /* held-out; NaN where not defined */
+    double   auprc, brier, ece;                                  /* of p_correct, held-out */
+    double   threshold, best_loss, tokens_per_second, seconds;
+    uint32_t best_epoch;
+} drr_train_result;
+
+drr_status drr_train(drr_train_result *result, const drr_train_options *options, const drr_hooks *hooks,
+                     drr_error *err);
+
+/* ---- the loop: src/loop -------------------------------------------------------------------------- */
+
+typedef enum drr_strategy {
+    DRR_STRATEGY_COT,
+    DRR_STRATEGY_SELF_CRITIQUE,
+    DRR_STRATEGY_VOTE,
+    DRR_STRATEGY_BEST_OF_N,
+    DRR_STRATEGY_DRR
+} drr_strategy;
+const char *drr_strategy_name(drr_strategy strategy);
+drr_status  drr_strategy_parse(drr_strategy *strategy, const char *name, drr_error *err);
+
+typedef enum drr_verdict {
+    DRR_VERDICT_NONE,
+    DRR_VERDICT_ACCEPT,
+    DRR_VERDICT_REJECT,
+    DRR_VERDICT_ABSTAIN,
+    DRR_VERDICT_ESCALATE
+} drr_verdict;
+const char *drr_verdict_name(drr_verdict verdict);
+
+typedef enum drr_exhausted { /* what happens when turns run out */
+    DRR_EXHAUSTED_VOTE,      /* critic-weighted vote over the turns */
+    DRR_EXHAUSTED_BEST,
+    DRR_EXHAUSTED_LAST,
+    DRR_EXHAUSTED_ABSTAIN
+} drr_exhausted;
+
+typedef enum drr_feedback {
+    DRR_FEEDBACK_WORDS,  /* the rejection's words, history kept */
+    DRR_FEEDBACK_RESTART /* a fresh sample, nothing of the rejected turn shown */
+} drr_feedback;
+
+typedef struct drr_policy {
+    drr_strategy  strategy;
+    uint32_t      samples;       /* vote, best-of-n */
+    uint32_t      max_turns;     /* drr, self-critique */
+    uint64_t      max_tokens;    /* generated tokens a question over all turns; 0: no limit */
+    uint32_t      turn_tokens;   /* of one turn */
+    double        threshold;     /* accept at or above; NaN: the critic's own */
+    double        abstain_below; /* at the end, abstain when the winner's P(correct) is below; 0: never */
+    drr_exhausted on_exhausted;
+    drr_feedback  feedback;
+    float         temperature, top_p;
+    uint64_t      seed;
+    bool          grammar;
+} drr_policy;
+void drr_policy_defaults(drr_policy *policy);
+
+typedef enum drr_outcome { DRR_ANSWERED, DRR_ABSTAINED, DRR_UNPARSED, DRR_FAILED } drr_outcome;
+const char *drr_outcome_name(drr_outcome outcome);
+
+typedef struct drr_turn {
+    const char *role; /* "attempt", "critique", "revision": static */
+    char       *text, *answer, *feedback; /* feedback: the words that came before this turn */
+    uint32_t    sample, turn;
+    double      logit, p_correct; /* NaN when nobody scored it */
+    drr_verdict verdict;
+    int         correct; /* 1, 0, or -1 when there is no reference */
+    drr_finish  finish;
+    uint32_t    n_prompt_tokens, n_tokens;
+    double      seconds;
+    drr_token_stats stats;
+} drr_turn;
+
+typedef struct drr_result {
+    const drr_task *task;
+    char       *answer; /* NULL unless DRR_ANSWERED */
+    drr_outcome outcome;
+    double      p_correct; /* of the answer given; NaN without a critic */
+    int         correct;   /* 1, 0, or -1 when there is no reference; an abstention is 0 with coverage apart */
+    drr_turn   *turns;
+    size_t      n_turns;
+    uint64_t    n_prompt_tokens, n_tokens; /* over all turns */
+    double      seconds;
+    char       *failure; /* the reason when DRR_FAILED */
+} drr_result;
+void drr_result_clear(drr_result *result);
+
+/* Hears each turn as it ends and, with turn NULL, each question as it ends. */
+typedef void (*drr_turn_fn)(void *user, const drr_result *so_far, const drr_turn *turn);
+
+/* Answers n questions with one strategy, as many at once as the reasoner is wide. results: n slots of the
+ * caller's, each cleared with drr_result_clear. critic may be NULL for strategies that need none. */
+drr_status drr_solve(drr_result *results, drr_reasoner *reasoner, drr_critic *critic, const drr_prompts *prompts,
+                     const drr_task *const *tasks, size_t n, const drr_policy *policy, drr_turn_fn on_turn,
+                     void *user, const drr_hooks *hooks, drr_error *err);
+
+/* ---- evaluation: src/eval ------------------------------------------------------------------------ */
+
+typedef struct drr_eval_options {
+    const char *out;      /* folder for report.json, report.html, report.txt and the sample cache */
+    const drr_strategy *strategies;
+    size_t      n_strategies;
+    drr_policy  policy;   /* strategy is taken from the list */
+    size_t      limit;    /* questions of each set; 0: all */
+    uint32_t    bootstrap; /* resamples */
+    const char *title, *command; /* shown in the report; may be NULL */
+} drr_eval_options;
+void drr_eval_options_defaults(drr_eval_options *options);
+
+/* Compares strategies on the same questions of one or more data sets. Generated text is cached under
+ * out/samples.db: run again, it is resumed, and re-scored without generating what is there.
+ * *json (caller frees) is the report as drr eval --json prints it; *table the plain table. */
+drr_status drr_eval(char **json, char **table, drr_reasoner *reasoner, drr_critic *critic,
+                    const drr_prompts *prompts, const drr_dataset *const *datasets, size_t n_datasets,
+                    const drr_eval_options *options, const drr_hooks *hooks, drr_error *err);
+
+/* ---- this machine -------------------------------------------------------------------------------- */
+
+/* JSON (caller frees): versions, CPU features, the code path that ggml and oneDNN chose, models in the cache with
+ * checksum state, and, for `reasoner` (may be NULL), its first-logits check. */
+drr_status drr_doctor(char **json, const char *reasoner, const drr_hooks *hooks, drr_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

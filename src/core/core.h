@@ -1,0 +1,125 @@
+/* core.h: the door of src/core, the things every folder needs and that know nothing about language models:
+ * errors, growing buffers, arenas, random numbers, hashes, files, lines, progress. */
+#ifndef DRR_CORE_H
+#define DRR_CORE_H
+
+#include "drr.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+/* ---- errors (error.c) */
+/* Sets *err (may be NULL) and returns `status`, so that `return error_set(...)` reads well. */
+drr_status error_set(drr_error *err, drr_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Same, with ": " and the text of errno `code` at the end. ENOSPC and EACCES say what to do. */
+drr_status error_set_errno(drr_error *err, int code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+drr_status error_memory(drr_error *err); /* DRR_E_MEMORY */
+
+/* ---- logging and progress through the caller's hooks (progress.c) */
+void hooks_log(const drr_hooks *hooks, drr_log_level level, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+bool hooks_cancelled(const drr_hooks *hooks);
+typedef struct progress_meter { /* rate over a sliding window; reports at most 4 times a second */
+    const drr_hooks *hooks;
+    const char      *phase, *unit;
+    uint64_t         total, first_done, window_done;
+    double           started_s, window_s, last_s, rate;
+} progress_meter;
+void progress_begin(progress_meter *meter, const drr_hooks *hooks, const char *phase, const char *unit, uint64_t done,
+                    uint64_t total);
+void progress_update(progress_meter *meter, uint64_t done, const char *note);
+void progress_end(progress_meter *meter, uint64_t done, const char *note); /* reports always */
+double clock_seconds(void); /* monotonic */
+
+/* ---- growing byte buffer, always NUL-terminated after the first call (buffer.c) */
+typedef struct buffer {
+    char  *data;
+    size_t size, capacity;
+} buffer;
+drr_status buffer_append(buffer *b, const void *data, size_t size, drr_error *err);
+drr_status buffer_puts(buffer *b, const char *text, drr_error *err);
+drr_status buffer_printf(buffer *b, drr_error *err, const char *format, ...) __attribute__((format(printf, 3, 4)));
+char      *buffer_take(buffer *b); /* the string, now the caller's; never NULL after a successful append */
+void       buffer_clear(buffer *b);
+
+char *string_copy(const char *text);                 /* NULL in, NULL out; NULL when memory is out */
+char *string_copy_n(const char *text, size_t length);
+
+/* ---- arena: many small things that die together (arena.c) */
+typedef struct arena arena;
+arena *arena_new(size_t block_bytes); /* 0: 64 KiB */
+void   arena_free(arena *a);
+void   arena_reset(arena *a); /* keeps the blocks */
+void  *arena_alloc(arena *a, size_t size, size_t align); /* NULL when memory is out; zeroed */
+char  *arena_copy(arena *a, const char *text, size_t length);
+
+bool size_multiply(size_t *product, size_t a, size_t b); /* false on overflow */
+
+/* ---- random numbers and hashes (rng.c): same seed, same stream on every machine */
+typedef struct rng { /* xoshiro256** seeded by splitmix64 */
+    uint64_t s[4];
+} rng;
+void     rng_seed(rng *r, uint64_t seed);
+uint64_t rng_next(rng *r);
+double   rng_uniform(rng *r);                    /* [0, 1) */
+uint64_t rng_below(rng *r, uint64_t n);          /* [0, n), without modulo bias */
+double   rng_normal(rng *r);
+void     rng_shuffle(rng *r, size_t *items, size_t n);
+uint64_t hash_bytes(uint64_t seed, const void *data, size_t size); /* not cryptographic; stable for ever */
+uint64_t hash_string(uint64_t seed, const char *text);
+uint64_t hash_mix(uint64_t a, uint64_t b);
+
+/* sha256.c: for models, identities and cache keys */
+typedef struct sha256 {
+    uint32_t state[8];
+    uint64_t length;
+    uint8_t  block[64];
+} sha256;
+void       sha256_begin(sha256 *h);
+void       sha256_add(sha256 *h, const void *data, size_t size);
+void       sha256_end(sha256 *h, char hex[65]);
+drr_status sha256_file(char hex[65], const char *path, drr_error *err);
+
+/* ---- files (file.c) */
+/* Reads a whole file; *data is NUL-terminated and the caller's. max_size 0: no limit. */
+drr_status file_read(char **data, size_t *size, const char *path, size_t max_size, drr_error *err);
+bool       file_exists(const char *path);
+bool       file_is_folder(const char *path);
+drr_status folder_make(const char *path, drr_error *err); /* with parents */
+/* Atomic write: temporary name beside `path`, flush, fsync, rename, fsync of the folder. Nothing is left
+ * behind on failure. */
+typedef struct file_writer {
+    FILE *file;
+    char *path, *temporary;
+} file_writer;
+drr_status file_writer_open(file_writer *w, const char *path, drr_error *err);
+drr_status file_writer_put(file_writer *w, const void *data, size_t size, drr_error *err);
+drr_status file_writer_commit(file_writer *w, drr_error *err); /* closes in any case */
+void       file_writer_abandon(file_writer *w);                /* fine after commit, and when zeroed */
+drr_status file_write_all(const char *path, const void *data, size_t size, drr_error *err); /* the four in one */
+
+/* Read-only memory map. */
+typedef struct file_map {
+    const uint8_t *data;
+    size_t         size;
+} file_map;
+drr_status file_map_open(file_map *map, const char *path, drr_error *err);
+void       file_map_close(file_map *map);
+
+/* ---- lines of a text file, plain or gzip (lines.c) */
+typedef struct line_reader line_reader;
+drr_status lines_open(line_reader **reader, const char *path, drr_error *err);
+void       lines_close(line_reader *reader);
+/* The next line without its newline, valid until the next call; DRR_E_EMPTY at the end of the file. A gzip stream
+ * cut short is DRR_E_FORMAT naming the line. */
+drr_status lines_next(line_reader *reader, char **line, size_t *length, drr_error *err);
+uint64_t   lines_number(const line_reader *reader); /* of the line last returned, from 1 */
+
+/* ---- parallel loops (parallel.c), a pool over pthreads */
+void parallel_set_threads(uint32_t n); /* 0: all cores this process may use */
+uint32_t parallel_threads(void);
+typedef void (*parallel_fn)(void *user, size_t begin, size_t end, uint32_t thread);
+/* Splits [0, n) into at most parallel_threads() contiguous parts and waits for all. */
+void parallel_for(size_t n, parallel_fn body, void *user);
+
+#endif

@@ -1,0 +1,42 @@
+/* task.h: the door of src/task: what the rest of the library may know beside drr.h about questions, prompts
+ * and answers. */
+#ifndef DRR_TASK_H
+#define DRR_TASK_H
+
+#include "core/core.h"
+
+typedef struct drr_message {
+    const char *role; /* "system", "user", "assistant" */
+    const char *content;
+} drr_message;
+
+/* A conversation that grows turn by turn; owns its strings. */
+typedef struct conversation {
+    drr_message *messages;
+    size_t       n, capacity;
+} conversation;
+drr_status conversation_add(conversation *c, const char *role, const char *content, drr_error *err);
+drr_status conversation_copy(conversation *to, const conversation *from, drr_error *err);
+void       conversation_clear(conversation *c);
+
+/* The question as the critic reads it and a trace stores it: the question text and, for a choice,
+ * " (A) ... (B) ..." as in ../shared/traces. The caller frees. */
+drr_status task_question_text(char **text, const drr_task *task, drr_error *err);
+
+/* Few-shot conversation that asks `task`: system words, worked examples, the question. */
+drr_status prompts_ask(conversation *c, const drr_prompts *prompts, const drr_task *task, drr_error *err);
+/* The words that reject an answer, as sent back in a user message; answer NULL when none could be read.
+ * The same words at distillation and at inference. The caller frees. */
+drr_status prompts_feedback(char **words, const drr_prompts *prompts, const drr_task *task, const char *answer,
+                            drr_error *err);
+/* Self-Refine's two requests: criticise the answer above; then revise it. The caller frees. */
+drr_status prompts_critique(char **words, const drr_prompts *prompts, const drr_task *task, drr_error *err);
+drr_status prompts_revise(char **words, const drr_prompts *prompts, const drr_task *task, drr_error *err);
+/* GBNF grammar after which the final answer always parses; NULL for kinds that need none. Borrowed. */
+const char *prompts_grammar(const drr_prompts *prompts, const drr_task *task);
+
+/* Is the answer complete, so that generation may stop here? Called after each token with all text so far:
+ * true only when drr_answer_extract finds an answer that more text of this line could not change. */
+bool task_answer_complete(const drr_task *task, const char *text, size_t length);
+
+#endif

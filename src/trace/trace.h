@@ -1,0 +1,45 @@
+/* trace.h: the door of src/trace beside drr.h: the record's helpers and the parts of the store that
+ * distillation and evaluation use. */
+#ifndef DRR_TRACE_H
+#define DRR_TRACE_H
+
+#include "core/core.h"
+#include "core/json.h"
+#include "task/task.h"
+
+drr_status trace_copy(drr_trace *to, const drr_trace *from, drr_error *err);
+/* Statistics over the n tokens of a completion; answer bytes [answer_begin, answer_end), equal when unparsed.
+ * token ends, log-probabilities, entropies and margins are parallel arrays. */
+typedef struct trace_token {
+    uint32_t end;
+    float    logprob, entropy, margin;
+} trace_token;
+void trace_token_stats(drr_token_stats *stats, const trace_token *tokens, size_t n, size_t answer_begin,
+                       size_t answer_end);
+void trace_token_stats_unknown(drr_token_stats *stats); /* n = 0, NaN elsewhere */
+
+/* One JSON object of docs/formats.md, and back. */
+drr_status trace_to_json(json_t **object, const drr_trace *trace, drr_error *err);
+drr_status trace_from_json(drr_trace *trace, json_t *object, const char *where, drr_error *err);
+
+/* Many appends in one durable commit. */
+drr_status store_batch_begin(drr_store *store, drr_error *err);
+drr_status store_batch_commit(drr_store *store, drr_error *err);
+
+/* The turns that the store holds of one (task, id, reasoner, prompt, sample), turn 0 first; stops at a gap.
+ * The caller clears each and frees the array. */
+drr_status store_sample_turns(drr_store *store, const char *task, const char *id, const char *reasoner,
+                              const char *prompt, uint32_t sample, drr_trace **turns, size_t *n, drr_error *err);
+/* Small named facts about a store (the identity of a run); NULL when absent; the caller frees. */
+drr_status store_fact_get(drr_store *store, const char *name, char **value, drr_error *err);
+drr_status store_fact_set(drr_store *store, const char *name, const char *value, drr_error *err);
+
+/* A durable map from key to bytes in a file of its own (SQLite, WAL): the evaluation's cache of samples. */
+typedef struct blob_cache blob_cache;
+drr_status blob_cache_open(blob_cache **cache, const char *path, drr_error *err);
+void       blob_cache_close(blob_cache *cache);
+/* DRR_E_EMPTY when absent; the caller frees *data (NUL-terminated). */
+drr_status blob_cache_get(blob_cache *cache, const char *key, char **data, size_t *size, drr_error *err);
+drr_status blob_cache_put(blob_cache *cache, const char *key, const void *data, size_t size, drr_error *err);
+
+#endif

@@ -76,6 +76,20 @@ typedef struct drr_hooks {
  * command that fetches it. Writes at most `size` bytes. */
 drr_status drr_cache_path(char *path, size_t size, const char *name, drr_error *err);
 
+/* One row of tools/models.json: what has a short name, and whether the cache holds it. */
+typedef struct drr_cache_item {
+    const char *name, *kind; /* kind: "reasoner", "encoder", "data" */
+    const char *what, *licence, *sha256;
+    const char *path; /* where it is or would be; an encoder is a folder */
+    uint64_t    bytes;
+    bool        present;
+} drr_cache_item;
+/* Calls `each` for every row in the table's order; the item lives during the call. */
+typedef void (*drr_cache_fn)(void *user, const drr_cache_item *item);
+drr_status drr_cache_each(drr_cache_fn each, void *user, drr_error *err);
+/* Path of a file that travels with drr ("models.json", "fetch.py"): in DRR_SHARE, default the source tree's tools. */
+drr_status drr_share_path(char *path, size_t size, const char *file, drr_error *err);
+
 /* ---- data sets: src/task ------------------------------------------------------------------------- */
 
 typedef enum drr_kind { DRR_KIND_CHOICE, DRR_KIND_NUMBER, DRR_KIND_BOOLEAN, DRR_KIND_TEXT } drr_kind;
@@ -96,7 +110,7 @@ typedef struct drr_task {
 typedef struct drr_dataset drr_dataset;
 
 /* Reads a data set. format: "drr" (JSONL of ../shared/data's shape), "gsm8k", "svamp", "csqa", "strategyqa",
- * "arc", or NULL to detect. name: NULL takes the file name up to its first dot. Errors name file and line. */
+ * "arc", "mmlu", or NULL to detect. name: NULL takes the file name up to its first dot. Errors name file and line. */
 drr_status      drr_dataset_open(drr_dataset **dataset, const char *path, const char *format, const char *name,
                                  drr_error *err);
 void            drr_dataset_free(drr_dataset *dataset);
@@ -245,6 +259,8 @@ drr_status drr_store_counts(drr_store *store, const drr_trace_filter *filter, dr
 /* Grades recorded traces again with our extraction: docs/results.md's agreement figure. `disagree` may be NULL. */
 typedef struct drr_regrade {
     uint64_t n, agreed, unparsed;
+    uint64_t no_reference; /* recorded without a reference answer: not graded, not in n */
+    uint64_t misread;      /* of those that do not agree: the record took our number and cut it at a comma or lost its sign */
 } drr_regrade;
 typedef void (*drr_disagree_fn)(void *user, const drr_trace *trace, drr_label ours, const char *our_answer);
 drr_status drr_traces_regrade(const char *path, drr_regrade *result, drr_disagree_fn disagree, void *user,
@@ -314,11 +330,18 @@ typedef struct drr_critic_info {
     bool        has_stack;
 } drr_critic_info;
 void drr_critic_describe(const drr_critic *critic, drr_critic_info *info);
+/* Writes a folder that Hugging Face transformers loads with the same logits. */
+drr_status drr_critic_export(const drr_critic *critic, const char *folder, drr_error *err);
+/* Scores lines of {"question", "text"}: each comes back with `logit` and `p_correct` added, in order. "-" is the
+ * standard input or output; a file is written through a temporary name. An error names the line; on standard output
+ * the lines before it have been written. */
+drr_status drr_critic_score_file(drr_critic *critic, const char *in, const char *out, drr_error *err);
 
 /* ---- training: src/train ------------------------------------------------------------------------- */
 
 typedef struct drr_train_options {
     const char *traces;     /* SQLite store or JSONL[.gz] */
+    const char *test_traces; /* held-out traces of their own, instead of test_share; NULL: none. Their questions never train */
     const char *encoder;    /* Hugging Face folder, or a short name */
     const char *out;        /* critic.gguf */
     const char *reasoner;   /* keep only traces of this reasoner (comma list); NULL: all */

@@ -21,37 +21,37 @@ void hooks_log(const drr_hooks *hooks, drr_log_level level, const char *format, 
 bool hooks_cancelled(const drr_hooks *hooks);
 typedef struct progress_meter { /* rate over a sliding window; reports at most 4 times a second */
     const drr_hooks *hooks;
-    const char      *phase, *unit;
-    uint64_t         total, first_done, window_done;
-    double           started_s, window_s, last_s, rate;
+    const char *phase, *unit;
+    uint64_t total, first_done, window_done;
+    double started_s, window_s, last_s, rate;
 } progress_meter;
 void progress_begin(progress_meter *meter, const drr_hooks *hooks, const char *phase, const char *unit, uint64_t done,
                     uint64_t total);
 void progress_update(progress_meter *meter, uint64_t done, const char *note);
 void progress_end(progress_meter *meter, uint64_t done, const char *note); /* reports always */
-double clock_seconds(void); /* monotonic */
+double clock_seconds(void);                                                /* monotonic */
 
 /* ---- growing byte buffer, always NUL-terminated after the first call (buffer.c) */
 typedef struct buffer {
-    char  *data;
+    char *data;
     size_t size, capacity;
 } buffer;
 drr_status buffer_append(buffer *b, const void *data, size_t size, drr_error *err);
 drr_status buffer_puts(buffer *b, const char *text, drr_error *err);
 drr_status buffer_printf(buffer *b, drr_error *err, const char *format, ...) __attribute__((format(printf, 3, 4)));
-char      *buffer_take(buffer *b); /* the string, now the caller's; never NULL after a successful append */
-void       buffer_clear(buffer *b);
+char *buffer_take(buffer *b); /* the string, now the caller's; never NULL after a successful append */
+void buffer_clear(buffer *b);
 
-char *string_copy(const char *text);                 /* NULL in, NULL out; NULL when memory is out */
+char *string_copy(const char *text); /* NULL in, NULL out; NULL when memory is out */
 char *string_copy_n(const char *text, size_t length);
 
 /* ---- arena: many small things that die together (arena.c) */
 typedef struct arena arena;
 arena *arena_new(size_t block_bytes); /* 0: 64 KiB */
-void   arena_free(arena *a);
-void   arena_reset(arena *a); /* keeps the blocks */
-void  *arena_alloc(arena *a, size_t size, size_t align); /* NULL when memory is out; zeroed */
-char  *arena_copy(arena *a, const char *text, size_t length);
+void arena_free(arena *a);
+void arena_reset(arena *a);                             /* keeps the blocks */
+void *arena_alloc(arena *a, size_t size, size_t align); /* NULL when memory is out; zeroed */
+char *arena_copy(arena *a, const char *text, size_t length);
 
 bool size_multiply(size_t *product, size_t a, size_t b); /* false on overflow */
 
@@ -59,12 +59,12 @@ bool size_multiply(size_t *product, size_t a, size_t b); /* false on overflow */
 typedef struct rng { /* xoshiro256** seeded by splitmix64 */
     uint64_t s[4];
 } rng;
-void     rng_seed(rng *r, uint64_t seed);
+void rng_seed(rng *r, uint64_t seed);
 uint64_t rng_next(rng *r);
-double   rng_uniform(rng *r);                    /* [0, 1) */
-uint64_t rng_below(rng *r, uint64_t n);          /* [0, n), without modulo bias */
-double   rng_normal(rng *r);
-void     rng_shuffle(rng *r, size_t *items, size_t n);
+double rng_uniform(rng *r);             /* [0, 1) */
+uint64_t rng_below(rng *r, uint64_t n); /* [0, n), without modulo bias */
+double rng_normal(rng *r);
+void rng_shuffle(rng *r, size_t *items, size_t n);
 uint64_t hash_bytes(uint64_t seed, const void *data, size_t size); /* not cryptographic; stable for ever */
 uint64_t hash_string(uint64_t seed, const char *text);
 uint64_t hash_mix(uint64_t a, uint64_t b);
@@ -73,21 +73,21 @@ uint64_t hash_mix(uint64_t a, uint64_t b);
 typedef struct sha256 {
     uint32_t state[8];
     uint64_t length;
-    uint8_t  block[64];
+    uint8_t block[64];
 } sha256;
-void       sha256_begin(sha256 *h);
-void       sha256_add(sha256 *h, const void *data, size_t size);
-void       sha256_end(sha256 *h, char hex[65]);
+void sha256_begin(sha256 *h);
+void sha256_add(sha256 *h, const void *data, size_t size);
+void sha256_end(sha256 *h, char hex[65]);
 drr_status sha256_file(char hex[65], const char *path, drr_error *err);
 
 /* ---- files (file.c) */
 /* Reads a whole file; *data is NUL-terminated and the caller's. max_size 0: no limit. */
 drr_status file_read(char **data, size_t *size, const char *path, size_t max_size, drr_error *err);
-bool       file_exists(const char *path);
-bool       file_is_folder(const char *path);
+bool file_exists(const char *path);
+bool file_is_folder(const char *path);
 drr_status folder_make(const char *path, drr_error *err); /* with parents */
 /* Atomic write: temporary name beside `path`, flush, fsync, rename, fsync of the folder. Nothing is left
- * behind on failure. */
+ * behind on failure. What is there and no regular file (a device, a pipe, a folder) is DRR_E_IO and left alone. */
 typedef struct file_writer {
     FILE *file;
     char *path, *temporary;
@@ -95,25 +95,25 @@ typedef struct file_writer {
 drr_status file_writer_open(file_writer *w, const char *path, drr_error *err);
 drr_status file_writer_put(file_writer *w, const void *data, size_t size, drr_error *err);
 drr_status file_writer_commit(file_writer *w, drr_error *err); /* closes in any case */
-void       file_writer_abandon(file_writer *w);                /* fine after commit, and when zeroed */
+void file_writer_abandon(file_writer *w);                      /* fine after commit, and when zeroed */
 drr_status file_write_all(const char *path, const void *data, size_t size, drr_error *err); /* the four in one */
 
 /* Read-only memory map. */
 typedef struct file_map {
     const uint8_t *data;
-    size_t         size;
+    size_t size;
 } file_map;
 drr_status file_map_open(file_map *map, const char *path, drr_error *err);
-void       file_map_close(file_map *map);
+void file_map_close(file_map *map);
 
 /* ---- lines of a text file, plain or gzip (lines.c) */
 typedef struct line_reader line_reader;
 drr_status lines_open(line_reader **reader, const char *path, drr_error *err);
-void       lines_close(line_reader *reader);
-/* The next line without its newline, valid until the next call; DRR_E_EMPTY at the end of the file. A gzip stream
- * cut short is DRR_E_FORMAT naming the line. */
+void lines_close(line_reader *reader);
+/* The next line without its newline, valid until the next call; DRR_E_EMPTY, *err untouched, at the end of the file. A
+ * gzip stream cut short is DRR_E_FORMAT naming the line. */
 drr_status lines_next(line_reader *reader, char **line, size_t *length, drr_error *err);
-uint64_t   lines_number(const line_reader *reader); /* of the line last returned, from 1 */
+uint64_t lines_number(const line_reader *reader); /* of the line last returned, from 1 */
 
 /* ---- parallel loops (parallel.c), a pool over pthreads */
 void parallel_set_threads(uint32_t n); /* 0: all cores this process may use */

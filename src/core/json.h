@@ -15,8 +15,8 @@ drr_status json_parse_file(json_t **value, const char *path, drr_error *err);
 drr_status json_get_string(const char **value, json_t *object, const char *field, const char *where, drr_error *err);
 drr_status json_get_number(double *value, json_t *object, const char *field, const char *where, drr_error *err);
 const char *json_string_or(json_t *object, const char *field, const char *fallback);
-double      json_number_or(json_t *object, const char *field, double fallback);
-bool        json_bool_or(json_t *object, const char *field, bool fallback);
-json_t     *json_number_or_null(double value); /* NaN and infinities become null */
+double json_number_or(json_t *object, const char *field, double fallback);
+bool json_bool_or(json_t *object, const char *field, bool fallback);
+json_t *json_number_or_null(double value); /* NaN and infinities become null */
 
 #endif

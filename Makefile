@@ -1,0 +1,36 @@
+# A thin front: each command does its own set-up (system packages, libllama, models) through tools/setup, fetches
+# nothing twice, and may be interrupted. DRR_OFFLINE=1 uses the cache alone; DRR_CACHE says where it is.
+.PHONY: help build demo test check parity bench format clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+
+build: ## build/release/drr
+	@tools/setup build
+
+demo: ## the whole cycle on a real model and real questions, in 15 minutes after set-up; then a report to open
+	@tools/demo
+
+test: ## all tests: layering and format, unit, gradients, parity, sanitizers, end to end
+	@tools/test
+
+check: ## layering, format, banned calls, headers: no build needed
+	@tools/setup test-packages
+	@tools/check
+
+parity: ## only the tests against vectors that the real thing made
+	@tools/test parity
+
+bench: ## make bench NAME=x runs bench/x
+	@test -n "$(NAME)" || { echo "make bench NAME=x, where x is one of:"; ls bench; exit 2; }
+	@test -x "bench/$(NAME)" || { echo "bench/$(NAME) is not there; there are:"; ls bench; exit 2; }
+	@tools/setup build
+	@bench/$(NAME) $(ARGS)
+
+format: ## lay out the C code as .clang-format says
+	@tools/setup test-packages
+	@git ls-files -co --exclude-standard '*.c' '*.h' | xargs -r clang-format-14 -i
+
+clean: ## remove build/ (the cache stays)
+	rm -rf build

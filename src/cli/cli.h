@@ -1,0 +1,254 @@
+/* cli.h: the door between the files of src/cli. main.c finds the command, cmd_*.c each run one, and the rest of this
+ * folder is what they share: options, words on stderr, tables, JSON. Only drr.h and the C library lie below.
+ *
+ * Results go to stdout; progress, notes and errors go to stderr. Exit codes: 0 done, 1 failed, 2 the command was put
+ * wrongly, 130 interrupted. */
+#ifndef DRR_CLI_H
+#define DRR_CLI_H
+
+#include "drr.h"
+
+#include <stdio.h>
+
+enum { CLI_DONE = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_INTERRUPTED = 130 };
+
+#define CLI_REASONER "qwen2.5-coder-1.5b"
+#define CLI_ENCODER "all-minilm-l6-v2"
+
+typedef struct cli_command {
+    const char *name;                  /* "distill", "data show" */
+    const char *arguments;             /* what follows the options, or NULL: "FILE" */
+    const char *summary;               /* one line for the list of commands */
+    const char *help;                  /* paragraphs and examples, ended by a newline */
+    int (*run)(int argc, char **argv); /* argv[0] is the last word of the name */
+} cli_command;
+
+extern const cli_command cli_distill, cli_train, cli_reason, cli_eval, cli_run, cli_data, cli_models, cli_traces,
+    cli_critic, cli_doctor;
+
+/* Finds a command in a list that ends with a NULL; argv[0] is the word to look for. An unknown one is answered with the
+ * nearest known. */
+int cli_dispatch(const cli_command *const *commands, const char *of, int argc, char **argv);
+/* The run of a command that is only a family ("data"): its help lists the members. */
+int cli_family(const cli_command *family, const cli_command *const *members, int argc, char **argv);
+
+/* ---- options (options.c) */
+typedef enum cli_type {
+    CLI_STRING, /* const char * */
+    CLI_LIST,   /* cli_list: may be given several times */
+    CLI_UINT32,
+    CLI_UINT64,
+    CLI_SIZE,
+    CLI_INT, /* int */
+    CLI_FLOAT,
+    CLI_DOUBLE,
+    CLI_CHOICE, /* an enum of int's size: the index in `names` */
+    CLI_FLAG,   /* bool, set to true */
+} cli_type;
+
+enum { CLI_LIST_MOST = 32 };
+typedef struct cli_list {
+    const char *items[CLI_LIST_MOST];
+    size_t n;
+} cli_list;
+
+typedef struct cli_option {
+    const char *name;
+    const char *argument; /* "FILE", "N"; NULL for a flag */
+    cli_type type;
+    void *value; /* holds the default, which the help shows */
+    const char *meaning;
+    double low, high;         /* allowed where low < high */
+    const char *const *names; /* of CLI_CHOICE; ends with NULL */
+    bool required;
+} cli_option;
+
+#define CLI_END                                                                                                        \
+    {                                                                                                                  \
+        .name = NULL                                                                                                   \
+    }
+
+/* Reads the options (a table that ends with CLI_END). True: go on with *argc words in *argv, `least` to `most` of them.
+ * False: return *code, everything has been said. --help and --quiet are always there. */
+bool cli_parse(const cli_command *command, const cli_option *options, int *argc, char ***argv, int least, int most,
+               int *code);
+/* One sentence about a command put wrongly, and where its help is; returns CLI_USAGE. */
+int cli_usage(const cli_command *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- words on stderr, progress, interruption (talk.c) */
+void cli_quiet(void);                                                         /* no notes, no progress; errors remain */
+void cli_note(const char *format, ...) __attribute__((format(printf, 1, 2))); /* a line, below any progress line */
+/* Says what failed and returns the exit code. Interrupted: says how to go on. */
+int cli_fail(const drr_error *err);
+int cli_fail_errno(const char *what, const char *path);
+/* Hooks of a long job. The first call makes Ctrl-C and SIGTERM end it in order; a second signal ends at once. */
+const drr_hooks *cli_hooks(void);
+bool cli_interrupted(void);
+void cli_clear_progress(void); /* before writing to stdout, which may be the same terminal */
+void cli_remember_command(int argc, char **argv);
+const char *cli_command_line(void); /* quoted for a shell */
+
+/* ---- numbers and tables for people (print_common.c) */
+const char *cli_size(char text[16], uint64_t bytes);
+const char *cli_duration(char text[24], double seconds);
+const char *cli_share(char text[16], double share); /* "61.4 %", "-" for NaN */
+const char *cli_number(char text[24], double value, int decimals);
+typedef struct cli_table {
+    char **cells;
+    size_t n, room, columns;
+} cli_table;
+/* Headings in one string, separated by '|'; a column whose heading begins with '>' stands to the right. */
+void cli_table_begin(cli_table *t, const char *headings);
+void cli_table_add(cli_table *t, const char *format, ...) __attribute__((format(printf, 2, 3))); /* one cell */
+void cli_table_print(cli_table *t); /* to stdout, and frees it */
+/* `text` on one line of at most `width` characters; the caller frees it. */
+char *cli_one_line(const char *text, size_t width);
+
+/* ---- JSON for scripts (json.c) */
+typedef struct cli_json {
+    FILE *out;
+    bool comma;
+} cli_json;
+/* key NULL inside a list. A number that JSON cannot say is null; text that is not UTF-8 gets U+FFFD. */
+void cli_json_open(cli_json *j, const char *key, char bracket);        /* '{' or '[' */
+void cli_json_close(cli_json *j, char bracket);                        /* '}' or ']' */
+void cli_json_string(cli_json *j, const char *key, const char *value); /* NULL: null */
+void cli_json_number(cli_json *j, const char *key, double value);
+void cli_json_uint(cli_json *j, const char *key, uint64_t value);
+void cli_json_int_or_null(cli_json *j, const char *key, int value); /* negative: null */
+void cli_json_bool(cli_json *j, const char *key, bool value);
+/* Prints correct JSON as indented "key: value" lines. */
+void cli_json_show(FILE *out, const char *json);
+
+/* ---- what several commands need (shared.c) */
+/* A path or a short name; an unknown format is NULL. */
+drr_status cli_open_dataset(drr_dataset **dataset, const char *name, const char *format, drr_error *err);
+/* Reads all of them and forgets them: what is wrong with a data set is said before a model is loaded. */
+drr_status cli_check_datasets(const cli_list *data, const char *format, drr_error *err);
+drr_status cli_make_folder(const char *path, drr_error *err); /* with parents */
+drr_status cli_make_folder_of(const char *file, drr_error *err);
+/* "runs/<base>/<file>" into `path`, where base is name's last part up to its first dot. */
+void cli_default_out(char *path, size_t size, const char *name, const char *file);
+/* Writes a small file through a temporary name. */
+drr_status cli_write_file(const char *path, const char *text, drr_error *err);
+char *cli_read_file(const char *path); /* NULL when it is not there; at most 64 KiB; the caller frees it */
+
+typedef struct cli_reasoner_choice {
+    const char *source, *prompts;
+    drr_reasoner_options options;
+} cli_reasoner_choice;
+void cli_reasoner_defaults(cli_reasoner_choice *choice);
+/* Both, with a note on what was opened; *prompts first since it is cheap to get wrong. */
+drr_status cli_open_reasoner(drr_reasoner **reasoner, drr_prompts **prompts, const cli_reasoner_choice *choice,
+                             drr_error *err);
+#define CLI_REASONER_OPTIONS(c)                                                                                        \
+    {.name = "reasoner",                                                                                               \
+     .argument = "NAME|FILE",                                                                                          \
+     .type = CLI_STRING,                                                                                               \
+     .value = &(c).source,                                                                                             \
+     .meaning = "a known model, a .gguf file, or recorded traces"},                                                    \
+        {.name = "prompts",                                                                                            \
+         .argument = "FILE",                                                                                           \
+         .type = CLI_STRING,                                                                                           \
+         .value = &(c).prompts,                                                                                        \
+         .meaning = "JSON with other words for the prompts"},                                                          \
+        {.name = "width",                                                                                              \
+         .argument = "N",                                                                                              \
+         .type = CLI_UINT32,                                                                                           \
+         .value = &(c).options.width,                                                                                  \
+         .meaning = "sequences written at once; 0: by cores and memory",                                               \
+         .high = 1024},                                                                                                \
+        {.name = "context",                                                                                            \
+         .argument = "N",                                                                                              \
+         .type = CLI_UINT32,                                                                                           \
+         .value = &(c).options.context,                                                                                \
+         .meaning = "tokens of one sequence, prompt and answer; 0: as the model allows",                               \
+         .high = 1 << 20},                                                                                             \
+        {.name = "threads",                                                                                            \
+         .argument = "N",                                                                                              \
+         .type = CLI_UINT32,                                                                                           \
+         .value = &(c).options.threads,                                                                                \
+         .meaning = "0: all cores",                                                                                    \
+         .high = 1024},                                                                                                \
+        {.name = "replay-reasoner",                                                                                    \
+         .argument = "ID",                                                                                             \
+         .type = CLI_STRING,                                                                                           \
+         .value = &(c).options.replay_reasoner,                                                                        \
+         .meaning = "recorded traces: take only this reasoner's"},                                                     \
+    {                                                                                                                  \
+        .name = "replay-prompt", .argument = "ID", .type = CLI_STRING, .value = &(c).options.replay_prompt,            \
+        .meaning = "recorded traces: take only this prompt's"                                                          \
+    }
+
+extern const char *const cli_exhausted_names[], *const cli_feedback_names[], *const cli_kind_names[];
+#define CLI_POLICY_OPTIONS(p)                                                                                          \
+    {.name = "samples",                                                                                                \
+     .argument = "N",                                                                                                  \
+     .type = CLI_UINT32,                                                                                               \
+     .value = &(p).samples,                                                                                            \
+     .meaning = "answers a question, for vote and best-of-n",                                                          \
+     .low = 1,                                                                                                         \
+     .high = 1024},                                                                                                    \
+        {.name = "max-turns",                                                                                          \
+         .argument = "N",                                                                                              \
+         .type = CLI_UINT32,                                                                                           \
+         .value = &(p).max_turns,                                                                                      \
+         .meaning = "turns a question, for drr and self-critique",                                                     \
+         .low = 1,                                                                                                     \
+         .high = 64},                                                                                                  \
+        {.name = "turn-tokens",                                                                                        \
+         .argument = "N",                                                                                              \
+         .type = CLI_UINT32,                                                                                           \
+         .value = &(p).turn_tokens,                                                                                    \
+         .meaning = "tokens of one turn",                                                                              \
+         .low = 1,                                                                                                     \
+         .high = 1 << 20},                                                                                             \
+        {.name = "max-tokens",                                                                                         \
+         .argument = "N",                                                                                              \
+         .type = CLI_UINT64,                                                                                           \
+         .value = &(p).max_tokens,                                                                                     \
+         .meaning = "tokens a question over all turns; 0: no limit"},                                                  \
+        {.name = "threshold",                                                                                          \
+         .argument = "P",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(p).threshold,                                                                                      \
+         .meaning = "accept at this P(correct) or above; not given: the critic's own",                                 \
+         .low = 0,                                                                                                     \
+         .high = 1},                                                                                                   \
+        {.name = "abstain-below",                                                                                      \
+         .argument = "P",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(p).abstain_below,                                                                                  \
+         .meaning = "in the end, abstain when P(correct) is below; 0: never",                                          \
+         .low = 0,                                                                                                     \
+         .high = 1},                                                                                                   \
+        {.name = "on-exhausted",                                                                                       \
+         .argument = "HOW",                                                                                            \
+         .type = CLI_CHOICE,                                                                                           \
+         .value = &(p).on_exhausted,                                                                                   \
+         .meaning = "when turns run out",                                                                              \
+         .names = cli_exhausted_names},                                                                                \
+        {.name = "feedback",                                                                                           \
+         .argument = "HOW",                                                                                            \
+         .type = CLI_CHOICE,                                                                                           \
+         .value = &(p).feedback,                                                                                       \
+         .meaning = "after a rejection: words and the history, or a fresh start",                                      \
+         .names = cli_feedback_names},                                                                                 \
+        {.name = "temperature",                                                                                        \
+         .argument = "T",                                                                                              \
+         .type = CLI_FLOAT,                                                                                            \
+         .value = &(p).temperature,                                                                                    \
+         .meaning = "of sampling; 0: the likeliest token",                                                             \
+         .high = 10},                                                                                                  \
+        {.name = "top-p",                                                                                              \
+         .argument = "P",                                                                                              \
+         .type = CLI_FLOAT,                                                                                            \
+         .value = &(p).top_p,                                                                                          \
+         .meaning = "nucleus of sampling",                                                                             \
+         .low = 0,                                                                                                     \
+         .high = 1},                                                                                                   \
+    {                                                                                                                  \
+        .name = "grammar", .type = CLI_FLAG, .value = &(p).grammar, .meaning = "force the answer line to parse"        \
+    }
+
+#endif

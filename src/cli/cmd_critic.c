@@ -1,0 +1,160 @@
+/* cmd_critic.c: a trained critic alone: scoring lines, showing what it is, and writing it for Hugging Face. */
+#include "cli.h"
+
+#include <math.h>
+#include <string.h>
+
+static int run_score(int argc, char **argv);
+static int run_show(int argc, char **argv);
+static int run_export(int argc, char **argv);
+
+static const cli_command score_command = {
+    "critic score", NULL, "score lines of {\"question\", \"text\"}",
+    "Each line comes back with `logit` (the text encoder alone) and `p_correct` (calibrated).\n\n"
+    "Examples:\n  drr critic score --critic critic.gguf < pairs.jsonl\n"
+    "  drr critic score --critic critic.gguf --in pairs.jsonl.gz --out scores.jsonl\n",
+    run_score};
+static const cli_command show_command = {
+    "critic show", "FILE", "what a critic is and was trained on",
+    "Examples:\n  drr critic show critic.gguf\n  drr critic show critic.gguf --json\n", run_show};
+static const cli_command export_command = {"critic export", NULL, "write a folder that Hugging Face transformers loads",
+                                           "Examples:\n  drr critic export --critic critic.gguf --to critic-hf\n",
+                                           run_export};
+
+static int run_family(int argc, char **argv);
+const cli_command cli_critic = {
+    "critic", "COMMAND", "a trained critic: score, show, export",
+    "A critic is one GGUF file; llama.cpp's rank pooling computes the same logit from it.\n\n"
+    "Examples:\n  drr critic show critic.gguf\n  drr critic score --critic critic.gguf < pairs.jsonl\n"
+    "  drr critic export --critic critic.gguf --to critic-hf\n",
+    run_family};
+
+static int run_family(int argc, char **argv)
+{
+    static const cli_command *const members[] = {&score_command, &show_command, &export_command, NULL};
+    return cli_family(&cli_critic, members, argc, argv);
+}
+
+static int run_score(int argc, char **argv)
+{
+    const char *path = NULL, *in = "-", *out = "-";
+    const cli_option options[] = {
+        {.name = "critic",
+         .argument = "FILE",
+         .type = CLI_STRING,
+         .value = &path,
+         .meaning = "a trained critic",
+         .required = true},
+        {.name = "in",
+         .argument = "FILE",
+         .type = CLI_STRING,
+         .value = &in,
+         .meaning = "JSONL, plain or gzip; -: stdin"},
+        {.name = "out", .argument = "FILE", .type = CLI_STRING, .value = &out, .meaning = "JSONL; -: stdout"},
+        CLI_END};
+    drr_critic *critic = NULL;
+    drr_error err = {0};
+    int code;
+    if (!cli_parse(&score_command, options, &argc, &argv, 0, 0, &code))
+        return code;
+    drr_status status = drr_critic_open(&critic, path, &err);
+    if (status == DRR_OK)
+        status = drr_critic_score_file(critic, in, out, &err);
+    drr_critic_close(critic);
+    return status == DRR_OK ? CLI_DONE : cli_fail(&err);
+}
+
+static void print_json(const drr_critic_info *i)
+{
+    cli_json j = {stdout, false};
+    cli_json_open(&j, NULL, '{');
+    cli_json_string(&j, "name", i->name);
+    cli_json_string(&j, "sha256", i->sha256);
+    cli_json_string(&j, "encoder", i->encoder);
+    cli_json_string(&j, "reasoner", i->reasoner);
+    cli_json_string(&j, "prompt", i->prompt);
+    cli_json_string(&j, "tasks", i->tasks);
+    cli_json_string(&j, "created", i->created);
+    cli_json_number(&j, "threshold", i->threshold);
+    cli_json_bool(&j, "has_stack", i->has_stack);
+    cli_json_uint(&j, "n_parameters", i->n_parameters);
+    cli_json_uint(&j, "n_layers", i->n_layers);
+    cli_json_uint(&j, "n_embd", i->n_embd);
+    cli_json_uint(&j, "n_vocab", i->n_vocab);
+    cli_json_uint(&j, "max_length", i->max_length);
+    cli_json_uint(&j, "n_train_questions", i->n_train_questions);
+    cli_json_uint(&j, "n_train_traces", i->n_train_traces);
+    cli_json_close(&j, '}');
+    printf("\n");
+}
+
+static const char *known(const char *text)
+{
+    return text && *text ? text : "not recorded";
+}
+
+static void print_text(const drr_critic_info *i)
+{
+    char threshold[24];
+    printf("name        %s\nsha256      %s\nencoder     %s\nreasoner    %s\nprompt      %s\ntasks       %s\ncreated    "
+           " %s\n",
+           known(i->name), known(i->sha256), known(i->encoder), known(i->reasoner), known(i->prompt), known(i->tasks),
+           known(i->created));
+    printf("trained on  %llu traces of %llu questions\n", (unsigned long long)i->n_train_traces,
+           (unsigned long long)i->n_train_questions);
+    printf("size        %.1f million parameters, %u layers of %u, %u tokens known, %u read\n",
+           (double)i->n_parameters / 1e6, i->n_layers, i->n_embd, i->n_vocab, i->max_length);
+    printf("threshold   %s%s\n", cli_number(threshold, i->threshold, 3),
+           i->has_stack ? ", on the stack of text and other features" : "");
+}
+
+static int run_show(int argc, char **argv)
+{
+    bool json = false;
+    const cli_option options[] = {{.name = "json", .type = CLI_FLAG, .value = &json, .meaning = "one JSON object"},
+                                  CLI_END};
+    drr_critic *critic = NULL;
+    drr_critic_info info = {0};
+    drr_error err = {0};
+    int code;
+    if (!cli_parse(&show_command, options, &argc, &argv, 1, 1, &code))
+        return code;
+    if (drr_critic_open(&critic, argv[0], &err) != DRR_OK)
+        return cli_fail(&err);
+    drr_critic_describe(critic, &info);
+    (json ? print_json : print_text)(&info);
+    drr_critic_close(critic);
+    return CLI_DONE;
+}
+
+static int run_export(int argc, char **argv)
+{
+    const char *path = NULL, *folder = NULL;
+    const cli_option options[] = {{.name = "critic",
+                                   .argument = "FILE",
+                                   .type = CLI_STRING,
+                                   .value = &path,
+                                   .meaning = "a trained critic",
+                                   .required = true},
+                                  {.name = "to",
+                                   .argument = "DIR",
+                                   .type = CLI_STRING,
+                                   .value = &folder,
+                                   .meaning = "made where it is not there",
+                                   .required = true},
+                                  CLI_END};
+    drr_critic *critic = NULL;
+    drr_error err = {0};
+    int code;
+    if (!cli_parse(&export_command, options, &argc, &argv, 0, 0, &code))
+        return code;
+    drr_status status = drr_critic_open(&critic, path, &err);
+    if (status == DRR_OK)
+        status = cli_make_folder(folder, &err);
+    if (status == DRR_OK)
+        status = drr_critic_export(critic, folder, &err);
+    if (status == DRR_OK)
+        cli_note("%s: for transformers' AutoModelForSequenceClassification", folder);
+    drr_critic_close(critic);
+    return status == DRR_OK ? CLI_DONE : cli_fail(&err);
+}

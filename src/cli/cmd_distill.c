@@ -1,0 +1,148 @@
+/* cmd_distill.c: `drr distill`: the reasoner answers questions with known answers, and each turn becomes a trace. */
+#include "distilling.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static int run(int argc, char **argv);
+
+const cli_command cli_distill = {
+    "distill", NULL, "let the reasoner answer, and keep each turn with its label",
+    "Each question is answered --samples times. A wrong answer is rejected with the words that are used when "
+    "reasoning, up to\n"
+    "--turns turns; a small share of right ones is rejected too, as the critic will by mistake. Labels come from the\n"
+    "reference answers alone. Every turn is on disk when it ends: interrupted or killed, the same command goes on.\n\n"
+    "Examples:\n"
+    "  drr distill --data csqa.train.jsonl\n"
+    "  drr distill --data csqa.train.jsonl --limit 200 --samples 8 --out runs/csqa/traces.db\n"
+    "  drr distill --data mine.jsonl --reasoner model.gguf --threads 8 --out mine.db\n",
+    run};
+
+drr_status distill_into(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts, const cli_list *data,
+                        const char *format, const drr_distill_options *options, drr_error *err)
+{
+    drr_status status = DRR_OK;
+    for (size_t i = 0; i < data->n && status == DRR_OK; i++) {
+        drr_dataset *dataset = NULL;
+        status = cli_open_dataset(&dataset, data->items[i], format, err);
+        if (status == DRR_OK)
+            status = drr_distill(store, reasoner, prompts, dataset, options, cli_hooks(), err);
+        drr_dataset_free(dataset);
+    }
+    return status;
+}
+
+void remove_empty_store(const char *path)
+{
+    static const char *const tails[] = {"", "-wal", "-shm", "-journal"};
+    char name[4200];
+    for (size_t i = 0; i < sizeof tails / sizeof *tails; i++) {
+        snprintf(name, sizeof name, "%s%s", path, tails[i]);
+        unlink(name);
+    }
+}
+
+static void tell_counts(const drr_trace_counts *c, const char *out)
+{
+    char share[16];
+    cli_note("%s: %llu traces of %llu questions; fresh answers right: %s", out, (unsigned long long)c->traces,
+             (unsigned long long)c->questions,
+             cli_share(share, c->turn0 ? (double)c->turn0_accepted / (double)c->turn0 : 0));
+}
+
+static int run(int argc, char **argv)
+{
+    cli_reasoner_choice choice;
+    drr_distill_options d;
+    cli_list data = {0};
+    const char *out = NULL, *format = NULL;
+    char default_out[4096];
+    cli_reasoner_defaults(&choice);
+    drr_distill_options_defaults(&d);
+    const cli_option options[] = {
+        {.name = "data",
+         .argument = "FILE|NAME",
+         .type = CLI_LIST,
+         .value = &data,
+         .meaning = "questions with answers; may be given several times",
+         .required = true},
+        {.name = "out",
+         .argument = "FILE",
+         .type = CLI_STRING,
+         .value = &out,
+         .meaning = "the trace store; not given: runs/<data>/traces.db"},
+        {.name = "format",
+         .argument = "F",
+         .type = CLI_STRING,
+         .value = &format,
+         .meaning = "of the data; not given: detected"},
+        CLI_REASONER_OPTIONS(choice),
+        DISTILL_OPTIONS(d),
+        {.name = "max-tokens",
+         .argument = "N",
+         .type = CLI_UINT32,
+         .value = &d.max_tokens,
+         .meaning = "tokens of one turn",
+         .low = 1,
+         .high = 1 << 20},
+        {.name = "temperature",
+         .argument = "T",
+         .type = CLI_FLOAT,
+         .value = &d.temperature,
+         .meaning = "of sampling",
+         .high = 10},
+        {.name = "top-p",
+         .argument = "P",
+         .type = CLI_FLOAT,
+         .value = &d.top_p,
+         .meaning = "nucleus of sampling",
+         .high = 1},
+        {.name = "samples",
+         .argument = "N",
+         .type = CLI_UINT32,
+         .value = &d.samples,
+         .meaning = "fresh samples a question",
+         .low = 1,
+         .high = 1024},
+        {.name = "turns",
+         .argument = "N",
+         .type = CLI_UINT32,
+         .value = &d.turns,
+         .meaning = "at most this many turns a sample",
+         .low = 1,
+         .high = 64},
+        {.name = "seed", .argument = "N", .type = CLI_UINT64, .value = &d.seed, .meaning = "same seed, same answers"},
+        {.name = "grammar", .type = CLI_FLAG, .value = &d.grammar, .meaning = "force the answer line to parse"},
+        CLI_END};
+    drr_store *store = NULL;
+    drr_prompts *prompts = NULL;
+    drr_reasoner *reasoner = NULL;
+    drr_error err = {0};
+    drr_trace_counts counts = {0};
+    int code;
+    if (!cli_parse(&cli_distill, options, &argc, &argv, 0, 0, &code))
+        return code;
+    cli_default_out(default_out, sizeof default_out, data.items[0], "traces.db");
+    out = out ? out : default_out;
+    choice.options.seed = d.seed;
+    const bool is_new = access(out, F_OK) != 0;
+    drr_status status = cli_check_datasets(&data, format, &err);
+    if (status == DRR_OK)
+        status = cli_make_folder_of(out, &err);
+    if (status == DRR_OK)
+        status = drr_store_open(&store, out, true, &err);
+    if (status == DRR_OK)
+        status = cli_open_reasoner(&reasoner, &prompts, &choice, &err);
+    if (status == DRR_OK)
+        status = distill_into(store, reasoner, prompts, &data, format, &d, &err);
+    const bool counted = store && drr_store_counts(store, NULL, &counts, NULL) == DRR_OK;
+    if (counted && counts.traces)
+        tell_counts(&counts, out);
+    drr_reasoner_close(reasoner);
+    drr_prompts_free(prompts);
+    drr_store_close(store);
+    if (status != DRR_OK && is_new && (!store || (counted && counts.traces == 0)))
+        remove_empty_store(out);
+    return status == DRR_OK ? CLI_DONE : cli_fail(&err);
+}

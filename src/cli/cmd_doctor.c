@@ -1,0 +1,41 @@
+/* cmd_doctor.c: `drr doctor`: what drr finds on this machine. */
+#include "cli.h"
+
+#include <stdlib.h>
+
+static int run(int argc, char **argv);
+
+const cli_command cli_doctor = {
+    "doctor", NULL, "versions, CPU code paths, the cache; check a reasoner's logits",
+    "With --reasoner the model is loaded and its first logits are compared with stored ones, which finds a CPU path "
+    "that\n"
+    "computes wrongly.\n\n"
+    "Examples:\n  drr doctor\n  drr doctor --reasoner qwen2.5-coder-1.5b\n  drr doctor --json\n",
+    run};
+
+static int run(int argc, char **argv)
+{
+    const char *reasoner = NULL;
+    bool json = false;
+    const cli_option options[] = {{.name = "reasoner",
+                                   .argument = "NAME|FILE",
+                                   .type = CLI_STRING,
+                                   .value = &reasoner,
+                                   .meaning = "check this one too"},
+                                  {.name = "json", .type = CLI_FLAG, .value = &json, .meaning = "one JSON object"},
+                                  CLI_END};
+    char *report = NULL;
+    drr_error err = {0};
+    int code;
+    if (!cli_parse(&cli_doctor, options, &argc, &argv, 0, 0, &code))
+        return code;
+    if (drr_doctor(&report, reasoner, cli_hooks(), &err) != DRR_OK)
+        return cli_fail(&err);
+    cli_clear_progress();
+    if (json)
+        printf("%s\n", report);
+    else
+        cli_json_show(stdout, report);
+    free(report);
+    return CLI_DONE;
+}

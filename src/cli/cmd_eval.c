@@ -1,0 +1,166 @@
+/* cmd_eval.c: `drr eval`: strategies side by side on the same questions. */
+#include "evaluating.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static int run(int argc, char **argv);
+
+const cli_command cli_eval = {
+    "eval", NULL, "compare strategies on questions with known answers",
+    "Writes report.json, report.txt and report.html to --out. What was generated is kept there too: run again, nothing "
+    "is\n"
+    "generated twice, and an interrupted comparison goes on. Without --critic, cot, self-critique and vote are "
+    "compared.\n\n"
+    "Examples:\n"
+    "  drr eval --data csqa.dev.jsonl --critic runs/csqa/critic.gguf\n"
+    "  drr eval --data csqa.dev.jsonl --data svamp.test.jsonl --critic critic.gguf --limit 100 --out runs/both\n"
+    "  drr eval --data gsm8k-test --strategies cot,vote --samples 8 --json\n",
+    run};
+
+void evaluation_defaults(evaluation *e)
+{
+    drr_eval_options o;
+    *e = (evaluation){0};
+    drr_eval_options_defaults(&o);
+    e->policy = o.policy;
+    e->limit = o.limit;
+    e->bootstrap = o.bootstrap;
+}
+
+static bool needs_critic(drr_strategy s)
+{
+    return s == DRR_STRATEGY_BEST_OF_N || s == DRR_STRATEGY_DRR;
+}
+
+int evaluation_strategies(evaluation *e, const cli_command *command, bool has_critic)
+{
+    drr_error err = {0};
+    for (int s = DRR_STRATEGY_COT; !e->names && s <= DRR_STRATEGY_DRR; s++)
+        if (has_critic || !needs_critic((drr_strategy)s))
+            e->strategies[e->n_strategies++] = (drr_strategy)s;
+    char *copy = e->names ? strdup(e->names) : NULL, *rest = copy, *name;
+    int code = CLI_DONE;
+    while (code == CLI_DONE && rest && (name = strsep(&rest, ","))) {
+        drr_strategy s;
+        if (e->n_strategies == MOST_STRATEGIES)
+            code = cli_usage(command, "--strategies takes at most %d", MOST_STRATEGIES);
+        else if (drr_strategy_parse(&s, name, &err) != DRR_OK)
+            code = cli_usage(command, "%s", err.message);
+        else if (needs_critic(s) && !has_critic)
+            code = cli_usage(command, "the strategy %s needs --critic FILE", name);
+        else
+            e->strategies[e->n_strategies++] = s;
+    }
+    free(copy);
+    return code;
+}
+
+drr_status evaluation_run(evaluation *e, const char *out, drr_reasoner *reasoner, drr_critic *critic,
+                          const drr_prompts *prompts, const cli_list *data, const char *format, drr_error *err)
+{
+    drr_dataset *sets[CLI_LIST_MOST] = {NULL};
+    char *json = NULL, *table = NULL;
+    drr_eval_options o;
+    drr_status status = DRR_OK;
+    drr_eval_options_defaults(&o);
+    o.out = out;
+    o.strategies = e->strategies;
+    o.n_strategies = e->n_strategies;
+    o.policy = e->policy;
+    o.limit = e->limit;
+    o.bootstrap = e->bootstrap;
+    o.title = e->title;
+    o.command = cli_command_line();
+    for (size_t i = 0; i < data->n && status == DRR_OK; i++)
+        status = cli_open_dataset(&sets[i], data->items[i], format, err);
+    if (status == DRR_OK)
+        status = cli_make_folder(out, err);
+    if (status == DRR_OK)
+        status = drr_eval(&json, &table, reasoner, critic, prompts, (const drr_dataset *const *)sets, data->n, &o,
+                          cli_hooks(), err);
+    if (status == DRR_OK) {
+        cli_clear_progress();
+        const char *text = e->json ? json : table;
+        const size_t n = strlen(text);
+        printf("%s%s", text, n && text[n - 1] == '\n' ? "" : "\n");
+        cli_note("report: %s/report.html", out);
+    }
+    for (size_t i = 0; i < data->n; i++)
+        drr_dataset_free(sets[i]);
+    free(json);
+    free(table);
+    return status;
+}
+
+static int run(int argc, char **argv)
+{
+    evaluation e;
+    cli_reasoner_choice choice;
+    cli_list data = {0};
+    const char *out = NULL, *critic_path = NULL, *format = NULL;
+    char path[4096];
+    evaluation_defaults(&e);
+    cli_reasoner_defaults(&choice);
+    const cli_option options[] = {
+        {.name = "data",
+         .argument = "FILE|NAME",
+         .type = CLI_LIST,
+         .value = &data,
+         .meaning = "questions with answers; may be given several times",
+         .required = true},
+        {.name = "critic",
+         .argument = "FILE",
+         .type = CLI_STRING,
+         .value = &critic_path,
+         .meaning = "a trained critic"},
+        {.name = "out",
+         .argument = "DIR",
+         .type = CLI_STRING,
+         .value = &out,
+         .meaning = "the report's folder; not given: runs/<data>"},
+        {.name = "format",
+         .argument = "F",
+         .type = CLI_STRING,
+         .value = &format,
+         .meaning = "of the data; not given: detected"},
+        {.name = "limit",
+         .argument = "N",
+         .type = CLI_SIZE,
+         .value = &e.limit,
+         .meaning = "first questions of each data set only; 0: all"},
+        EVALUATION_OPTIONS(e),
+        CLI_REASONER_OPTIONS(choice),
+        CLI_POLICY_OPTIONS(e.policy),
+        {.name = "seed",
+         .argument = "N",
+         .type = CLI_UINT64,
+         .value = &e.policy.seed,
+         .meaning = "same seed, same answers"},
+        {.name = "json", .type = CLI_FLAG, .value = &e.json, .meaning = "the report as one JSON object on stdout"},
+        CLI_END};
+    drr_critic *critic = NULL;
+    drr_prompts *prompts = NULL;
+    drr_reasoner *reasoner = NULL;
+    drr_error err = {0};
+    int code;
+    if (!cli_parse(&cli_eval, options, &argc, &argv, 0, 0, &code))
+        return code;
+    code = evaluation_strategies(&e, &cli_eval, critic_path != NULL);
+    if (code != CLI_DONE)
+        return code;
+    if (!out)
+        cli_default_out(path, sizeof path, data.items[0], "");
+    choice.options.seed = e.policy.seed;
+    drr_status status = cli_check_datasets(&data, format, &err);
+    if (status == DRR_OK && critic_path)
+        status = drr_critic_open(&critic, critic_path, &err);
+    if (status == DRR_OK)
+        status = cli_open_reasoner(&reasoner, &prompts, &choice, &err);
+    if (status == DRR_OK)
+        status = evaluation_run(&e, out ? out : path, reasoner, critic, prompts, &data, format, &err);
+    drr_reasoner_close(reasoner);
+    drr_prompts_free(prompts);
+    drr_critic_close(critic);
+    return status == DRR_OK ? CLI_DONE : cli_fail(&err);
+}

@@ -1,0 +1,245 @@
+/* cmd_run.c: `drr run`: the whole cycle, distil, train, evaluate, in one folder. Each step keeps what it finished, so
+ * that the same command goes on after any interruption: traces and samples are in stores, and the critic is taken as it
+ * is when critic.key says that it was trained on these traces with these options. */
+#include "distilling.h"
+#include "evaluating.h"
+#include "training.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int run(int argc, char **argv);
+
+const cli_command cli_run = {
+    "run", NULL, "the whole cycle: distill, train, eval",
+    "Lets the reasoner answer the training questions, trains a critic on the traces, and compares all strategies on "
+    "the test\n"
+    "questions. --out holds traces.db, critic.gguf and the report; interrupted or killed, the same command goes on.\n\n"
+    "Examples:\n"
+    "  drr run --train csqa.train.jsonl --test csqa.dev.jsonl --out runs/csqa\n"
+    "  drr run --train train.jsonl --test test.jsonl --reasoner model.gguf --train-limit 300 --test-limit 100 --json\n",
+    run};
+
+typedef struct cycle {
+    cli_list train, test;
+    const char *out, *format;
+    cli_reasoner_choice choice;
+    drr_distill_options distill;
+    drr_train_options training;
+    evaluation eval;
+    bool retrain;
+    char default_out[4096], store[4200], critic[4200], key[4200];
+    drr_store *traces;
+    drr_prompts *prompts;
+    drr_reasoner *reasoner;
+} cycle;
+
+static void place_files(cycle *c)
+{
+    if (!c->out) {
+        cli_default_out(c->default_out, sizeof c->default_out, c->test.items[0], "");
+        c->out = c->default_out;
+    }
+    snprintf(c->store, sizeof c->store, "%.4000s/traces.db", c->out);
+    snprintf(c->critic, sizeof c->critic, "%.4000s/critic.gguf", c->out);
+    snprintf(c->key, sizeof c->key, "%.4000s/critic.key", c->out);
+}
+
+/* The same question on both sides would be learnt by heart: it is said, not forbidden. */
+static void warn_of_overlap(const cycle *c)
+{
+    for (size_t i = 0; i < c->train.n; i++)
+        for (size_t k = 0; k < c->test.n; k++)
+            if (strcmp(c->train.items[i], c->test.items[k]) == 0)
+                cli_note("warning: %s is both --train and --test: the critic is judged on what it learnt",
+                         c->train.items[i]);
+}
+
+/* What a critic's bytes depend on, as one line. */
+static void describe_training(char *text, size_t size, const cycle *c, const drr_trace_counts *n)
+{
+    const drr_train_options *t = &c->training;
+    snprintf(
+        text, size,
+        "drr %s traces %llu questions %llu tokens %llu encoder %.400s epochs %u batch %u length %u patience %u rate %g "
+        "decay %g warmup %g clip %g dropout %g dev %g test %g questions %zu weights %d seed %llu\n",
+        DRR_VERSION, (unsigned long long)n->traces, (unsigned long long)n->questions, (unsigned long long)n->tokens,
+        t->encoder, t->epochs, t->batch, t->max_length, t->patience, t->learning_rate, t->weight_decay, t->warmup_share,
+        t->clip_norm, t->dropout, t->dev_share, t->test_share, t->max_questions, t->class_weights,
+        (unsigned long long)t->seed);
+}
+
+static drr_status distill(cycle *c, drr_trace_counts *counts, drr_error *err)
+{
+    char share[16];
+    cli_note("1 of 3: distill into %s", c->store);
+    drr_status status = distill_into(c->traces, c->reasoner, c->prompts, &c->train, c->format, &c->distill, err);
+    if (status == DRR_OK)
+        status = drr_store_counts(c->traces, NULL, counts, err);
+    if (status == DRR_OK)
+        cli_note("%llu traces of %llu questions; fresh answers right: %s", (unsigned long long)counts->traces,
+                 (unsigned long long)counts->questions,
+                 cli_share(share, counts->turn0 ? (double)counts->turn0_accepted / (double)counts->turn0 : 0));
+    return status;
+}
+
+static drr_status train(cycle *c, const drr_trace_counts *counts, drr_error *err)
+{
+    char wanted[1500];
+    drr_train_result result = {0};
+    describe_training(wanted, sizeof wanted, c, counts);
+    char *had = cli_read_file(c->key);
+    const bool same = had && strcmp(had, wanted) == 0 && access(c->critic, R_OK) == 0;
+    free(had);
+    if (same && !c->retrain) {
+        cli_note("2 of 3: %s was trained on these traces already", c->critic);
+        return DRR_OK;
+    }
+    cli_note("2 of 3: train %s", c->critic);
+    unlink(c->key);
+    c->training.traces = c->store;
+    c->training.out = c->critic;
+    drr_status status = drr_train(&result, &c->training, cli_hooks(), err);
+    if (status == DRR_OK)
+        status = cli_write_file(c->key, wanted, err);
+    if (status == DRR_OK) {
+        cli_clear_progress();
+        train_result_print(stderr, &result, c->critic);
+    }
+    return status;
+}
+
+static drr_status evaluate(cycle *c, drr_error *err)
+{
+    drr_critic *critic = NULL;
+    cli_note("3 of 3: compare strategies");
+    drr_status status = drr_critic_open(&critic, c->critic, err);
+    if (status == DRR_OK)
+        status = evaluation_run(&c->eval, c->out, c->reasoner, critic, c->prompts, &c->test, c->format, err);
+    drr_critic_close(critic);
+    return status;
+}
+
+static drr_status go(cycle *c, drr_error *err)
+{
+    drr_trace_counts counts = {0};
+    const bool is_new = access(c->store, F_OK) != 0;
+    drr_status status = cli_check_datasets(&c->train, c->format, err);
+    if (status == DRR_OK)
+        status = cli_check_datasets(&c->test, c->format, err);
+    if (status == DRR_OK)
+        status = cli_make_folder(c->out, err);
+    if (status == DRR_OK)
+        status = drr_store_open(&c->traces, c->store, true, err);
+    if (status == DRR_OK)
+        status = cli_open_reasoner(&c->reasoner, &c->prompts, &c->choice, err);
+    if (status == DRR_OK)
+        status = distill(c, &counts, err);
+    const bool empty = c->traces && drr_store_counts(c->traces, NULL, &counts, NULL) == DRR_OK && counts.traces == 0;
+    drr_store_close(c->traces);
+    if (status != DRR_OK && is_new && (empty || !c->traces))
+        remove_empty_store(c->store);
+    if (status == DRR_OK)
+        status = train(c, &counts, err);
+    if (status == DRR_OK)
+        status = evaluate(c, err);
+    drr_reasoner_close(c->reasoner);
+    drr_prompts_free(c->prompts);
+    return status;
+}
+
+static int run(int argc, char **argv)
+{
+    static cycle c;
+    uint64_t seed = 1;
+    cli_reasoner_defaults(&c.choice);
+    drr_distill_options_defaults(&c.distill);
+    drr_train_options_defaults(&c.training);
+    evaluation_defaults(&c.eval);
+    c.training.encoder = CLI_ENCODER;
+    c.training.resume = true;
+    const cli_option options[] = {
+        {.name = "train",
+         .argument = "FILE|NAME",
+         .type = CLI_LIST,
+         .value = &c.train,
+         .meaning = "questions to learn from; may be given several times",
+         .required = true},
+        {.name = "test",
+         .argument = "FILE|NAME",
+         .type = CLI_LIST,
+         .value = &c.test,
+         .meaning = "other questions, to compare on; may be given several times",
+         .required = true},
+        {.name = "out",
+         .argument = "DIR",
+         .type = CLI_STRING,
+         .value = &c.out,
+         .meaning = "everything that is made; not given: runs/<test>"},
+        {.name = "format",
+         .argument = "F",
+         .type = CLI_STRING,
+         .value = &c.format,
+         .meaning = "of the data; not given: detected"},
+        {.name = "train-limit",
+         .argument = "N",
+         .type = CLI_SIZE,
+         .value = &c.distill.limit,
+         .meaning = "first training questions only; 0: all"},
+        {.name = "test-limit",
+         .argument = "N",
+         .type = CLI_SIZE,
+         .value = &c.eval.limit,
+         .meaning = "first test questions only; 0: all"},
+        {.name = "distill-samples",
+         .argument = "N",
+         .type = CLI_UINT32,
+         .value = &c.distill.samples,
+         .meaning = "fresh samples a training question",
+         .low = 1,
+         .high = 1024},
+        {.name = "distill-turns",
+         .argument = "N",
+         .type = CLI_UINT32,
+         .value = &c.distill.turns,
+         .meaning = "at most this many turns a sample, and never more than --max-turns",
+         .low = 1,
+         .high = 64},
+        {.name = "forced-share",
+         .argument = "P",
+         .type = CLI_DOUBLE,
+         .value = &c.distill.forced_share,
+         .meaning = "of right answers, the share rejected on purpose",
+         .low = 0,
+         .high = 1},
+        CLI_REASONER_OPTIONS(c.choice),
+        TRAIN_OPTIONS(c.training),
+        {.name = "retrain",
+         .type = CLI_FLAG,
+         .value = &c.retrain,
+         .meaning = "train even where the critic is up to date"},
+        EVALUATION_OPTIONS(c.eval),
+        CLI_POLICY_OPTIONS(c.eval.policy),
+        {.name = "seed", .argument = "N", .type = CLI_UINT64, .value = &seed, .meaning = "of every step"},
+        {.name = "json", .type = CLI_FLAG, .value = &c.eval.json, .meaning = "the report as one JSON object on stdout"},
+        CLI_END};
+    drr_error err = {0};
+    int code;
+    if (!cli_parse(&cli_run, options, &argc, &argv, 0, 0, &code))
+        return code;
+    code = evaluation_strategies(&c.eval, &cli_run, true);
+    if (code != CLI_DONE)
+        return code;
+    place_files(&c);
+    warn_of_overlap(&c);
+    if (c.distill.turns > c.eval.policy.max_turns)
+        c.distill.turns = c.eval.policy.max_turns;
+    c.distill.max_tokens = c.eval.policy.turn_tokens;
+    c.distill.temperature = c.eval.policy.temperature;
+    c.distill.top_p = c.eval.policy.top_p;
+    c.distill.grammar = c.eval.policy.grammar;
+    c.distill.seed = c.training.seed = c.choice.options.seed = c.eval.policy.seed = seed;
+    c.training.threads = c.choice.options.threads;
+    return go(&c, &err) == DRR_OK ? CLI_DONE : cli_fail(&err);
+}

@@ -1,0 +1,30 @@
+/* distilling.h: what `drr distill` and `drr run` share. */
+#ifndef DRR_CLI_DISTILLING_H
+#define DRR_CLI_DISTILLING_H
+
+#include "cli.h"
+
+drr_status distill_into(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts, const cli_list *data,
+                        const char *format, const drr_distill_options *options, drr_error *err);
+/* Removes a store that this run made and left without a trace. */
+void remove_empty_store(const char *path);
+
+#define DISTILL_OPTIONS(d)                                                                                             \
+    {.name = "limit",                                                                                                  \
+     .argument = "N",                                                                                                  \
+     .type = CLI_SIZE,                                                                                                 \
+     .value = &(d).limit,                                                                                              \
+     .meaning = "first questions of each data set only; 0: all"},                                                      \
+        {.name = "forced-share",                                                                                       \
+         .argument = "P",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(d).forced_share,                                                                                   \
+         .meaning = "of right answers, the share rejected on purpose",                                                 \
+         .low = 0,                                                                                                     \
+         .high = 1},                                                                                                   \
+    {                                                                                                                  \
+        .name = "any-identity", .type = CLI_FLAG, .value = &(d).any_identity,                                          \
+        .meaning = "go on although the store holds traces of another reasoner or prompt"                               \
+    }
+
+#endif

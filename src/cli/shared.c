@@ -1,0 +1,131 @@
+/* shared.c: what several commands need: opening what they were given by name, and places for what they make. */
+#include "cli.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+const char *const cli_exhausted_names[] = {"vote", "best", "last", "abstain", NULL};
+const char *const cli_feedback_names[] = {"words", "restart", NULL};
+const char *const cli_kind_names[] = {"choice", "number", "boolean", "text", NULL};
+
+static drr_status io_error(drr_error *err, int code, const char *what, const char *path)
+{
+    char reason[128];
+    err->status = DRR_E_IO;
+    snprintf(err->message, sizeof err->message, "%s %.800s: %s; choose another place with --out", what, path,
+             strerror_r(code, reason, sizeof reason));
+    return DRR_E_IO;
+}
+
+drr_status cli_open_dataset(drr_dataset **dataset, const char *name, const char *format, drr_error *err)
+{
+    char path[4096];
+    drr_status status = drr_cache_path(path, sizeof path, name, err);
+    return status == DRR_OK ? drr_dataset_open(dataset, path, format, NULL, err) : status;
+}
+
+drr_status cli_check_datasets(const cli_list *data, const char *format, drr_error *err)
+{
+    drr_status status = DRR_OK;
+    for (size_t i = 0; i < data->n && status == DRR_OK; i++) {
+        drr_dataset *dataset = NULL;
+        status = cli_open_dataset(&dataset, data->items[i], format, err);
+        drr_dataset_free(dataset);
+    }
+    return status;
+}
+
+drr_status cli_make_folder(const char *path, drr_error *err)
+{
+    char part[4096];
+    struct stat st;
+    const size_t length = strlen(path);
+    if (length >= sizeof part)
+        return io_error(err, ENAMETOOLONG, "cannot make the folder", path);
+    for (size_t i = 1; i <= length; i++) {
+        if (path[i] != '/' && path[i] != '\0')
+            continue;
+        memcpy(part, path, i);
+        part[i] = '\0';
+        if (mkdir(part, 0777) != 0 && errno != EEXIST)
+            return io_error(err, errno, "cannot make the folder", part);
+        if (stat(part, &st) != 0 || !S_ISDIR(st.st_mode))
+            return io_error(err, ENOTDIR, "cannot make the folder", part);
+    }
+    return DRR_OK;
+}
+
+drr_status cli_make_folder_of(const char *file, drr_error *err)
+{
+    const char *slash = strrchr(file, '/');
+    if (!slash || slash == file)
+        return DRR_OK;
+    char *folder = strndup(file, (size_t)(slash - file));
+    drr_status status =
+        folder ? cli_make_folder(folder, err) : io_error(err, ENOMEM, "cannot make the folder of", file);
+    free(folder);
+    return status;
+}
+
+void cli_default_out(char *path, size_t size, const char *name, const char *file)
+{
+    const char *slash = strrchr(name, '/');
+    const char *base = slash ? slash + 1 : name;
+    snprintf(path, size, "runs/%.*s%s%s", (int)strcspn(base, "."), base, *file ? "/" : "", file);
+}
+
+drr_status cli_write_file(const char *path, const char *text, drr_error *err)
+{
+    char temporary[4096];
+    const int n = snprintf(temporary, sizeof temporary, "%s.tmp-%ld", path, (long)getpid());
+    if (n < 0 || (size_t)n >= sizeof temporary)
+        return io_error(err, ENAMETOOLONG, "cannot write", path);
+    FILE *file = fopen(temporary, "w");
+    if (!file)
+        return io_error(err, errno, "cannot write", path);
+    bool good = fputs(text, file) != EOF && fflush(file) == 0 && fsync(fileno(file)) == 0;
+    int code = errno;
+    if (fclose(file) != 0 && good) {
+        good = false;
+        code = errno;
+    }
+    if (good && rename(temporary, path) != 0) {
+        good = false;
+        code = errno;
+    }
+    if (!good)
+        unlink(temporary);
+    return good ? DRR_OK : io_error(err, code, "cannot write", path);
+}
+
+char *cli_read_file(const char *path)
+{
+    enum { MOST = 1 << 16 };
+    FILE *file = fopen(path, "r");
+    char *text = file ? malloc(MOST + 1) : NULL;
+    if (text)
+        text[fread(text, 1, MOST, file)] = '\0';
+    if (file)
+        fclose(file);
+    return text;
+}
+
+void cli_reasoner_defaults(cli_reasoner_choice *choice)
+{
+    *choice = (cli_reasoner_choice){.source = CLI_REASONER};
+    drr_reasoner_options_defaults(&choice->options);
+}
+
+drr_status cli_open_reasoner(drr_reasoner **reasoner, drr_prompts **prompts, const cli_reasoner_choice *choice,
+                             drr_error *err)
+{
+    drr_status status = drr_prompts_open(prompts, choice->prompts, err);
+    if (status == DRR_OK)
+        status = drr_reasoner_open(reasoner, choice->source, &choice->options, err);
+    if (status == DRR_OK)
+        cli_note("reasoner: %s", drr_reasoner_describe(*reasoner));
+    return status;
+}

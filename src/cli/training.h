@@ -1,0 +1,102 @@
+/* training.h: what `drr train` and `drr run` share. */
+#ifndef DRR_CLI_TRAINING_H
+#define DRR_CLI_TRAINING_H
+
+#include "cli.h"
+
+void train_result_json(cli_json *j, const char *key, const drr_train_result *result, const char *out);
+void train_result_print(FILE *file, const drr_train_result *result, const char *out);
+
+#define TRAIN_OPTIONS(t)                                                                                               \
+    {.name = "encoder",                                                                                                \
+     .argument = "NAME|DIR",                                                                                           \
+     .type = CLI_STRING,                                                                                               \
+     .value = &(t).encoder,                                                                                            \
+     .meaning = "the BERT that the critic begins as"},                                                                 \
+        {.name = "epochs",                                                                                             \
+         .argument = "N",                                                                                              \
+         .type = CLI_UINT32,                                                                                           \
+         .value = &(t).epochs,                                                                                         \
+         .meaning = "at most",                                                                                         \
+         .low = 1,                                                                                                     \
+         .high = 1000},                                                                                                \
+        {.name = "batch",                                                                                              \
+         .argument = "N",                                                                                              \
+         .type = CLI_UINT32,                                                                                           \
+         .value = &(t).batch,                                                                                          \
+         .meaning = "traces a step",                                                                                   \
+         .low = 1,                                                                                                     \
+         .high = 4096},                                                                                                \
+        {.name = "max-length",                                                                                         \
+         .argument = "N",                                                                                              \
+         .type = CLI_UINT32,                                                                                           \
+         .value = &(t).max_length,                                                                                     \
+         .meaning = "tokens of question and rationale",                                                                \
+         .low = 16,                                                                                                    \
+         .high = 8192},                                                                                                \
+        {.name = "patience",                                                                                           \
+         .argument = "N",                                                                                              \
+         .type = CLI_UINT32,                                                                                           \
+         .value = &(t).patience,                                                                                       \
+         .meaning = "epochs without gain before stopping; 0: never",                                                   \
+         .high = 1000},                                                                                                \
+        {.name = "learning-rate",                                                                                      \
+         .argument = "X",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(t).learning_rate,                                                                                  \
+         .meaning = "at its highest",                                                                                  \
+         .low = 0,                                                                                                     \
+         .high = 1},                                                                                                   \
+        {.name = "weight-decay",                                                                                       \
+         .argument = "X",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(t).weight_decay,                                                                                   \
+         .meaning = "of AdamW",                                                                                        \
+         .low = 0,                                                                                                     \
+         .high = 1},                                                                                                   \
+        {.name = "warmup-share",                                                                                       \
+         .argument = "P",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(t).warmup_share,                                                                                   \
+         .meaning = "of all steps",                                                                                    \
+         .low = 0,                                                                                                     \
+         .high = 1},                                                                                                   \
+        {.name = "clip-norm",                                                                                          \
+         .argument = "X",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(t).clip_norm,                                                                                      \
+         .meaning = "of the gradient; 0: none",                                                                        \
+         .low = 0,                                                                                                     \
+         .high = 1e6},                                                                                                 \
+        {.name = "dropout",                                                                                            \
+         .argument = "P",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(t).dropout,                                                                                        \
+         .meaning = "while training",                                                                                  \
+         .low = 0,                                                                                                     \
+         .high = 0.9},                                                                                                 \
+        {.name = "dev-share",                                                                                          \
+         .argument = "P",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(t).dev_share,                                                                                      \
+         .meaning = "of questions",                                                                                    \
+         .low = 0,                                                                                                     \
+         .high = 0.9},                                                                                                 \
+        {.name = "test-share",                                                                                         \
+         .argument = "P",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(t).test_share,                                                                                     \
+         .meaning = "of questions",                                                                                    \
+         .low = 0,                                                                                                     \
+         .high = 0.9},                                                                                                 \
+        {.name = "max-questions",                                                                                      \
+         .argument = "N",                                                                                              \
+         .type = CLI_SIZE,                                                                                             \
+         .value = &(t).max_questions,                                                                                  \
+         .meaning = "to train on; 0: all"},                                                                            \
+    {                                                                                                                  \
+        .name = "class-weights", .type = CLI_FLAG, .value = &(t).class_weights,                                        \
+        .meaning = "right and wrong traces weigh the same in sum"                                                      \
+    }
+
+#endif

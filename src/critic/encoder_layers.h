@@ -1,0 +1,72 @@
+/* encoder_layers.h: what training shares with inference: where an encoder's weights lie, and one forward pass that
+ * keeps what a backward pass needs. For src/critic and src/train; everybody else uses critic.h.
+ *
+ * Only the [CLS] row of the last layer reaches the head. So in that layer only [CLS] asks, and everything after its
+ * attention is computed for one row a sequence: the same numbers, less work. */
+#ifndef DRR_CRITIC_ENCODER_LAYERS_H
+#define DRR_CRITIC_ENCODER_LAYERS_H
+
+#include "critic/critic.h"
+#include "tensor/tensor.h"
+
+/* Pointers into an arena laid out as the parameters are: the parameters themselves, or their gradients. */
+typedef struct encoder_layer_view {
+    float *q_weight, *kv_weight, *q_bias, *kv_bias; /* kv: keys above values, [2 n_embd][n_embd] */
+    float *output_weight, *output_bias, *norm1_gain, *norm1_shift;
+    float *up_weight, *up_bias, *down_weight, *down_bias, *norm2_gain, *norm2_shift;
+} encoder_layer_view;
+typedef struct encoder_view {
+    float *tokens, *positions, *types, *norm_gain, *norm_shift;
+    float *pooler_weight, *pooler_bias, *head_weight, *head_bias;
+} encoder_view;
+void encoder_view_at(encoder_view *view, const encoder *e, float *base);
+void encoder_layer_view_at(encoder_layer_view *view, const encoder *e, float *base, uint32_t layer);
+
+/* T: tokens of the batch; R: rows that ask, T but in the last layer one a sequence. */
+typedef struct encoder_layer_pass {
+    float *x_q;                  /* [R][n_embd] the rows that ask: the layer's input, or its [CLS] rows */
+    float *q, *kv;               /* [R][n_embd], [T][2 n_embd] */
+    float *log_sum, *context;    /* [R][n_heads], [R][n_embd] */
+    float *sum1, *mean1, *rstd1; /* [R][n_embd], [R], [R]: before the first norm */
+    float *mid;                  /* [R][n_embd] after it */
+    float *up, *act;             /* [R][n_ff] before and after GELU */
+    float *sum2, *mean2, *rstd2; /* before the second norm */
+    float *out;                  /* [R][n_embd] after it: the next layer's input */
+} encoder_layer_pass;
+
+struct encoder_workspace {
+    size_t max_tokens, max_sequences, longest;
+    uint32_t threads;
+    bool keeps;                   /* every layer has memory of its own, for a backward pass */
+    float *sum, *mean, *rstd, *x; /* embeddings: before and after their norm */
+    encoder_layer_pass *layers;
+    float *pooled, *dropped; /* [n][n_embd] tanh's output, and after dropout */
+    float *scratch;          /* of attention */
+    uint32_t *ones;          /* 0, 1, .. n: starts of the sequences where each has one row */
+    float *memory;
+};
+/* A workspace for sequences of at most `longest` tokens; `keeps` as above. */
+drr_status encoder_workspace_plan(encoder_workspace **w, const encoder *e, size_t max_tokens, size_t max_sequences,
+                                  size_t longest, bool keeps, drr_error *err);
+
+typedef struct encoder_dropout { /* of one pass */
+    float rate;
+    uint64_t seed, step;
+} encoder_dropout;
+enum { ENCODER_SITE_EMBEDDING, ENCODER_SITE_HEAD, ENCODER_SITE_LAYERS, ENCODER_SITES_A_LAYER = 3 };
+enum { ENCODER_SITE_PROBABILITIES, ENCODER_SITE_ATTENTION, ENCODER_SITE_FEED_FORWARD };
+/* NULL drops nothing. layer_site: ENCODER_SITE_PROBABILITIES .. of a layer. */
+dropout encoder_site(const encoder_dropout *d, uint64_t site);
+dropout encoder_layer_site(const encoder_dropout *d, uint32_t layer, uint64_t layer_site);
+
+/* DRR_E_LIMIT or DRR_E_ARGUMENT when a batch does not fit workspace or vocabulary. */
+drr_status encoder_check_batch(const encoder *e, const encoder_workspace *w, const int32_t *ids, const uint32_t *starts,
+                               size_t n, drr_error *err);
+/* The pass itself over a checked batch. */
+void encoder_forward(const encoder *e, encoder_workspace *w, const int32_t *ids, const uint32_t *starts, size_t n,
+                     const encoder_dropout *d, float *logits);
+/* The attention's shape in one layer of that pass. */
+attention_shape encoder_attention(const encoder *e, const encoder_workspace *w, const uint32_t *starts, size_t n,
+                                  uint32_t layer);
+
+#endif

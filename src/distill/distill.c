@@ -1,0 +1,334 @@
+/* distill.c: the first D of DRR. Every question is answered k times, each sample up to T turns; a turn's label comes
+ * from its final answer's check alone. A unit of work is one (question, sample): its turns follow each other, units run
+ * side by side, as many as the reasoner is wide. Each turn is committed to the store before the next is asked for, and
+ * everything that decides what comes next (seed, forced rejection) is a function of the question, sample and turn: so
+ * a run that was killed goes on where it stopped, and nothing is lost or doubled. */
+#include "core/core.h"
+#include "reasoner/reasoner.h"
+#include "task/task.h"
+#include "trace/trace.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct unit {
+    const drr_task *task;
+    uint32_t        sample;
+    drr_trace      *turns; /* those known so far, with room for all */
+    uint32_t        n_turns;
+} unit;
+
+typedef struct job {
+    drr_store                 *store;
+    drr_reasoner              *reasoner;
+    const drr_prompts         *prompts;
+    const drr_dataset         *dataset;
+    const drr_distill_options *options;
+    const drr_hooks           *hooks;
+    unit                      *units;
+    size_t                     n_units, next_unit;
+    uint64_t                   n_done, n_failed, n_accepted, n_traces;
+} job;
+
+void drr_distill_options_defaults(drr_distill_options *options)
+{
+    *options = (drr_distill_options){.samples = 4,
+                                     .turns = 2,
+                                     .max_tokens = 200,
+                                     .temperature = 0.7f,
+                                     .top_p = 0.95f,
+                                     .forced_share = 0.1,
+                                     .seed = 1};
+}
+
+static uint64_t turn_hash(const job *j, const unit *u, uint32_t turn, uint64_t purpose)
+{
+    const uint64_t place = ((uint64_t)u->sample << 32) | turn;
+    return hash_mix(hash_mix(hash_string(j->options->seed, u->task->id), place), purpose);
+}
+
+/* A small share of correct answers is rejected on purpose: at inference the critic will do so by mistake, and it must
+ * know what an answer after an unjust rejection looks like. */
+static bool forced_rejection(const job *j, const unit *u, uint32_t turn)
+{
+    rng r;
+    rng_seed(&r, turn_hash(j, u, turn, 0xf0));
+    return rng_uniform(&r) < j->options->forced_share;
+}
+
+static bool wants_another_turn(const job *j, const unit *u)
+{
+    if (u->n_turns == 0)
+        return true;
+    const drr_trace *last = &u->turns[u->n_turns - 1];
+    if (u->n_turns >= j->options->turns)
+        return false;
+    return last->label != DRR_LABEL_ACCEPT || forced_rejection(j, u, last->turn);
+}
+
+static void unit_end(job *j, unit *u)
+{
+    for (uint32_t i = 0; i < u->n_turns; i++)
+        drr_trace_clear(&u->turns[i]);
+    free(u->turns);
+    u->turns = NULL;
+    u->n_turns = 0;
+    j->n_done++;
+}
+
+static drr_status unit_begin(job *j, unit *u, drr_error *err)
+{
+    drr_trace *known = NULL;
+    size_t n = 0;
+    drr_status status = store_sample_turns(j->store, u->task->task, u->task->id, drr_reasoner_id(j->reasoner),
+                                           drr_prompts_id(j->prompts), u->sample, &known, &n, err);
+    if (status != DRR_OK)
+        return status;
+    const size_t room = n > j->options->turns ? n : j->options->turns;
+    u->turns = realloc(known, (room + 1) * sizeof *u->turns);
+    if (!u->turns) {
+        for (size_t i = 0; i < n; i++)
+            drr_trace_clear(&known[i]);
+        free(known);
+        return error_memory(err);
+    }
+    u->n_turns = (uint32_t)n;
+    return DRR_OK;
+}
+
+static bool answer_is_complete(void *user, const char *text, size_t length)
+{
+    const unit *u = user;
+    return task_answer_complete(u->task, text, length);
+}
+
+static drr_status submit_turn(job *j, size_t index, drr_error *err)
+{
+    unit *u = &j->units[index];
+    conversation c = {0};
+    char *words = NULL;
+    drr_status status = prompts_ask(&c, j->prompts, u->task, err);
+    for (uint32_t i = 0; status == DRR_OK && i < u->n_turns; i++) {
+        status = conversation_add(&c, "assistant", u->turns[i].text, err);
+        if (status == DRR_OK)
+            status = prompts_feedback(&words, j->prompts, u->task, u->turns[i].answer, err);
+        if (status == DRR_OK)
+            status = conversation_add(&c, "user", words, err);
+        free(words);
+        words = NULL;
+    }
+    if (status == DRR_OK) {
+        const reasoner_request request = {
+            .tag = index,
+            .messages = c.messages,
+            .n_messages = c.n,
+            .max_tokens = j->options->max_tokens,
+            .temperature = j->options->temperature,
+            .top_p = j->options->top_p,
+            .seed = turn_hash(j, u, u->n_turns, 0x5e),
+            .grammar = j->options->grammar ? prompts_grammar(j->prompts, u->task) : NULL,
+            .complete = answer_is_complete,
+            .complete_user = u,
+            .question = u->task->question,
+            .sample = u->sample + (u->n_turns ? 1000 * u->n_turns : 0),
+        };
+        status = reasoner_submit(j->reasoner, &request, err);
+    }
+    conversation_clear(&c);
+    return status;
+}
+
+/* Fills the trace of a completed turn; strings are copies. */
+static drr_status make_trace(drr_trace *trace, const job *j, const unit *u, const reasoner_completion *c,
+                             drr_error *err)
+{
+    const drr_task *task = u->task;
+    size_t begin = 0, end = 0;
+    trace_token *tokens = NULL;
+    drr_status status;
+    *trace = (drr_trace){.kind = task->kind,
+                         .sample = u->sample,
+                         .turn = u->n_turns,
+                         .seed = turn_hash(j, u, u->n_turns, 0x5e),
+                         .finish = c->finish,
+                         .n_prompt_tokens = c->n_prompt_tokens,
+                         .n_tokens = c->n_tokens,
+                         .seconds = c->seconds,
+                         .temperature = j->options->temperature};
+    status = drr_answer_extract(&trace->answer, &begin, &end, task, c->text, err);
+    if (status == DRR_OK)
+        status = task_question_text(&trace->question, task, err);
+    if (status == DRR_OK && u->n_turns > 0) {
+        const drr_trace *before = &u->turns[u->n_turns - 1];
+        status = prompts_feedback(&trace->feedback, j->prompts, task, before->answer, err);
+        trace->forced = before->label == DRR_LABEL_ACCEPT;
+    }
+    if (status != DRR_OK)
+        goto done;
+    trace->task = string_copy(task->task);
+    trace->id = string_copy(task->id);
+    trace->gold = string_copy(task->answer);
+    trace->reasoner = string_copy(drr_reasoner_id(j->reasoner));
+    trace->prompt = string_copy(drr_prompts_id(j->prompts));
+    trace->text = string_copy(c->text);
+    tokens = malloc((c->n_token_stats + 1) * sizeof *tokens);
+    if (!trace->task || !trace->id || !trace->gold || !trace->reasoner || !trace->prompt || !trace->text || !tokens) {
+        status = error_memory(err);
+        goto done;
+    }
+    if (!trace->answer)
+        trace->label = DRR_LABEL_UNPARSED;
+    else
+        trace->label = drr_answer_equal(task->kind, trace->answer, task->answer) ? DRR_LABEL_ACCEPT : DRR_LABEL_REJECT;
+    trace_token_stats_unknown(&trace->stats);
+    if (c->tokens) {
+        for (uint32_t i = 0; i < c->n_token_stats; i++)
+            tokens[i] = (trace_token){c->tokens[i].end, c->tokens[i].logprob, c->tokens[i].entropy, c->tokens[i].margin};
+        trace_token_stats(&trace->stats, tokens, c->n_token_stats, begin, end);
+    }
+done:
+    free(tokens);
+    if (status != DRR_OK)
+        drr_trace_clear(trace);
+    return status;
+}
+
+static drr_status take_completion(job *j, const reasoner_completion *c, drr_error *err)
+{
+    unit *u = &j->units[c->tag];
+    if (c->finish == DRR_FINISH_FAILED || c->finish == DRR_FINISH_CANCELLED) {
+        j->n_failed++;
+        hooks_log(j->hooks, DRR_LOG_WARN, "question %s, sample %u, turn %u failed: %s", u->task->id, u->sample,
+                  u->n_turns, c->failure ? c->failure : drr_finish_name(c->finish));
+        unit_end(j, u);
+        return DRR_OK;
+    }
+    drr_trace trace;
+    drr_status status = make_trace(&trace, j, u, c, err);
+    if (status != DRR_OK)
+        return status;
+    status = drr_store_append(j->store, &trace, NULL, err);
+    if (status != DRR_OK) {
+        drr_trace_clear(&trace);
+        return status;
+    }
+    j->n_traces++;
+    j->n_accepted += trace.label == DRR_LABEL_ACCEPT;
+    u->turns[u->n_turns++] = trace;
+    if (wants_another_turn(j, u))
+        return submit_turn(j, c->tag, err);
+    unit_end(j, u);
+    return DRR_OK;
+}
+
+/* Keeps twice the width in flight: the reasoner then always has a request to admit when a sequence ends, and can
+ * choose those that share a prompt. */
+static drr_status fill(job *j, drr_error *err)
+{
+    const size_t wanted = 2 * (size_t)reasoner_width(j->reasoner);
+    while (j->next_unit < j->n_units && reasoner_pending(j->reasoner) < wanted) {
+        unit *u = &j->units[j->next_unit];
+        drr_status status = unit_begin(j, u, err);
+        if (status == DRR_OK && !wants_another_turn(j, u)) {
+            unit_end(j, u);
+            j->next_unit++;
+            continue;
+        }
+        if (status == DRR_OK)
+            status = submit_turn(j, j->next_unit, err);
+        if (status != DRR_OK)
+            return status;
+        j->next_unit++;
+    }
+    return DRR_OK;
+}
+
+/* A store belongs to one reasoner and one wording, unless the caller says that mixing is meant. */
+static drr_status check_identity(job *j, drr_error *err)
+{
+    static const char *const names[2] = {"reasoner", "prompt"};
+    const char *const ours[2] = {drr_reasoner_id(j->reasoner), drr_prompts_id(j->prompts)};
+    for (size_t i = 0; i < 2; i++) {
+        char *stored = NULL;
+        drr_status status = store_fact_get(j->store, names[i], &stored, err);
+        if (status == DRR_OK && !stored)
+            status = store_fact_set(j->store, names[i], ours[i], err);
+        else if (status == DRR_OK && strcmp(stored, ours[i]) != 0 && !j->options->any_identity)
+            status = error_set(err, DRR_E_MISMATCH,
+                               "the store holds traces of %s %s and this run uses %s; choose another store, or say "
+                               "--any-identity to mix them",
+                               names[i], stored, ours[i]);
+        free(stored);
+        if (status != DRR_OK)
+            return status;
+    }
+    return DRR_OK;
+}
+
+static drr_status run(job *j, drr_error *err)
+{
+    progress_meter meter;
+    progress_begin(&meter, j->hooks, "distill", "samples", 0, j->n_units);
+    for (;;) {
+        reasoner_completion c = {0};
+        char note[128];
+        drr_status status = hooks_cancelled(j->hooks)
+                                ? error_set(err, DRR_E_INTERRUPTED,
+                                            "interrupted after %llu new traces; the same command goes on from here",
+                                            (unsigned long long)j->n_traces)
+                                : fill(j, err);
+        if (status != DRR_OK)
+            return status;
+        if (reasoner_pending(j->reasoner) == 0)
+            break;
+        status = reasoner_next(j->reasoner, &c, err);
+        if (status == DRR_OK)
+            status = take_completion(j, &c, err);
+        reasoner_completion_clear(&c);
+        if (status != DRR_OK)
+            return status;
+        snprintf(note, sizeof note, "%llu new traces, %.1f %% right", (unsigned long long)j->n_traces,
+                 j->n_traces ? 100.0 * (double)j->n_accepted / (double)j->n_traces : 0.0);
+        progress_update(&meter, j->n_done, note);
+    }
+    progress_end(&meter, j->n_done, NULL);
+    if (j->n_failed)
+        hooks_log(j->hooks, DRR_LOG_WARN, "%llu samples failed and are not in the store; run again to retry them",
+                  (unsigned long long)j->n_failed);
+    return DRR_OK;
+}
+
+drr_status drr_distill(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts,
+                       const drr_dataset *dataset, const drr_distill_options *options, const drr_hooks *hooks,
+                       drr_error *err)
+{
+    job j = {store, reasoner, prompts, dataset, options, hooks, NULL, 0, 0, 0, 0, 0, 0};
+    size_t n_questions = drr_dataset_count(dataset);
+    drr_status status;
+    if (options->limit && options->limit < n_questions)
+        n_questions = options->limit;
+    if (n_questions == 0 || options->samples == 0 || options->turns == 0)
+        return error_set(err, DRR_E_ARGUMENT, "nothing to distil: %zu questions, %u samples, %u turns", n_questions,
+                         options->samples, options->turns);
+    status = check_identity(&j, err);
+    if (status != DRR_OK)
+        return status;
+    if (!size_multiply(&j.n_units, n_questions, options->samples))
+        return error_set(err, DRR_E_LIMIT, "%zu questions times %u samples are too many", n_questions, options->samples);
+    j.units = calloc(j.n_units, sizeof *j.units);
+    if (!j.units)
+        return error_memory(err);
+    for (size_t i = 0; i < j.n_units; i++) {
+        j.units[i].task = drr_dataset_at(dataset, i / options->samples);
+        j.units[i].sample = (uint32_t)(i % options->samples);
+    }
+    status = run(&j, err);
+    if (status != DRR_OK)
+        reasoner_cancel(reasoner);
+    for (size_t i = 0; i < j.n_units; i++)
+        if (j.units[i].turns)
+            unit_end(&j, &j.units[i]);
+    free(j.units);
+    return status;
+}

@@ -1,0 +1,135 @@
+/* reasoner.c: the interface in front of every backend: opening by name or path, counting what is in flight. */
+#include "reasoner/reasoner.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct drr_reasoner {
+    reasoner_backend backend;
+    void            *self;
+    char            *id, *description;
+    uint32_t         width;
+    size_t           pending;
+};
+
+const char *drr_finish_name(drr_finish finish)
+{
+    static const char *const names[] = {"stop", "answered", "length", "cancelled", "failed"};
+    return (size_t)finish < 5 ? names[finish] : "unknown";
+}
+
+void drr_reasoner_options_defaults(drr_reasoner_options *options)
+{
+    *options = (drr_reasoner_options){.self_check = true, .seed = 1};
+}
+
+drr_status reasoner_new(drr_reasoner **reasoner, const reasoner_backend *backend, void *self, const char *id,
+                        const char *description, uint32_t width, drr_error *err)
+{
+    drr_reasoner *r = calloc(1, sizeof *r);
+    if (!r)
+        return error_memory(err);
+    *r = (drr_reasoner){.backend = *backend, .id = string_copy(id), .description = string_copy(description),
+                        .width = width ? width : 1};
+    if (!r->id || !r->description) {
+        drr_reasoner_close(r);
+        return error_memory(err);
+    }
+    r->self = self; /* from here on the wrapper closes it */
+    *reasoner = r;
+    return DRR_OK;
+}
+
+void drr_reasoner_close(drr_reasoner *reasoner)
+{
+    if (!reasoner)
+        return;
+    if (reasoner->self)
+        reasoner->backend.close(reasoner->self);
+    free(reasoner->id);
+    free(reasoner->description);
+    free(reasoner);
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+    const size_t n = strlen(text), m = strlen(end);
+    return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+drr_status drr_reasoner_open(drr_reasoner **reasoner, const char *source, const drr_reasoner_options *options,
+                             drr_error *err)
+{
+    drr_reasoner_options defaults;
+    char path[4096];
+    if (!options) {
+        drr_reasoner_options_defaults(&defaults);
+        options = &defaults;
+    }
+    if (strncmp(source, "http://", 7) == 0 || strncmp(source, "https://", 8) == 0)
+        return error_set(err, DRR_E_ARGUMENT,
+                         "%s: this version has no remote reasoner; give a .gguf file, a known model's name or recorded "
+                         "traces (*.jsonl)",
+                         source);
+    drr_status status = drr_cache_path(path, sizeof path, source, err);
+    if (status != DRR_OK)
+        return status;
+    if (ends_with(path, ".jsonl") || ends_with(path, ".jsonl.gz"))
+        return reasoner_open_replay(reasoner, path, options, err);
+    const bool by_name = strcmp(path, source) != 0;
+    return reasoner_open_llama(reasoner, path, by_name ? source : NULL, options, err);
+}
+
+const char *drr_reasoner_id(const drr_reasoner *reasoner)
+{
+    return reasoner->id;
+}
+
+const char *drr_reasoner_describe(const drr_reasoner *reasoner)
+{
+    return reasoner->description;
+}
+
+drr_status reasoner_submit(drr_reasoner *reasoner, const reasoner_request *request, drr_error *err)
+{
+    drr_status status = reasoner->backend.submit(reasoner->self, request, err);
+    if (status == DRR_OK)
+        reasoner->pending++;
+    return status;
+}
+
+drr_status reasoner_next(drr_reasoner *reasoner, reasoner_completion *completion, drr_error *err)
+{
+    if (reasoner->pending == 0)
+        return error_set(err, DRR_E_EMPTY, "no request is in flight");
+    drr_status status = reasoner->backend.next(reasoner->self, completion, err);
+    if (status == DRR_OK)
+        reasoner->pending--;
+    return status;
+}
+
+void reasoner_cancel(drr_reasoner *reasoner)
+{
+    reasoner->backend.cancel(reasoner->self);
+    reasoner->pending = 0;
+}
+
+uint32_t reasoner_width(const drr_reasoner *reasoner)
+{
+    return reasoner->width;
+}
+
+size_t reasoner_pending(const drr_reasoner *reasoner)
+{
+    return reasoner->pending;
+}
+
+void reasoner_completion_clear(reasoner_completion *completion)
+{
+    if (!completion)
+        return;
+    free(completion->text);
+    free(completion->tokens);
+    free(completion->failure);
+    *completion = (reasoner_completion){0};
+}

@@ -1,0 +1,45 @@
+/* conversation.c: messages that grow turn by turn. */
+#include "task/task.h"
+
+#include <stdlib.h>
+
+drr_status conversation_add(conversation *c, const char *role, const char *content, drr_error *err)
+{
+    if (c->n == c->capacity) {
+        const size_t capacity = c->capacity ? c->capacity * 2 : 8;
+        drr_message *larger = realloc(c->messages, capacity * sizeof *larger);
+        if (!larger)
+            return error_memory(err);
+        c->messages = larger;
+        c->capacity = capacity;
+    }
+    char *role_copy = string_copy(role), *content_copy = string_copy(content);
+    if (!role_copy || !content_copy) {
+        free(role_copy);
+        free(content_copy);
+        return error_memory(err);
+    }
+    c->messages[c->n++] = (drr_message){role_copy, content_copy};
+    return DRR_OK;
+}
+
+drr_status conversation_copy(conversation *to, const conversation *from, drr_error *err)
+{
+    drr_status status = DRR_OK;
+    *to = (conversation){0};
+    for (size_t i = 0; status == DRR_OK && i < from->n; i++)
+        status = conversation_add(to, from->messages[i].role, from->messages[i].content, err);
+    if (status != DRR_OK)
+        conversation_clear(to);
+    return status;
+}
+
+void conversation_clear(conversation *c)
+{
+    for (size_t i = 0; i < c->n; i++) {
+        free((void *)(uintptr_t)c->messages[i].role);
+        free((void *)(uintptr_t)c->messages[i].content);
+    }
+    free(c->messages);
+    *c = (conversation){0};
+}

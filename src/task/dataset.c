@@ -1,0 +1,367 @@
+/* dataset.c: a set of questions read from a file, JSON lines or one JSON array. Shapes of records are formats.c's. */
+#include "task/dataset_internal.h"
+
+#include <ctype.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool answer_fits(const drr_task *t)
+{
+    if (t->answer[0] == '\0')
+        return true;
+    switch (t->kind) {
+    case DRR_KIND_CHOICE:
+        return t->answer[1] == '\0' && t->answer[0] >= 'A' && (size_t)(t->answer[0] - 'A') < t->n_choices;
+    case DRR_KIND_BOOLEAN:
+        return strcmp(t->answer, "yes") == 0 || strcmp(t->answer, "no") == 0;
+    case DRR_KIND_NUMBER:
+        return drr_answer_equal(DRR_KIND_NUMBER, t->answer, t->answer);
+    case DRR_KIND_TEXT:
+        return true;
+    }
+    return false;
+}
+
+drr_status dataset_add(drr_dataset *d, const char *id, const char *question, const char *const *choices,
+                       size_t n_choices, const char *answer, drr_kind kind, const char *where, drr_error *err)
+{
+    if (!*id || !*question)
+        return error_set(err, DRR_E_FORMAT, "%s: the field \"%s\" is empty", where, *id ? "question" : "id");
+    if (d->n == d->capacity) {
+        const size_t capacity = d->capacity ? d->capacity * 2 : 256;
+        drr_task *larger = realloc(d->tasks, capacity * sizeof *larger);
+        if (!larger)
+            return error_memory(err);
+        d->tasks = larger;
+        uint64_t *lines = realloc(d->lines, capacity * sizeof *lines);
+        if (!lines)
+            return error_memory(err);
+        d->lines = lines;
+        d->capacity = capacity;
+    }
+    const char **copies = NULL;
+    if (n_choices) {
+        copies = arena_alloc(d->memory, n_choices * sizeof *copies, _Alignof(char *));
+        for (size_t i = 0; copies && i < n_choices; i++)
+            if (!(copies[i] = arena_copy(d->memory, choices[i], strlen(choices[i]))))
+                return error_memory(err);
+    }
+    drr_task t = {.task = d->name,
+                  .id = arena_copy(d->memory, id, strlen(id)),
+                  .question = arena_copy(d->memory, question, strlen(question)),
+                  .choices = copies,
+                  .n_choices = n_choices,
+                  .answer = arena_copy(d->memory, answer, strlen(answer)),
+                  .kind = kind};
+    if (!t.id || !t.question || !t.answer || (n_choices && !copies))
+        return error_memory(err);
+    if (!answer_fits(&t))
+        return error_set(err, DRR_E_FORMAT, "%s: the answer \"%s\" does not fit a %s question%s", where, answer,
+                         drr_kind_name(kind),
+                         kind == DRR_KIND_CHOICE    ? ": it must be the letter of one of its choices"
+                         : kind == DRR_KIND_BOOLEAN ? ": it must be yes or no"
+                                                    : "");
+    d->tasks[d->n++] = t;
+    return DRR_OK;
+}
+
+static int by_id(const void *a, const void *b, void *user)
+{
+    const size_t x = *(const size_t *)a, y = *(const size_t *)b;
+    const drr_dataset *d = user;
+    const int order = strcmp(d->tasks[x].id, d->tasks[y].id);
+    return order ? order : (x > y) - (x < y);
+}
+
+static drr_status refuse_doubles(drr_dataset *d, const char *path, drr_error *err)
+{
+    drr_status status = DRR_OK;
+    size_t *order = malloc((d->n + 1) * sizeof *order);
+    if (!order)
+        return error_memory(err);
+    for (size_t i = 0; i < d->n; i++)
+        order[i] = i;
+    qsort_r(order, d->n, sizeof *order, by_id, d);
+    for (size_t i = 1; i < d->n && status == DRR_OK; i++) {
+        const size_t a = order[i - 1], b = order[i];
+        if (strcmp(d->tasks[a].id, d->tasks[b].id) == 0)
+            status =
+                error_set(err, DRR_E_FORMAT,
+                          "%s:%llu: the id \"%s\" stands on line %llu already; give each question an id of its own, "
+                          "since traces are split and resumed by it",
+                          path, (unsigned long long)d->lines[b], d->tasks[b].id, (unsigned long long)d->lines[a]);
+    }
+    free(order);
+    return status;
+}
+
+static drr_status choose_format(data_format *format, const char *wanted, drr_error *err)
+{
+    *format = FORMAT_COUNT;
+    for (size_t i = 0; wanted && i < FORMAT_COUNT; i++)
+        if (strcmp(wanted, format_names[i]) == 0)
+            *format = (data_format)i;
+    if (wanted && *format == FORMAT_COUNT)
+        return error_set(err, DRR_E_ARGUMENT,
+                         "\"%s\" is not a format of data sets (drr, gsm8k, svamp, csqa, strategyqa, arc, mmlu)",
+                         wanted);
+    return DRR_OK;
+}
+
+/* The first byte that is not part of well-formed UTF-8; `length` when all is. */
+static size_t first_bad_byte(const char *text, size_t length)
+{
+    const unsigned char *p = (const unsigned char *)text;
+    for (size_t i = 0; i < length;) {
+        const unsigned c = p[i];
+        const size_t more = c < 0x80                ? 0
+                            : c >= 0xc2 && c < 0xe0 ? 1
+                            : c >= 0xe0 && c < 0xf0 ? 2
+                            : c >= 0xf0 && c < 0xf5 ? 3
+                                                    : 4;
+        if (more == 4 || i + more >= length + (more == 0))
+            return i;
+        for (size_t k = 1; k <= more; k++)
+            if ((p[i + k] & 0xc0) != 0x80)
+                return i;
+        if ((c == 0xe0 && p[i + 1] < 0xa0) || (c == 0xed && p[i + 1] > 0x9f) || (c == 0xf0 && p[i + 1] < 0x90) ||
+            (c == 0xf4 && p[i + 1] > 0x8f))
+            return i;
+        i += more + 1;
+    }
+    return length;
+}
+
+/* One record's text: parsed, its format found, its task added. */
+static drr_status add_record(drr_dataset *d, data_format *format, const char *text, size_t length, const char *path,
+                             uint64_t line, drr_error *err)
+{
+    char where[512];
+    json_t *record = NULL;
+    drr_error why = {0};
+    snprintf(where, sizeof where, "%.480s:%llu", path, (unsigned long long)line);
+    const size_t bad = first_bad_byte(text, length);
+    if (bad < length)
+        return error_set(err, DRR_E_FORMAT, "%s: byte %zu is not UTF-8; convert the file to UTF-8", where, bad + 1);
+    drr_status status = json_parse(&record, text, length, where, &why);
+    if (status != DRR_OK)
+        return error_set(err, status, "%s; mend or remove this record, or fetch the file again if it was cut short",
+                         why.message);
+    if (*format == FORMAT_COUNT)
+        *format = format_detect(record);
+    const size_t before = d->n;
+    status = format_read(d, *format, record, before, where, err);
+    if (status == DRR_OK && d->n > before)
+        d->lines[before] = line;
+    json_decref(record);
+    return status;
+}
+
+static bool blank(const char *text, size_t length)
+{
+    for (size_t i = 0; i < length; i++)
+        if (!isspace((unsigned char)text[i]))
+            return false;
+    return true;
+}
+
+static drr_status read_lines(drr_dataset *d, const char *path, data_format format, drr_error *err)
+{
+    line_reader *reader = NULL;
+    drr_error ended = {0};
+    drr_status status = lines_open(&reader, path, err);
+    while (status == DRR_OK) {
+        char *line;
+        size_t length;
+        status = lines_next(reader, &line, &length, &ended);
+        if (status == DRR_E_EMPTY) {
+            status = DRR_OK;
+            break;
+        }
+        if (status != DRR_OK)
+            error_set(err, status, "%s", ended.message);
+        else if (!blank(line, length)) {
+            const size_t mark = length >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+            status = add_record(d, &format, line + mark, length - mark, path, lines_number(reader), err);
+        }
+    }
+    lines_close(reader);
+    return status;
+}
+
+/* The end of the JSON value that begins at `at`: before a comma or the bracket that closes what it stands in. */
+static size_t element_end(const char *text, size_t size, size_t at)
+{
+    int open = 0;
+    bool quoted = false;
+    for (; at < size; at++) {
+        const char c = text[at];
+        if (quoted) {
+            if (c == '\\')
+                at++;
+            else if (c == '"')
+                quoted = false;
+        } else if (c == '"') {
+            quoted = true;
+        } else if (c == '{' || c == '[') {
+            open++;
+        } else if (c == '}' || c == ']') {
+            if (open-- == 0)
+                break;
+        } else if (c == ',' && open == 0) {
+            break;
+        }
+    }
+    return at < size ? at : size;
+}
+
+static uint64_t lines_between(const char *text, size_t begin, size_t end)
+{
+    uint64_t n = 0;
+    for (size_t i = begin; i < end; i++)
+        n += text[i] == '\n';
+    return n;
+}
+
+/* One JSON array, as SVAMP and StrategyQA are published: its records one by one, so that each has its line. */
+static drr_status read_array(drr_dataset *d, const char *path, data_format format, drr_error *err)
+{
+    char *text = NULL;
+    size_t size = 0;
+    uint64_t line = 1;
+    bool closed = false;
+    drr_status status = file_read(&text, &size, path, 0, err);
+    size_t at = status == DRR_OK ? (size_t)((char *)memchr(text, '[', size) - text) + 1 : 0;
+    for (size_t counted = 0; status == DRR_OK && at < size && !closed;) {
+        while (at < size && isspace((unsigned char)text[at]))
+            at++;
+        line += lines_between(text, counted, at);
+        counted = at;
+        const size_t end = element_end(text, size, at);
+        closed = end < size && text[end] == ']';
+        if (end < size && !(closed && end == at))
+            status = add_record(d, &format, text + at, end - at, path, line, err);
+        at = end + 1;
+    }
+    if (status == DRR_OK && !closed)
+        status = error_set(err, DRR_E_FORMAT, "%s:%llu: the list is not closed: the file was cut short; fetch it again",
+                           path, (unsigned long long)line);
+    free(text);
+    return status;
+}
+
+/* '[' says one array, anything else JSON lines; '\0' that there is nothing. */
+static drr_status first_character(char *first, const char *path, drr_error *err)
+{
+    line_reader *reader = NULL;
+    drr_error ended = {0};
+    drr_status status = lines_open(&reader, path, err);
+    *first = '\0';
+    while (status == DRR_OK && *first == '\0') {
+        char *line;
+        size_t length;
+        status = lines_next(reader, &line, &length, &ended);
+        if (status == DRR_OK)
+            *first = line[strspn(line, " \t\xef\xbb\xbf")];
+        else if (status != DRR_E_EMPTY)
+            error_set(err, status, "%s", ended.message);
+    }
+    lines_close(reader);
+    return status == DRR_E_EMPTY ? DRR_OK : status;
+}
+
+drr_status drr_dataset_open(drr_dataset **dataset, const char *path, const char *format, const char *name,
+                            drr_error *err)
+{
+    char first;
+    data_format chosen;
+    drr_status status = choose_format(&chosen, format, err);
+    if (status == DRR_OK)
+        status = first_character(&first, path, err);
+    if (status != DRR_OK)
+        return status;
+    drr_dataset *d = calloc(1, sizeof *d);
+    if (!d)
+        return error_memory(err);
+    const char *base = strrchr(path, '/');
+    base = base ? base + 1 : path;
+    d->memory = arena_new(1 << 18);
+    if (d->memory)
+        d->name = name ? arena_copy(d->memory, name, strlen(name)) : arena_copy(d->memory, base, strcspn(base, "."));
+    if (!d->memory || !d->name) {
+        status = error_memory(err);
+        goto done;
+    }
+    status = first == '[' ? read_array(d, path, chosen, err) : read_lines(d, path, chosen, err);
+    if (status == DRR_OK && d->n == 0)
+        status =
+            error_set(err, DRR_E_FORMAT,
+                      "%s holds no questions: it is empty or blank; check that it was written or fetched whole", path);
+    if (status == DRR_OK)
+        status = refuse_doubles(d, path, err);
+    if (status == DRR_OK) {
+        *dataset = d;
+        d = NULL;
+    }
+done:
+    drr_dataset_free(d);
+    return status;
+}
+
+void drr_dataset_free(drr_dataset *dataset)
+{
+    if (!dataset)
+        return;
+    arena_free(dataset->memory);
+    free(dataset->tasks);
+    free(dataset->lines);
+    free(dataset);
+}
+
+const char *drr_dataset_name(const drr_dataset *dataset)
+{
+    return dataset->name;
+}
+
+size_t drr_dataset_count(const drr_dataset *dataset)
+{
+    return dataset->n;
+}
+
+const drr_task *drr_dataset_at(const drr_dataset *dataset, size_t index)
+{
+    return index < dataset->n ? &dataset->tasks[index] : NULL;
+}
+
+drr_status drr_dataset_write(const drr_dataset *dataset, const char *path, drr_error *err)
+{
+    file_writer w = {0};
+    drr_status status = file_writer_open(&w, path, err);
+    for (size_t i = 0; status == DRR_OK && i < dataset->n; i++) {
+        const drr_task *t = &dataset->tasks[i];
+        json_t *record = json_pack("{s:s, s:s, s:s, s:s}", "id", t->id, "question", t->question, "answer", t->answer,
+                                   "kind", drr_kind_name(t->kind));
+        if (record && t->n_choices) {
+            json_t *list = json_array();
+            bool fine = list != NULL;
+            for (size_t k = 0; fine && k < t->n_choices; k++)
+                fine = json_array_append_new(list, json_string(t->choices[k])) == 0;
+            if (json_object_set_new(record, "choices", list) != 0 || !fine) {
+                json_decref(record);
+                record = NULL;
+            }
+        }
+        char *line = record ? json_dumps(record, JSON_COMPACT) : NULL;
+        status = line
+                     ? file_writer_put(&w, line, strlen(line), err)
+                     : error_set(err, DRR_E_FORMAT, "question %s cannot be written as JSON: is its text UTF-8?", t->id);
+        if (status == DRR_OK)
+            status = file_writer_put(&w, "\n", 1, err);
+        free(line);
+        json_decref(record);
+    }
+    if (status == DRR_OK)
+        return file_writer_commit(&w, err);
+    file_writer_abandon(&w);
+    return status;
+}

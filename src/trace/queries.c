@@ -1,0 +1,216 @@
+/* queries.c: reads the SQLite store: filtered traces, the turns of one sample, counts and facts. */
+#include "trace/sqlite_internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- rows to traces */
+
+static char *column_copy(sqlite3_stmt *q, int column)
+{
+    return string_copy((const char *)sqlite3_column_text(q, column));
+}
+
+static float column_float(sqlite3_stmt *q, int column)
+{
+    return sqlite3_column_type(q, column) == SQLITE_NULL ? NAN : (float)sqlite3_column_double(q, column);
+}
+
+static drr_status read_row(drr_trace *t, sqlite3_stmt *q, drr_error *err)
+{
+    *t = (drr_trace){.task = column_copy(q, 0),
+                     .id = column_copy(q, 1),
+                     .reasoner = column_copy(q, 2),
+                     .prompt = column_copy(q, 3),
+                     .sample = (uint32_t)sqlite3_column_int64(q, 4),
+                     .turn = (uint32_t)sqlite3_column_int64(q, 5),
+                     .question = column_copy(q, 6),
+                     .gold = column_copy(q, 7),
+                     .kind = (drr_kind)sqlite3_column_int(q, 8),
+                     .seed = (uint64_t)sqlite3_column_int64(q, 9),
+                     .feedback = column_copy(q, 10),
+                     .forced = sqlite3_column_int(q, 11) != 0,
+                     .text = column_copy(q, 12),
+                     .answer = column_copy(q, 13),
+                     .label = (drr_label)sqlite3_column_int(q, 14),
+                     .finish = (drr_finish)sqlite3_column_int(q, 15),
+                     .n_prompt_tokens = (uint32_t)sqlite3_column_int64(q, 16),
+                     .n_tokens = (uint32_t)sqlite3_column_int64(q, 17),
+                     .seconds = sqlite3_column_double(q, 18),
+                     .temperature = column_float(q, 19),
+                     .stats = {.n = (uint32_t)sqlite3_column_int64(q, 20),
+                               .answer_n = (uint32_t)sqlite3_column_int64(q, 21),
+                               .mean = column_float(q, 22),
+                               .min = column_float(q, 23),
+                               .tail_mean = column_float(q, 24),
+                               .entropy_mean = column_float(q, 25),
+                               .answer_mean = column_float(q, 26),
+                               .answer_min = column_float(q, 27),
+                               .answer_entropy = column_float(q, 28),
+                               .answer_margin = column_float(q, 29)}};
+    if (t->task && t->id && t->reasoner && t->prompt && t->question && t->gold && t->text)
+        return DRR_OK;
+    drr_trace_clear(t);
+    return error_memory(err);
+}
+
+/* ---- filters */
+
+#define FILTERED                                                                                                       \
+    " FROM traces WHERE (?1 IS NULL OR task=?1) AND (?2 IS NULL OR id=?2) AND (?3 IS NULL OR reasoner=?3)"              \
+    " AND (?4 IS NULL OR prompt=?4) AND (?5<0 OR label=?5) AND (?6<0 OR turn=?6)"
+
+static drr_status prepare_filtered(sqlite3_stmt **q, drr_store *s, const char *sql, const drr_trace_filter *filter,
+                                   drr_error *err)
+{
+    drr_trace_filter any;
+    drr_trace_filter_defaults(&any);
+    const drr_trace_filter *f = filter ? filter : &any;
+    if (sqlite3_prepare_v2(s->db, sql, -1, q, NULL) != SQLITE_OK)
+        return sqlite_fail(s->db, s->path, "reading", err);
+    const char *const texts[] = {f->task, f->id, f->reasoner, f->prompt};
+    for (int i = 0; i < 4; i++)
+        if (texts[i])
+            sqlite3_bind_text(*q, i + 1, texts[i], -1, SQLITE_STATIC);
+    sqlite3_bind_int(*q, 5, f->label);
+    sqlite3_bind_int(*q, 6, f->turn);
+    sqlite3_bind_int64(*q, 7, f->limit);
+    return DRR_OK;
+}
+
+drr_status drr_store_each(drr_store *store, const drr_trace_filter *filter, drr_trace_fn each, void *user,
+                          drr_error *err)
+{
+    sqlite3_stmt *q = NULL;
+    int code = SQLITE_DONE;
+    drr_status status = prepare_filtered(
+        &q, store, "SELECT " TRACE_COLUMNS FILTERED " ORDER BY task, id, sample, turn, reasoner, prompt LIMIT ?7", filter,
+        err);
+    while (status == DRR_OK && (code = sqlite3_step(q)) == SQLITE_ROW) {
+        drr_trace t;
+        status = read_row(&t, q, err);
+        if (status != DRR_OK)
+            break;
+        const bool more = each(user, &t);
+        drr_trace_clear(&t);
+        if (!more) {
+            code = SQLITE_DONE;
+            break;
+        }
+    }
+    if (status == DRR_OK && code != SQLITE_DONE)
+        status = sqlite_fail(store->db, store->path, "reading", err);
+    sqlite3_finalize(q);
+    return status;
+}
+
+drr_status drr_store_counts(drr_store *store, const drr_trace_filter *filter, drr_trace_counts *counts, drr_error *err)
+{
+    sqlite3_stmt *q = NULL;
+    drr_status status = prepare_filtered(
+        &q, store,
+        "SELECT count(*), count(DISTINCT task||char(0)||id), sum(label=1), sum(label=0), sum(label=2), sum(forced),"
+        " sum(n_tokens), sum(turn=0), sum(turn=0 AND label=1), sum(seconds)" FILTERED " AND (?7 IS NULL OR 1)",
+        filter, err);
+    if (status == DRR_OK && sqlite3_step(q) != SQLITE_ROW)
+        status = sqlite_fail(store->db, store->path, "counting", err);
+    if (status == DRR_OK)
+        *counts = (drr_trace_counts){.traces = (uint64_t)sqlite3_column_int64(q, 0),
+                                     .questions = (uint64_t)sqlite3_column_int64(q, 1),
+                                     .accepted = (uint64_t)sqlite3_column_int64(q, 2),
+                                     .rejected = (uint64_t)sqlite3_column_int64(q, 3),
+                                     .unparsed = (uint64_t)sqlite3_column_int64(q, 4),
+                                     .forced = (uint64_t)sqlite3_column_int64(q, 5),
+                                     .tokens = (uint64_t)sqlite3_column_int64(q, 6),
+                                     .turn0 = (uint64_t)sqlite3_column_int64(q, 7),
+                                     .turn0_accepted = (uint64_t)sqlite3_column_int64(q, 8),
+                                     .seconds = sqlite3_column_double(q, 9)};
+    sqlite3_finalize(q);
+    return status;
+}
+
+/* ---- the turns of one sample */
+
+drr_status store_sample_turns(drr_store *store, const char *task, const char *id, const char *reasoner,
+                              const char *prompt, uint32_t sample, drr_trace **turns, size_t *n, drr_error *err)
+{
+    sqlite3_stmt *q = NULL;
+    drr_trace *list = NULL;
+    size_t count = 0;
+    int code = SQLITE_DONE;
+    drr_status status = DRR_OK;
+    if (sqlite3_prepare_v2(store->db,
+                           "SELECT " TRACE_COLUMNS " FROM traces WHERE task=?1 AND id=?2 AND sample=?3 AND reasoner=?4"
+                           " AND prompt=?5 ORDER BY turn",
+                           -1, &q, NULL) != SQLITE_OK)
+        return sqlite_fail(store->db, store->path, "reading", err);
+    sqlite3_bind_text(q, 1, task, -1, SQLITE_STATIC);
+    sqlite3_bind_text(q, 2, id, -1, SQLITE_STATIC);
+    sqlite3_bind_int64(q, 3, sample);
+    sqlite3_bind_text(q, 4, reasoner, -1, SQLITE_STATIC);
+    sqlite3_bind_text(q, 5, prompt, -1, SQLITE_STATIC);
+    while (status == DRR_OK && (code = sqlite3_step(q)) == SQLITE_ROW) {
+        if ((size_t)sqlite3_column_int64(q, 5) != count) {
+            code = SQLITE_DONE; /* a gap: what follows belongs to no history */
+            break;
+        }
+        drr_trace *larger = realloc(list, (count + 1) * sizeof *larger);
+        if (!larger) {
+            status = error_memory(err);
+            break;
+        }
+        list = larger;
+        status = read_row(&list[count], q, err);
+        count += status == DRR_OK;
+    }
+    if (status == DRR_OK && code != SQLITE_DONE)
+        status = sqlite_fail(store->db, store->path, "reading", err);
+    sqlite3_finalize(q);
+    if (status != DRR_OK) {
+        for (size_t i = 0; i < count; i++)
+            drr_trace_clear(&list[i]);
+        free(list);
+        return status;
+    }
+    *turns = list;
+    *n = count;
+    return DRR_OK;
+}
+
+/* ---- facts */
+
+drr_status store_fact_get(drr_store *store, const char *name, char **value, drr_error *err)
+{
+    sqlite3_stmt *q = NULL;
+    drr_status status = DRR_OK;
+    *value = NULL;
+    if (sqlite3_prepare_v2(store->db, "SELECT value FROM facts WHERE name=?1", -1, &q, NULL) != SQLITE_OK)
+        return sqlite_fail(store->db, store->path, "reading", err);
+    sqlite3_bind_text(q, 1, name, -1, SQLITE_STATIC);
+    const int code = sqlite3_step(q);
+    if (code == SQLITE_ROW) {
+        *value = column_copy(q, 0);
+        if (!*value)
+            status = error_memory(err);
+    } else if (code != SQLITE_DONE) {
+        status = sqlite_fail(store->db, store->path, "reading", err);
+    }
+    sqlite3_finalize(q);
+    return status;
+}
+
+drr_status store_fact_set(drr_store *store, const char *name, const char *value, drr_error *err)
+{
+    sqlite3_stmt *q = NULL;
+    drr_status status = DRR_OK;
+    if (sqlite3_prepare_v2(store->db, "INSERT OR REPLACE INTO facts(name, value) VALUES(?1, ?2)", -1, &q, NULL) !=
+        SQLITE_OK)
+        return sqlite_fail(store->db, store->path, "writing", err);
+    sqlite3_bind_text(q, 1, name, -1, SQLITE_STATIC);
+    sqlite3_bind_text(q, 2, value, -1, SQLITE_STATIC);
+    if (sqlite3_step(q) != SQLITE_DONE)
+        status = sqlite_fail(store->db, store->path, "writing", err);
+    sqlite3_finalize(q);
+    return status;
+}

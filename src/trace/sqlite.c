@@ -1,0 +1,231 @@
+/* sqlite.c: the embedded trace store. One row a trace; (task, id, reasoner, prompt, sample, turn) is unique, so that an
+ * append is idempotent and a run that is killed can be repeated. WAL lets others read while one writes. Reading is
+ * queries.c's. */
+#include "trace/sqlite_internal.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Step n brings a store from version n to n + 1. Steps are never edited, only added. */
+static const char *const migrations[] = {
+    "CREATE TABLE traces("
+    " task TEXT NOT NULL, id TEXT NOT NULL, reasoner TEXT NOT NULL, prompt TEXT NOT NULL,"
+    " sample INTEGER NOT NULL, turn INTEGER NOT NULL, question TEXT NOT NULL, gold TEXT NOT NULL,"
+    " kind INTEGER NOT NULL, seed INTEGER NOT NULL, feedback TEXT, forced INTEGER NOT NULL, text TEXT NOT NULL,"
+    " answer TEXT, label INTEGER NOT NULL, finish INTEGER NOT NULL, n_prompt_tokens INTEGER NOT NULL,"
+    " n_tokens INTEGER NOT NULL, seconds REAL, temperature REAL, lp_n INTEGER NOT NULL,"
+    " lp_answer_n INTEGER NOT NULL, lp_mean REAL, lp_min REAL, lp_tail_mean REAL, lp_entropy_mean REAL,"
+    " lp_answer_mean REAL, lp_answer_min REAL, lp_answer_entropy REAL, lp_answer_margin REAL);"
+    "CREATE UNIQUE INDEX traces_key ON traces(task, id, sample, turn, reasoner, prompt);"
+    "CREATE TABLE facts(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;",
+};
+enum { SCHEMA_VERSION = sizeof migrations / sizeof *migrations };
+
+drr_status sqlite_fail(sqlite3 *db, const char *path, const char *doing, drr_error *err)
+{
+    const int code = db ? sqlite3_errcode(db) : SQLITE_NOMEM;
+    const char *words = db ? sqlite3_errmsg(db) : "out of memory";
+    switch (code) {
+    case SQLITE_NOTADB:
+    case SQLITE_CORRUPT:
+        return error_set(err, DRR_E_FORMAT,
+                         "%s: not a sound SQLite file (%s); restore a copy, or import its traces from an export into a new "
+                         "store",
+                         path, words);
+    case SQLITE_FULL:
+        return error_set(err, DRR_E_IO,
+                         "%s: the disk is full while %s; free some space and run the same command again, nothing committed "
+                         "is lost",
+                         path, doing);
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return error_set(err, DRR_E_IO, "%s: another process is writing to it; wait for it to end or use another store",
+                         path);
+    case SQLITE_READONLY:
+    case SQLITE_PERM:
+    case SQLITE_CANTOPEN:
+        return error_set(err, DRR_E_IO, "%s: cannot be opened for %s (%s); check that the folder exists and is writable",
+                         path, doing, words);
+    case SQLITE_NOMEM:
+        return error_memory(err);
+    default:
+        return error_set(err, DRR_E_IO, "%s: %s while %s%s%s", path, words, doing,
+                         sqlite3_system_errno(db) ? ": " : "",
+                         sqlite3_system_errno(db) ? strerror(sqlite3_system_errno(db)) : "");
+    }
+}
+
+drr_status sqlite_run(sqlite3 *db, const char *path, const char *sql, drr_error *err)
+{
+    if (sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK)
+        return DRR_OK;
+    return sqlite_fail(db, path, "writing", err);
+}
+
+drr_status sqlite_open_file(sqlite3 **db, const char *path, bool create, drr_error *err)
+{
+    if (!create && !file_exists(path))
+        return error_set(err, DRR_E_NOT_FOUND, "there is no trace store %s; `drr distill` makes one", path);
+    if (file_is_folder(path))
+        return error_set(err, DRR_E_IO, "%s is a folder, and a store's file is wanted", path);
+    sqlite3 *opened = NULL;
+    drr_status status = DRR_OK;
+    if (sqlite3_open_v2(path, &opened, SQLITE_OPEN_READWRITE | (create ? SQLITE_OPEN_CREATE : 0), NULL) != SQLITE_OK) {
+        status = sqlite_fail(opened, path, "writing", err);
+        goto done;
+    }
+    sqlite3_extended_result_codes(opened, 0);
+    sqlite3_busy_timeout(opened, 20000);
+    status = sqlite_run(opened, path, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;", err);
+done:
+    if (status != DRR_OK)
+        sqlite3_close(opened);
+    else
+        *db = opened;
+    return status;
+}
+
+static drr_status read_version(drr_store *s, int *version, drr_error *err)
+{
+    sqlite3_stmt *q = NULL;
+    drr_status status = DRR_OK;
+    if (sqlite3_prepare_v2(s->db, "PRAGMA user_version", -1, &q, NULL) != SQLITE_OK || sqlite3_step(q) != SQLITE_ROW)
+        status = sqlite_fail(s->db, s->path, "reading", err);
+    else
+        *version = sqlite3_column_int(q, 0);
+    sqlite3_finalize(q);
+    return status;
+}
+
+static drr_status migrate(drr_store *s, drr_error *err)
+{
+    int version = 0;
+    drr_status status = read_version(s, &version, err);
+    if (status != DRR_OK || version == SCHEMA_VERSION)
+        return status;
+    if (version > SCHEMA_VERSION)
+        return error_set(err, DRR_E_MISMATCH,
+                         "%s was written by a newer drr (store version %d, this one knows %d); update drr, or export the "
+                         "traces with the newer one",
+                         s->path, version, SCHEMA_VERSION);
+    status = sqlite_run(s->db, s->path, "BEGIN IMMEDIATE", err);
+    if (status == DRR_OK) /* another process may have been faster */
+        status = read_version(s, &version, err);
+    for (; status == DRR_OK && version < SCHEMA_VERSION; version++)
+        status = sqlite_run(s->db, s->path, migrations[version], err);
+    if (status == DRR_OK) {
+        char sql[64];
+        snprintf(sql, sizeof sql, "PRAGMA user_version=%d; COMMIT", SCHEMA_VERSION);
+        status = sqlite_run(s->db, s->path, sql, err);
+    }
+    if (status != DRR_OK)
+        sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+    return status;
+}
+
+drr_status drr_store_open(drr_store **store, const char *path, bool create, drr_error *err)
+{
+    drr_store *s = calloc(1, sizeof *s);
+    if (!s)
+        return error_memory(err);
+    drr_status status = DRR_OK;
+    s->path = string_copy(path);
+    if (!s->path) {
+        status = error_memory(err);
+        goto done;
+    }
+    status = sqlite_open_file(&s->db, path, create, err);
+    if (status == DRR_OK)
+        status = migrate(s, err);
+    if (status == DRR_OK &&
+        sqlite3_prepare_v2(s->db,
+                           "INSERT OR IGNORE INTO traces(" TRACE_COLUMNS ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,"
+                           "?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30)",
+                           -1, &s->append, NULL) != SQLITE_OK)
+        status = sqlite_fail(s->db, path, "preparing", err);
+done:
+    if (status == DRR_OK)
+        *store = s;
+    else
+        drr_store_close(s);
+    return status;
+}
+
+void drr_store_close(drr_store *store)
+{
+    if (!store)
+        return;
+    sqlite3_finalize(store->append);
+    sqlite3_close(store->db);
+    free(store->path);
+    free(store);
+}
+
+static void bind_text(sqlite3_stmt *q, int index, const char *text)
+{
+    if (text)
+        sqlite3_bind_text(q, index, text, -1, SQLITE_STATIC);
+    else
+        sqlite3_bind_null(q, index);
+}
+
+static void bind_real(sqlite3_stmt *q, int index, double value) /* SQLite stores NaN as NULL */
+{
+    sqlite3_bind_double(q, index, value);
+}
+
+drr_status drr_store_append(drr_store *store, const drr_trace *t, bool *added, drr_error *err)
+{
+    sqlite3_stmt *q = store->append;
+    const drr_token_stats *p = &t->stats;
+    const char *const texts[] = {t->task, t->id, t->reasoner, t->prompt};
+    for (int i = 0; i < 4; i++)
+        bind_text(q, i + 1, texts[i] ? texts[i] : "");
+    sqlite3_bind_int64(q, 5, t->sample);
+    sqlite3_bind_int64(q, 6, t->turn);
+    bind_text(q, 7, t->question ? t->question : "");
+    bind_text(q, 8, t->gold ? t->gold : "");
+    sqlite3_bind_int(q, 9, (int)t->kind);
+    sqlite3_bind_int64(q, 10, (sqlite3_int64)t->seed);
+    bind_text(q, 11, t->feedback);
+    sqlite3_bind_int(q, 12, t->forced);
+    bind_text(q, 13, t->text ? t->text : "");
+    bind_text(q, 14, t->answer);
+    sqlite3_bind_int(q, 15, (int)t->label);
+    sqlite3_bind_int(q, 16, (int)t->finish);
+    sqlite3_bind_int64(q, 17, t->n_prompt_tokens);
+    sqlite3_bind_int64(q, 18, t->n_tokens);
+    bind_real(q, 19, t->seconds);
+    bind_real(q, 20, (double)t->temperature);
+    sqlite3_bind_int64(q, 21, p->n);
+    sqlite3_bind_int64(q, 22, p->answer_n);
+    const float reals[] = {p->mean,        p->min,        p->tail_mean,      p->entropy_mean,
+                           p->answer_mean, p->answer_min, p->answer_entropy, p->answer_margin};
+    for (int i = 0; i < 8; i++)
+        bind_real(q, 23 + i, p->n ? (double)reals[i] : NAN);
+    const int code = sqlite3_step(q);
+    drr_status status = code == SQLITE_DONE ? DRR_OK : sqlite_fail(store->db, store->path, "appending a trace", err);
+    if (status == DRR_OK && added)
+        *added = sqlite3_changes(store->db) > 0;
+    sqlite3_reset(q);
+    sqlite3_clear_bindings(q);
+    return status;
+}
+
+drr_status store_batch_begin(drr_store *store, drr_error *err)
+{
+    drr_status status = sqlite_run(store->db, store->path, "BEGIN IMMEDIATE", err);
+    store->batch = status == DRR_OK;
+    return status;
+}
+
+drr_status store_batch_commit(drr_store *store, drr_error *err)
+{
+    drr_status status = sqlite_run(store->db, store->path, "COMMIT", err);
+    if (status != DRR_OK)
+        sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+    store->batch = false;
+    return status;
+}

@@ -1,0 +1,144 @@
+/* backward.c: the gradient of the loss with respect to every parameter of an encoder, layer by layer from the head
+ * down. The forward pass is the critic's own (encoder_forward.c), which keeps what is needed here; dropout's masks are
+ * computed again from their sites. Nothing is allocated in a step. */
+#include "train/train.h"
+
+#include <stdlib.h>
+
+struct encoder_tape {
+    encoder_workspace *w;
+    float *dx, *da, *db, *dwide; /* [T][n_embd] three times, [T][n_ff] */
+    float *dq, *dkv;             /* [T][n_embd], [T][2 n_embd] */
+    float *dlogits, *dhead;      /* [n], [n][n_embd] */
+    float *memory;
+};
+
+static size_t lines(size_t n)
+{
+    return (n + 15) / 16 * 16;
+}
+
+drr_status encoder_tape_new(encoder_tape **out, const encoder *e, size_t max_tokens, size_t max_sequences,
+                            size_t longest, drr_error *err)
+{
+    const size_t rows = lines(max_tokens * e->shape.n_embd), wide = lines(max_tokens * e->shape.n_ff);
+    const size_t head = lines(max_sequences * e->shape.n_embd);
+    encoder_tape *tape = calloc(1, sizeof *tape);
+    if (!tape)
+        return error_memory(err);
+    drr_status status = encoder_workspace_plan(&tape->w, e, max_tokens, max_sequences, longest, true, err);
+    if (status != DRR_OK)
+        goto done;
+    float *m = tape->memory = aligned_alloc(64, (6 * rows + wide + head + lines(max_sequences)) * sizeof(float));
+    if (!m) {
+        status = error_memory(err);
+        goto done;
+    }
+    tape->dx = m;
+    tape->da = m + rows;
+    tape->db = m + 2 * rows;
+    tape->dq = m + 3 * rows;
+    tape->dkv = m + 4 * rows;
+    tape->dwide = m + 6 * rows;
+    tape->dhead = tape->dwide + wide;
+    tape->dlogits = tape->dhead + head;
+done:
+    if (status == DRR_OK)
+        *out = tape;
+    else
+        encoder_tape_free(tape);
+    return status;
+}
+
+void encoder_tape_free(encoder_tape *tape)
+{
+    if (!tape)
+        return;
+    encoder_workspace_free(tape->w);
+    free(tape->memory);
+    free(tape);
+}
+
+/* tape->dx: on entry the gradient of the layer's output, [R][n_embd]; on return that of its input x, [T][n_embd]. */
+static void layer_backward(const encoder *e, encoder_tape *tape, uint32_t layer, const float *x, const uint32_t *starts,
+                           size_t n, const encoder_dropout *d, float *gradients)
+{
+    const size_t width = e->shape.n_embd, ff = e->shape.n_ff, tokens = starts[n];
+    const encoder_layer_pass *l = &tape->w->layers[layer];
+    const attention_shape shape = encoder_attention(e, tape->w, starts, n, layer);
+    const size_t rows = shape.q_starts[n];
+    const dropout probabilities = encoder_layer_site(d, layer, ENCODER_SITE_PROBABILITIES);
+    const dropout attention = encoder_layer_site(d, layer, ENCODER_SITE_ATTENTION);
+    const dropout feed_forward = encoder_layer_site(d, layer, ENCODER_SITE_FEED_FORWARD);
+    encoder_layer_view p, g;
+    encoder_layer_view_at(&p, e, e->parameters, layer);
+    encoder_layer_view_at(&g, e, gradients, layer);
+    float *dsum = tape->dx, *branch = tape->da, *dmid = tape->db;
+
+    /* out = norm(sum2), sum2 = mid + dropout(down(gelu(up(mid)))) */
+    layernorm_backward(dsum, g.norm2_gain, g.norm2_shift, tape->dx, l->sum2, l->mean2, l->rstd2, p.norm2_gain, rows,
+                       width);
+    dropout_add(branch, dsum, NULL, rows * width, &feed_forward);
+    linear_backward(tape->dwide, 0.0f, g.down_weight, g.down_bias, branch, l->act, p.down_weight, rows, ff, width);
+    gelu_backward(tape->dwide, tape->dwide, l->up, rows * ff);
+    linear_backward(dsum, 1.0f, g.up_weight, g.up_bias, tape->dwide, l->mid, p.up_weight, rows, width, ff);
+    /* mid = norm(sum1), sum1 = x_q + dropout(output(context)); dsum is now the gradient of mid */
+    layernorm_backward(dmid, g.norm1_gain, g.norm1_shift, dsum, l->sum1, l->mean1, l->rstd1, p.norm1_gain, rows, width);
+    dropout_add(branch, dmid, NULL, rows * width, &attention);
+    linear_backward(tape->dx, 0.0f, g.output_weight, g.output_bias, branch, l->context, p.output_weight, rows, width,
+                    width);
+    attention_backward(tape->dq, tape->dkv, tape->dx, l->context, l->log_sum, l->q, l->kv, &shape, &probabilities,
+                       tape->w->scratch);
+    /* dmid, the residual, gathers what reaches the rows that asked */
+    linear_backward(dmid, 1.0f, g.q_weight, g.q_bias, tape->dq, l->x_q, p.q_weight, rows, width, width);
+    if (layer + 1 == e->shape.n_layers) {
+        linear_backward(tape->dx, 0.0f, g.kv_weight, g.kv_bias, tape->dkv, x, p.kv_weight, tokens, width, 2 * width);
+        rows_scatter_add(tape->dx, dmid, starts, n, width);
+        return;
+    }
+    linear_backward(dmid, 1.0f, g.kv_weight, g.kv_bias, tape->dkv, x, p.kv_weight, tokens, width, 2 * width);
+    tape->db = tape->dx;
+    tape->dx = dmid;
+}
+
+/* tape->dx: the gradient of the last layer's output. */
+static void head_backward(const encoder *e, encoder_tape *tape, size_t n, const encoder_dropout *d, float *gradients)
+{
+    const size_t width = e->shape.n_embd;
+    const encoder_workspace *w = tape->w;
+    const dropout site = encoder_site(d, ENCODER_SITE_HEAD);
+    const float *cls = w->layers[e->shape.n_layers - 1].out;
+    encoder_view p, g;
+    encoder_view_at(&p, e, e->parameters);
+    encoder_view_at(&g, e, gradients);
+    linear_backward(tape->dhead, 0.0f, g.head_weight, g.head_bias, tape->dlogits, w->dropped, p.head_weight, n, width,
+                    1);
+    dropout_add(tape->dhead, tape->dhead, NULL, n * width, &site);
+    tanh_backward(tape->dhead, tape->dhead, w->pooled, n * width);
+    linear_backward(tape->dx, 0.0f, g.pooler_weight, g.pooler_bias, tape->dhead, cls, p.pooler_weight, n, width, width);
+}
+
+drr_status encoder_backward(const encoder *e, encoder_tape *tape, const int32_t *ids, const uint32_t *starts, size_t n,
+                            const uint8_t *labels, const float *weights, double total, const encoder_dropout *d,
+                            float *gradients, float *logits, double *loss, drr_error *err)
+{
+    encoder_workspace *w = tape->w;
+    const size_t width = e->shape.n_embd;
+    drr_status status = encoder_check_batch(e, w, ids, starts, n, err);
+    if (status != DRR_OK)
+        return status;
+    encoder_forward(e, w, ids, starts, n, d, logits);
+    *loss += bce_logits(tape->dlogits, logits, labels, weights, n, total);
+    head_backward(e, tape, n, d, gradients);
+    for (uint32_t layer = e->shape.n_layers; layer-- > 0;)
+        layer_backward(e, tape, layer, layer ? w->layers[layer - 1].out : w->x, starts, n, d, gradients);
+    const dropout site = encoder_site(d, ENCODER_SITE_EMBEDDING);
+    encoder_view p, g;
+    encoder_view_at(&p, e, e->parameters);
+    encoder_view_at(&g, e, gradients);
+    dropout_add(tape->dx, tape->dx, NULL, starts[n] * width, &site);
+    layernorm_backward(tape->dx, g.norm_gain, g.norm_shift, tape->dx, w->sum, w->mean, w->rstd, p.norm_gain, starts[n],
+                       width);
+    embedding_backward(g.tokens, g.positions, g.types, tape->dx, ids, starts, n, width);
+    return DRR_OK;
+}

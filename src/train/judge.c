@@ -1,0 +1,310 @@
+/* judge.c: what turns an encoder's logit into a decision: Platt calibration, the stack and the accept threshold, all
+ * fitted on dev questions that the encoder has not trained on; and the figures on test questions that nothing was
+ * fitted on. (Cross-fitting would use every question, at the price of as many encoders as folds: so a share of the
+ * questions is kept for this instead.)
+ *
+ * Agreement with other answers is known to a different extent each time the critic is asked: a first turn has nothing
+ * to agree with, a vote of ten has nine. So each dev trace enters the stack's fit several times, each time with another
+ * random part of the other answers to its question by the same reasoner (none, all, and some), and with a weight that
+ * makes it count once. */
+#include "core/statistics.h"
+#include "train/train.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DRAWS = 4 }; /* rows of one trace: none of the others, all, and two random parts */
+
+static bool parsed(const drr_trace *t)
+{
+    return t->label != DRR_LABEL_UNPARSED && t->answer;
+}
+
+static uint8_t label_of(const drr_trace *t)
+{
+    return t->label == DRR_LABEL_ACCEPT; /* an answer that cannot be read is not one to accept */
+}
+
+/* The rows of one part, those that answer one question by one reasoner side by side. */
+typedef struct groups {
+    const corpus *c;
+    size_t *rows, n;
+    size_t *begin, *end; /* rows[begin[i]] .. rows[end[i] - 1] is the group of rows[i] */
+    size_t *others;      /* scratch for one group */
+} groups;
+
+static int row_compare(const void *a, const void *b, void *context)
+{
+    const corpus *c = context;
+    const corpus_row *x = &c->rows[*(const size_t *)a], *y = &c->rows[*(const size_t *)b];
+    if (x->question != y->question)
+        return x->question < y->question ? -1 : 1;
+    const int names = strcmp(x->trace.reasoner ? x->trace.reasoner : "", y->trace.reasoner ? y->trace.reasoner : "");
+    return names ? names : (x > y) - (x < y);
+}
+
+static bool same_group(const corpus *c, size_t a, size_t b)
+{
+    const char *x = c->rows[a].trace.reasoner, *y = c->rows[b].trace.reasoner;
+    return c->rows[a].question == c->rows[b].question && strcmp(x ? x : "", y ? y : "") == 0;
+}
+
+static void groups_clear(groups *g)
+{
+    free(g->rows);
+    free(g->begin);
+    free(g->end);
+    free(g->others);
+    *g = (groups){0};
+}
+
+static drr_status groups_new(groups *g, const corpus *c, corpus_part part, drr_error *err)
+{
+    *g = (groups){.c = c,
+                  .rows = calloc(c->n + 1, sizeof *g->rows),
+                  .begin = calloc(c->n + 1, sizeof *g->begin),
+                  .end = calloc(c->n + 1, sizeof *g->end),
+                  .others = calloc(c->n + 1, sizeof *g->others)};
+    if (!g->rows || !g->begin || !g->end || !g->others) {
+        groups_clear(g);
+        return error_memory(err);
+    }
+    for (size_t i = 0; i < c->n; i++)
+        if (c->rows[i].part == part)
+            g->rows[g->n++] = i;
+    qsort_r(g->rows, g->n, sizeof *g->rows, row_compare, (void *)(uintptr_t)c);
+    for (size_t i = 0, end; i < g->n; i = end) {
+        for (end = i + 1; end < g->n && same_group(c, g->rows[i], g->rows[end]); end++)
+            ;
+        for (size_t k = i; k < end; k++) {
+            g->begin[k] = i;
+            g->end[k] = end;
+        }
+    }
+    return DRR_OK;
+}
+
+/* Features of rows[i] where `known` of its others are known, drawn by `r` (NULL: the first ones). */
+static drr_features features_of(groups *g, size_t i, size_t known, rng *r)
+{
+    const drr_trace *t = &g->c->rows[g->rows[i]].trace;
+    drr_features f;
+    size_t n = 0;
+    drr_features_defaults(&f);
+    f.stats = t->stats;
+    f.n_tokens = t->n_tokens;
+    f.turn = t->turn;
+    f.parsed = parsed(t);
+    f.n_others = (uint32_t)known;
+    for (size_t k = g->begin[i]; k < g->end[i]; k++)
+        if (k != i)
+            g->others[n++] = k;
+    for (size_t k = 0; k < known; k++) { /* the first `known` places of a shuffle */
+        const size_t j = r ? k + (size_t)rng_below(r, n - k) : k, drawn = g->others[j];
+        g->others[j] = g->others[k];
+        g->others[k] = drawn;
+        const drr_trace *other = &g->c->rows[g->rows[drawn]].trace;
+        f.n_agree += f.parsed && parsed(other) && drr_answer_equal(t->kind, t->answer, other->answer);
+    }
+    return f;
+}
+
+static size_t others_of(const groups *g, size_t i)
+{
+    return g->end[i] - g->begin[i] - 1;
+}
+
+static drr_status fit_stack(critic_meta *meta, groups *g, uint64_t seed, drr_error *err)
+{
+    const size_t most = g->n * DRAWS;
+    size_t n = 0;
+    double *values = calloc(most + 1, STACK_MAX_FEATURES * sizeof *values);
+    double *weights = calloc(most + 1, sizeof *weights);
+    uint8_t *labels = calloc(most + 1, 1);
+    drr_status status = DRR_OK;
+    if (!values || !weights || !labels) {
+        status = error_memory(err);
+        goto done;
+    }
+    for (size_t i = 0; i < g->n; i++) {
+        const corpus_row *row = &g->c->rows[g->rows[i]];
+        const size_t others = others_of(g, i), draws = others ? DRAWS : 1;
+        rng r;
+        rng_seed(&r, hash_mix(seed, g->rows[i]));
+        for (size_t draw = 0; draw < draws; draw++, n++) {
+            const size_t known = draw == 0 ? 0 : draw == 1 ? others : 1 + (size_t)rng_below(&r, others);
+            const drr_features f = features_of(g, i, known, &r);
+            stack_features(values + n * STACK_MAX_FEATURES, row->logit, &f);
+            labels[n] = label_of(&row->trace);
+            weights[n] = 1 / (double)draws;
+        }
+    }
+    status = stack_fit(&meta->stack, values, labels, weights, n, 1.0, err);
+    meta->has_stack = status == DRR_OK;
+done:
+    free(values);
+    free(weights);
+    free(labels);
+    return status;
+}
+
+/* P(correct) of rows[i] as the critic would give it with `known` others. */
+static double judge(const critic_meta *meta, groups *g, size_t i, size_t known)
+{
+    const double logit = g->c->rows[g->rows[i]].logit;
+    double values[STACK_MAX_FEATURES];
+    if (!meta->has_stack)
+        return 1 / (1 + exp(-(meta->calibration.a * logit + meta->calibration.b)));
+    const drr_features f = features_of(g, i, known, NULL);
+    stack_features(values, logit, &f);
+    return stack_predict(&meta->stack, values);
+}
+
+typedef struct turn_value { /* of one dev trace: what accepting it gives, and what another try would */
+    double p, accepted, retried;
+} turn_value;
+
+static int value_compare(const void *a, const void *b)
+{
+    const double x = ((const turn_value *)a)->p, y = ((const turn_value *)b)->p;
+    return (x > y) - (x < y);
+}
+
+/* The threshold at which "accept at or above it, else take another try at the same question" is right most often on
+ * dev, a try being a random other answer of the same reasoner; of equals the lowest, which asks for fewer tries. 0.5
+ * where no question has two answers. */
+static drr_status choose_threshold(critic_meta *meta, groups *g, drr_error *err)
+{
+    turn_value *values = calloc(g->n + 1, sizeof *values);
+    size_t n = 0;
+    meta->threshold = 0.5;
+    if (!values)
+        return error_memory(err);
+    for (size_t i = 0; i < g->n; i++) {
+        double right = 0;
+        if (others_of(g, i) == 0)
+            continue;
+        for (size_t k = g->begin[i]; k < g->end[i]; k++)
+            right += k != i && label_of(&g->c->rows[g->rows[k]].trace);
+        values[n++] = (turn_value){.p = judge(meta, g, i, 0),
+                                   .accepted = label_of(&g->c->rows[g->rows[i]].trace),
+                                   .retried = right / (double)others_of(g, i)};
+    }
+    qsort(values, n, sizeof *values, value_compare);
+    double gain = 0, best = 0; /* of rejecting all below values[i], over accepting everything */
+    size_t at = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (gain > best + 1e-9 && values[i].p > values[i - 1].p) {
+            best = gain;
+            at = i;
+        }
+        gain += values[i].retried - values[i].accepted;
+    }
+    if (n)
+        meta->threshold = at ? 0.5 * (values[at - 1].p + values[at].p) : 0.5 * values[0].p;
+    free(values);
+    return DRR_OK;
+}
+
+/* Row by row of a group: logit, p with all others known, length, vote share, label. */
+typedef struct columns {
+    double *logit, *p, *length, *vote, *memory;
+    uint8_t *label, *vote_label;
+    size_t n, n_votes;
+} columns;
+
+static void columns_clear(columns *x)
+{
+    free(x->memory);
+    free(x->label);
+    *x = (columns){0};
+}
+
+static drr_status columns_of(columns *x, const critic_meta *meta, groups *g, drr_error *err)
+{
+    *x = (columns){.memory = calloc(4 * (g->n + 1), sizeof(double)), .label = calloc(2 * (g->n + 1), 1), .n = g->n};
+    if (!x->memory || !x->label) {
+        columns_clear(x);
+        return error_memory(err);
+    }
+    x->logit = x->memory;
+    x->p = x->logit + g->n;
+    x->length = x->p + g->n;
+    x->vote = x->length + g->n;
+    x->vote_label = x->label + g->n;
+    for (size_t i = 0; i < g->n; i++) {
+        const corpus_row *row = &g->c->rows[g->rows[i]];
+        const size_t others = others_of(g, i);
+        x->logit[i] = row->logit;
+        x->p[i] = judge(meta, g, i, others);
+        x->length[i] = row->trace.text ? (double)strlen(row->trace.text) : 0;
+        x->label[i] = label_of(&row->trace);
+        if (others) {
+            const drr_features f = features_of(g, i, others, NULL);
+            x->vote_label[x->n_votes] = x->label[i];
+            x->vote[x->n_votes++] = f.parsed ? (double)(f.n_agree + 1) / (double)(f.n_others + 1) : 0;
+        }
+    }
+    return DRR_OK;
+}
+
+drr_status judge_fit(critic_meta *meta, const corpus *c, uint64_t seed, drr_error *err)
+{
+    groups g = {0};
+    double *logits = NULL;
+    uint8_t *labels = NULL;
+    drr_status status = groups_new(&g, c, CORPUS_DEV, err);
+    if (status != DRR_OK)
+        return status;
+    logits = calloc(g.n + 1, sizeof *logits);
+    labels = calloc(g.n + 1, 1);
+    if (!logits || !labels) {
+        status = error_memory(err);
+        goto done;
+    }
+    for (size_t i = 0; i < g.n; i++) {
+        logits[i] = c->rows[g.rows[i]].logit;
+        labels[i] = label_of(&c->rows[g.rows[i]].trace);
+    }
+    status = platt_fit(&meta->calibration, logits, labels, g.n, err);
+    if (status == DRR_OK)
+        status = fit_stack(meta, &g, seed, err);
+    if (status == DRR_OK)
+        status = choose_threshold(meta, &g, err);
+done:
+    free(logits);
+    free(labels);
+    groups_clear(&g);
+    return status;
+}
+
+drr_status judge_measure(drr_train_result *result, const critic_meta *meta, const corpus *c, drr_error *err)
+{
+    groups dev = {0}, test = {0};
+    columns d = {0}, t = {0};
+    drr_status status = groups_new(&dev, c, CORPUS_DEV, err);
+    if (status == DRR_OK)
+        status = groups_new(&test, c, CORPUS_TEST, err);
+    if (status == DRR_OK)
+        status = columns_of(&d, meta, &dev, err);
+    if (status == DRR_OK)
+        status = columns_of(&t, meta, &test, err);
+    if (status != DRR_OK)
+        goto done;
+    result->auroc_text = statistics_auroc(t.logit, t.label, t.n);
+    result->auroc_stack = statistics_auroc(t.p, t.label, t.n);
+    result->auroc_vote = statistics_auroc(t.vote, t.vote_label, t.n_votes);
+    result->auroc_length = statistics_auroc(t.length, t.label, t.n);
+    if (statistics_auroc(d.length, d.label, d.n) < 0.5) /* whether long or short is right is dev's to say, not test's */
+        result->auroc_length = 1 - result->auroc_length;
+    result->auprc = statistics_auprc(t.p, t.label, t.n);
+    result->brier = statistics_brier(t.p, t.label, t.n);
+    result->ece = statistics_ece(t.p, t.label, t.n);
+done:
+    groups_clear(&dev);
+    groups_clear(&test);
+    columns_clear(&d);
+    columns_clear(&t);
+    return status;
+}

@@ -1,0 +1,116 @@
+/* train.h: the door of src/train beside drr.h: the backward pass, the optimizer's state, batches and checkpoints, so
+ * that tests can take them one by one. Nothing of this is linked where a critic only scores. */
+#ifndef DRR_TRAIN_H
+#define DRR_TRAIN_H
+
+#include "critic/critic.h"
+#include "critic/encoder_layers.h"
+
+/* ---- gradients (backward.c) */
+/* Activations of one micro-batch and the memory of its backward pass, planned once. */
+typedef struct encoder_tape encoder_tape;
+drr_status encoder_tape_new(encoder_tape **tape, const encoder *e, size_t max_tokens, size_t max_sequences,
+                            size_t longest, drr_error *err);
+void encoder_tape_free(encoder_tape *tape);
+/* Forward, binary cross-entropy and backward over n packed sequences. Adds to gradients[e->n_parameters], laid out as
+ * the parameters, and to *loss: sum_i weights[i] loss_i / total. weights NULL: 1; d NULL: no dropout. */
+drr_status encoder_backward(const encoder *e, encoder_tape *tape, const int32_t *ids, const uint32_t *starts, size_t n,
+                            const uint8_t *labels, const float *weights, double total, const encoder_dropout *d,
+                            float *gradients, float *logits, double *loss, drr_error *err);
+
+/* ---- examples and batches (batches.c) */
+typedef struct examples { /* tokenised texts, packed: example i is ids[starts[i]] .. ids[starts[i + 1]] */
+    int32_t *ids;
+    size_t *starts;
+    uint8_t *labels;
+    size_t n, n_ids, ids_capacity, capacity;
+} examples;
+drr_status examples_add(examples *x, const int32_t *ids, size_t n, uint8_t label, drr_error *err);
+void examples_clear(examples *x);
+size_t examples_longest(const examples *x);
+
+/* A step of `batch` examples is computed in parts of at most `budget` tokens, whose gradients add up. Without padding
+ * nothing is won by batching equal lengths, so the order is a plain shuffle of (seed, epoch). */
+typedef struct batch_plan {
+    size_t *order; /* of the examples in this epoch */
+    size_t n, batch, budget;
+} batch_plan;
+drr_status batch_plan_new(batch_plan *plan, size_t n, size_t batch, size_t budget, drr_error *err);
+void batch_plan_clear(batch_plan *plan);
+void batch_plan_shuffle(batch_plan *plan, uint64_t seed, uint64_t epoch);
+size_t batch_plan_steps(const batch_plan *plan);
+/* Packs examples order[at ..] of the step that ends at `end` into ids, starts, labels, as many as the budget allows (at
+ * least one), and returns how many. */
+size_t batch_pack(const batch_plan *plan, const examples *x, size_t at, size_t end, int32_t *ids, uint32_t *starts,
+                  uint8_t *labels);
+
+/* ---- fitting an encoder (fit.c) */
+typedef struct fit_options {
+    uint32_t epochs, batch, patience;
+    size_t budget; /* tokens of a part; 0: 4096 */
+    double learning_rate, weight_decay, warmup_share, clip_norm, dropout;
+    bool class_weights;
+    uint64_t seed;
+    const char *checkpoint;    /* file; NULL: none is written */
+    double checkpoint_every_s; /* 0: 600 */
+    bool resume;
+} fit_options;
+typedef struct fit_result {
+    double best_loss, best_auroc; /* on dev; NaN without one */
+    uint32_t best_epoch;          /* from 1; the parameters are this epoch's */
+    double last_train_loss, tokens_per_second, seconds;
+    uint64_t steps;
+} fit_result;
+/* Fits e to `train`; after each epoch `dev` (may be empty) decides which epoch's parameters stay: best AUROC, then
+ * loss. Cancelled, it writes the checkpoint and returns DRR_E_INTERRUPTED; resumed from there, every parameter ends bit
+ * by bit as if it had never stopped (same machine, same number of threads). */
+drr_status encoder_fit(encoder *e, const examples *train, const examples *dev, const fit_options *options,
+                       fit_result *result, const drr_hooks *hooks, drr_error *err);
+/* Logits of all examples, in their order. */
+drr_status examples_logits(const encoder *e, const examples *x, size_t budget, float *logits, const drr_hooks *hooks,
+                           drr_error *err);
+/* Learning rate of a step, from 0: linear warm-up over the first share, then linear to 0. */
+double learning_rate_at(const fit_options *options, uint64_t step, uint64_t steps);
+/* One clipped AdamW update of all of e's parameters; returns the gradients' norm before clipping. */
+double encoder_update(encoder *e, float *gradients, float *moment1, float *moment2, const fit_options *options,
+                      double learning_rate, uint64_t step);
+
+/* ---- checkpoints (checkpoint.c) */
+typedef struct checkpoint { /* all that a run needs to go on; the arrays belong to the run */
+    uint64_t identity;      /* of options, data and encoder: another run's checkpoint is refused */
+    uint64_t step;          /* updates done */
+    uint32_t best_epoch, stale_epochs, evaluated; /* epochs: the best so far, those since, those measured on dev */
+    double best_loss, best_auroc, epoch_loss, seconds;
+    uint64_t tokens;
+    float *parameters, *moment1, *moment2, *best; /* n each; best counts from best_epoch 1 on */
+    size_t n;
+} checkpoint;
+drr_status checkpoint_write(const char *path, const checkpoint *c, drr_error *err);
+drr_status checkpoint_read(const char *path, checkpoint *c,
+                           drr_error *err); /* into c's arrays; c says identity and n */
+
+/* ---- traces for training (corpus.c) */
+typedef enum corpus_part { CORPUS_TRAIN, CORPUS_DEV, CORPUS_TEST, CORPUS_UNUSED } corpus_part;
+typedef struct corpus_row {
+    drr_trace trace;
+    size_t question;  /* index of its question */
+    corpus_part part; /* its question's */
+    double logit;     /* set once the encoder is fitted */
+} corpus_row;
+typedef struct corpus {
+    corpus_row *rows;
+    size_t n, capacity, n_questions;
+    uint64_t n_empty, n_leaks; /* texts with nothing in them; train questions given up because the test file has them */
+    char *reasoners, *prompts, *tasks; /* what the rows hold, comma lists */
+} corpus;
+/* Reads the traces of options, and those of options->test_traces, and splits by question: never two parts for one. */
+drr_status corpus_read(corpus *c, const drr_train_options *options, const drr_hooks *hooks, drr_error *err);
+void corpus_clear(corpus *c);
+size_t corpus_questions(const corpus *c, corpus_part part);
+
+/* ---- the stack, thresholds and held-out figures (judge.c) */
+/* Fits calibration and stack on the dev rows and chooses the threshold; then measures the test rows. */
+drr_status judge_fit(critic_meta *meta, const corpus *c, uint64_t seed, drr_error *err);
+drr_status judge_measure(drr_train_result *result, const critic_meta *meta, const corpus *c, drr_error *err);
+
+#endif

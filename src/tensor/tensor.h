@@ -99,4 +99,7 @@ typedef struct adamw {
 void adamw_step(float *parameters, float *gradients, float *moment1, float *moment2, size_t n, bool decay,
                 const adamw *options);
 
+/* ---- which library and instructions do the arithmetic (describe.c) */
+void tensor_describe(char *text, size_t size);
+
 #endif

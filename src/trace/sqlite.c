@@ -26,6 +26,7 @@ enum { SCHEMA_VERSION = sizeof migrations / sizeof *migrations };
 drr_status sqlite_fail(sqlite3 *db, const char *path, const char *doing, drr_error *err)
 {
     const int code = db ? sqlite3_errcode(db) : SQLITE_NOMEM;
+    char reason[128];
     const char *words = db ? sqlite3_errmsg(db) : "out of memory";
     switch (code) {
     case SQLITE_NOTADB:
@@ -53,7 +54,7 @@ drr_status sqlite_fail(sqlite3 *db, const char *path, const char *doing, drr_err
     default:
         return error_set(err, DRR_E_IO, "%s: %s while %s%s%s", path, words, doing,
                          sqlite3_system_errno(db) ? ": " : "",
-                         sqlite3_system_errno(db) ? strerror(sqlite3_system_errno(db)) : "");
+                         !sqlite3_system_errno(db) ? "" : strerror_r(sqlite3_system_errno(db), reason, sizeof reason));
     }
 }
 
@@ -228,4 +229,11 @@ drr_status store_batch_commit(drr_store *store, drr_error *err)
         sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
     store->batch = false;
     return status;
+}
+
+void store_batch_abandon(drr_store *store)
+{
+    if (store->batch)
+        sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
+    store->batch = false;
 }

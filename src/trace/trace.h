@@ -25,6 +25,7 @@ drr_status trace_from_json(drr_trace *trace, json_t *object, const char *where, 
 /* Many appends in one durable commit. */
 drr_status store_batch_begin(drr_store *store, drr_error *err);
 drr_status store_batch_commit(drr_store *store, drr_error *err);
+void store_batch_abandon(drr_store *store); /* the store is as it was before the batch; fine when there is none */
 
 /* The turns that the store holds of one (task, id, reasoner, prompt, sample), turn 0 first; stops at a gap.
  * The caller clears each and frees the array. */
@@ -38,7 +39,7 @@ drr_status store_fact_set(drr_store *store, const char *name, const char *value,
 typedef struct blob_cache blob_cache;
 drr_status blob_cache_open(blob_cache **cache, const char *path, drr_error *err);
 void       blob_cache_close(blob_cache *cache);
-/* DRR_E_EMPTY when absent; the caller frees *data (NUL-terminated). */
+/* DRR_E_EMPTY (and *err untouched) when absent; the caller frees *data (NUL-terminated). */
 drr_status blob_cache_get(blob_cache *cache, const char *key, char **data, size_t *size, drr_error *err);
 drr_status blob_cache_put(blob_cache *cache, const char *key, const void *data, size_t size, drr_error *err);
 

@@ -411,7 +411,8 @@ typedef struct drr_policy {
     double        abstain_below; /* at the end, abstain when the winner's P(correct) is below; 0: never */
     drr_exhausted on_exhausted;
     drr_feedback  feedback;
-    float         temperature, top_p;
+    float         first_temperature; /* of cot, self-critique and drr's first turn; 0: the likeliest token */
+    float         temperature, top_p; /* of what must differ: vote, best-of-n, drr's other turns */
     uint64_t      seed;
     bool          grammar;
 } drr_policy;
@@ -442,8 +443,8 @@ typedef struct drr_result {
     drr_turn   *turns;
     size_t      n_turns;
     uint64_t    n_prompt_tokens, n_tokens; /* over all turns */
-    double      seconds;
-    char       *failure; /* the reason when DRR_FAILED */
+    double      seconds; /* of the reasoner, summed over the turns */
+    char       *failure; /* why a turn failed: the reason when DRR_FAILED */
 } drr_result;
 void drr_result_clear(drr_result *result);
 

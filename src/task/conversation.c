@@ -43,3 +43,8 @@ void conversation_clear(conversation *c)
     free(c->messages);
     *c = (conversation){0};
 }
+
+uint64_t task_turn_seed(uint64_t seed, const char *id, uint32_t sample, uint32_t turn)
+{
+    return hash_mix(hash_mix(hash_string(seed, id), ((uint64_t)sample << 32) | turn), 0x5e);
+}

@@ -1,0 +1,180 @@
+/* critic.c: an open critic: its file's parts (gguf.c reads them), a workspace that grows with the batches it is given,
+ * and scoring: tokenise, one packed pass of the encoder, calibration or the stack. */
+#include "critic/critic.h"
+#include "critic/encoder_layers.h"
+#include "critic/gguf.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_TOKENS = 4096, MOST_SEQUENCES = 64 }; /* of one pass; more is scored in several */
+
+struct drr_critic {
+    encoder *e;
+    wordpiece *tokenizer;
+    critic_meta meta;
+    char sha256[65];
+    encoder_workspace *workspace; /* for MOST_TOKENS, or for one item's when scoring one by one */
+    size_t room_tokens, room_sequences;
+    int32_t *ids;
+    uint32_t *starts;
+    float *logits;
+};
+
+void critic_meta_clear(critic_meta *meta)
+{
+    free(meta->name);
+    free(meta->reasoner);
+    free(meta->prompt);
+    free(meta->encoder);
+    free(meta->tasks);
+    free(meta->created);
+    *meta = (critic_meta){0};
+}
+
+drr_status drr_critic_open(drr_critic **critic, const char *path, drr_error *err)
+{
+    drr_critic *c = calloc(1, sizeof *c);
+    if (!c)
+        return error_memory(err);
+    drr_status status = critic_read(path, &c->e, &c->tokenizer, &c->meta, c->sha256, err);
+    if (status == DRR_OK) {
+        c->ids = calloc((size_t)MOST_TOKENS + c->meta.max_length, sizeof *c->ids);
+        c->starts = calloc(MOST_SEQUENCES + 1, sizeof *c->starts);
+        c->logits = calloc(MOST_SEQUENCES, sizeof *c->logits);
+        if (!c->ids || !c->starts || !c->logits)
+            status = error_memory(err);
+    }
+    if (status == DRR_OK)
+        *critic = c;
+    else
+        drr_critic_close(c);
+    return status;
+}
+
+void drr_critic_close(drr_critic *critic)
+{
+    if (!critic)
+        return;
+    encoder_workspace_free(critic->workspace);
+    encoder_free(critic->e);
+    wordpiece_free(critic->tokenizer);
+    critic_meta_clear(&critic->meta);
+    free(critic->ids);
+    free(critic->starts);
+    free(critic->logits);
+    free(critic);
+}
+
+/* Few tokens need little memory: an application that scores turn by turn never pays for batches of 64. */
+static drr_status make_room(drr_critic *c, size_t tokens, size_t sequences, drr_error *err)
+{
+    if (c->workspace && tokens <= c->room_tokens && sequences <= c->room_sequences)
+        return DRR_OK;
+    const bool small = sequences <= 4 && tokens <= (size_t)4 * c->meta.max_length;
+    const size_t room_tokens = small ? (size_t)4 * c->meta.max_length : (size_t)MOST_TOKENS + c->meta.max_length;
+    const size_t room_sequences = small ? 4 : MOST_SEQUENCES;
+    encoder_workspace *w;
+    drr_status status =
+        encoder_workspace_plan(&w, c->e, room_tokens, room_sequences, c->meta.max_length, false, err);
+    if (status != DRR_OK)
+        return status;
+    encoder_workspace_free(c->workspace);
+    c->workspace = w;
+    c->room_tokens = room_tokens;
+    c->room_sequences = room_sequences;
+    return DRR_OK;
+}
+
+/* Packs items from `at` on; *taken of them. */
+static drr_status pack(drr_critic *c, const drr_score_item *items, size_t n, size_t *taken, drr_error *err)
+{
+    size_t tokens = 0, i = 0;
+    drr_status status = DRR_OK;
+    c->starts[0] = 0;
+    for (; status == DRR_OK && i < n && i < MOST_SEQUENCES && tokens < MOST_TOKENS; i++) {
+        bool truncated;
+        size_t length;
+        status = wordpiece_encode_pair(c->tokenizer, items[i].question, items[i].text, c->meta.max_length,
+                                       c->ids + tokens, &length, &truncated, err);
+        if (status == DRR_OK)
+            tokens += length;
+        c->starts[i + 1] = (uint32_t)tokens;
+    }
+    *taken = i;
+    return status == DRR_OK ? make_room(c, tokens, i, err) : status;
+}
+
+double drr_critic_combine(const drr_critic *critic, double logit, const drr_features *features)
+{
+    const critic_meta *meta = &critic->meta;
+    double values[STACK_MAX_FEATURES];
+    if (!meta->has_stack || !features)
+        return 1 / (1 + exp(-(meta->calibration.a * logit + meta->calibration.b)));
+    stack_features(values, logit, features);
+    return stack_predict(&meta->stack, values);
+}
+
+drr_status drr_critic_score(drr_critic *critic, drr_score *scores, const drr_score_item *items, size_t n,
+                            drr_error *err)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!items[i].question || !items[i].text)
+            return error_set(err, DRR_E_ARGUMENT, "item %zu of %zu to score has no question or no text", i, n);
+    for (size_t at = 0, taken; at < n; at += taken) {
+        drr_status status = pack(critic, items + at, n - at, &taken, err);
+        if (status == DRR_OK)
+            status = encoder_logits(critic->e, critic->workspace, critic->ids, critic->starts, taken, critic->logits,
+                                    err);
+        if (status != DRR_OK)
+            return status;
+        for (size_t i = 0; i < taken; i++) {
+            const double logit = (double)critic->logits[i];
+            scores[at + i] = (drr_score){logit, drr_critic_combine(critic, logit, items[at + i].features)};
+        }
+    }
+    return DRR_OK;
+}
+
+void drr_critic_describe(const drr_critic *critic, drr_critic_info *info)
+{
+    const critic_meta *m = &critic->meta;
+    const encoder_shape *s = &critic->e->shape;
+    *info = (drr_critic_info){.name = m->name,
+                              .sha256 = critic->sha256,
+                              .reasoner = m->reasoner,
+                              .prompt = m->prompt,
+                              .encoder = m->encoder,
+                              .tasks = m->tasks,
+                              .created = m->created,
+                              .threshold = m->threshold,
+                              .max_length = m->max_length,
+                              .n_layers = s->n_layers,
+                              .n_embd = s->n_embd,
+                              .n_vocab = s->n_vocab,
+                              .n_parameters = critic->e->n_parameters,
+                              .n_train_questions = m->n_train_questions,
+                              .n_train_traces = m->n_train_traces,
+                              .has_stack = m->has_stack};
+}
+
+const encoder *critic_encoder(const drr_critic *critic)
+{
+    return critic->e;
+}
+
+const wordpiece *critic_wordpiece(const drr_critic *critic)
+{
+    return critic->tokenizer;
+}
+
+const critic_meta *critic_get_meta(const drr_critic *critic)
+{
+    return &critic->meta;
+}
+
+drr_status drr_critic_export(const drr_critic *critic, const char *folder, drr_error *err)
+{
+    return critic_export_hf(critic, folder, err);
+}

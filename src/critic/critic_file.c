@@ -1,0 +1,509 @@
+/* critic_file.c: a critic as one GGUF file: which keys and tensors, both ways (docs/formats.md, "Critic file"). The
+ * layout is llama.cpp's for a BERT classifier, so that its rerank route gives the same logit; what it has no keys for
+ * is under "drr.". The format's bytes are gguf.c's and gguf_write.c's. */
+#include "critic/gguf.h"
+#include "critic/gguf_internal.h"
+#include "critic/wordpiece_internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { FORMAT_VERSION = 1, POOLING_RANK = 4, TOKEN_NORMAL = 1, TOKEN_CONTROL = 3, LEAST_LENGTH = 5 };
+
+/* llama.cpp marks the start of a word where BERT marks its continuation: "##x" is kept as "x" and "x" with this before
+ * it. Special tokens are kept as they are. */
+static const char phantom_space[] = "\xE2\x96\x81";
+enum { PHANTOM_BYTES = sizeof phantom_space - 1 };
+
+static const struct {
+    const char *key;
+    size_t offset; /* of a char * in critic_meta */
+} meta_strings[] = {{"drr.name", offsetof(critic_meta, name)},     {"drr.reasoner", offsetof(critic_meta, reasoner)},
+                    {"drr.prompt", offsetof(critic_meta, prompt)}, {"drr.encoder", offsetof(critic_meta, encoder)},
+                    {"drr.tasks", offsetof(critic_meta, tasks)},   {"drr.created", offsetof(critic_meta, created)}};
+enum { N_META_STRINGS = sizeof meta_strings / sizeof *meta_strings };
+
+static char **meta_string(const critic_meta *meta, size_t i)
+{
+    return (char **)((uintptr_t)meta + meta_strings[i].offset);
+}
+
+static const struct {
+    const char *key;
+    size_t offset; /* of a double in critic_meta */
+} meta_numbers[] = {{"drr.threshold", offsetof(critic_meta, threshold)},
+                    {"drr.calibration.a", offsetof(critic_meta, calibration.a)},
+                    {"drr.calibration.b", offsetof(critic_meta, calibration.b)}};
+enum { N_META_NUMBERS = sizeof meta_numbers / sizeof *meta_numbers };
+
+static double *meta_number(const critic_meta *meta, size_t i)
+{
+    return (double *)((uintptr_t)meta + meta_numbers[i].offset);
+}
+
+static const struct {
+    const char *key;
+    size_t offset; /* of a uint32_t in encoder_shape */
+} shape_keys[] = {{"bert.block_count", offsetof(encoder_shape, n_layers)},
+                  {"bert.embedding_length", offsetof(encoder_shape, n_embd)},
+                  {"bert.attention.head_count", offsetof(encoder_shape, n_heads)},
+                  {"bert.feed_forward_length", offsetof(encoder_shape, n_ff)},
+                  {"bert.context_length", offsetof(encoder_shape, n_positions)},
+                  {"tokenizer.ggml.token_type_count", offsetof(encoder_shape, n_types)}};
+enum { N_SHAPE_KEYS = sizeof shape_keys / sizeof *shape_keys };
+
+static uint32_t *shape_number(const encoder_shape *shape, size_t i)
+{
+    return (uint32_t *)((uintptr_t)shape + shape_keys[i].offset);
+}
+
+static const struct {
+    const char *key;
+    int which;
+} special_keys[] = {
+    {"tokenizer.ggml.bos_token_id", SPECIAL_CLS},         {"tokenizer.ggml.eos_token_id", SPECIAL_SEP},
+    {"tokenizer.ggml.cls_token_id", SPECIAL_CLS},         {"tokenizer.ggml.seperator_token_id", SPECIAL_SEP},
+    {"tokenizer.ggml.unknown_token_id", SPECIAL_UNKNOWN}, {"tokenizer.ggml.padding_token_id", SPECIAL_PAD},
+    {"tokenizer.ggml.mask_token_id", SPECIAL_MASK}};
+
+/* ---- what can be written can be read again */
+
+static drr_status check_stack(const stack_model *s, drr_error *err)
+{
+    bool good = s->n <= STACK_MAX_FEATURES && isfinite(s->bias);
+    for (uint32_t i = 0; good && i < s->n; i++)
+        good = stack_feature_name(i) && isfinite(s->mean[i]) && isfinite(s->scale[i]) && isfinite(s->weight[i]);
+    return good ? DRR_OK
+                : error_set(err, DRR_E_ARGUMENT, "the critic's stack of %u features has a number that is not finite",
+                            s->n);
+}
+
+static drr_status check_token(const wordpiece *tokenizer, size_t id, drr_error *err)
+{
+    const char *text = wordpiece_token(tokenizer, id);
+    bool good = strncmp(text, "##", 2) != 0;
+    for (size_t i = 0; !good && i <= N_SPECIALS; i++)
+        if (i == N_SPECIALS)
+            good = strncmp(text + 2, phantom_space, PHANTOM_BYTES) != 0;
+        else if (strcmp(text + 2, wordpiece_token(tokenizer, (size_t)wordpiece_special(tokenizer, (int)i))) == 0)
+            break;
+    return good
+               ? DRR_OK
+               : error_set(err, DRR_E_FORMAT,
+                           "token %zu of the vocabulary, \"%s\", cannot be written: in a critic file it would be taken "
+                           "for another one",
+                           id, text);
+}
+
+static drr_status check_parts(const encoder *e, const wordpiece *tokenizer, const critic_meta *meta, drr_error *err)
+{
+    drr_status status = DRR_OK;
+    if (wordpiece_size(tokenizer) != e->shape.n_vocab)
+        return error_set(err, DRR_E_MISMATCH,
+                         "the tokenizer has %zu tokens and the encoder %u; they do not belong together",
+                         wordpiece_size(tokenizer), e->shape.n_vocab);
+    if (meta->max_length < LEAST_LENGTH || meta->max_length > e->shape.n_positions)
+        return error_set(err, DRR_E_ARGUMENT, "the critic's longest input is %u tokens; %d to %u are possible",
+                         meta->max_length, LEAST_LENGTH, e->shape.n_positions);
+    for (size_t i = 0; i < N_META_NUMBERS; i++)
+        if (!isfinite(*meta_number(meta, i)))
+            return error_set(err, DRR_E_ARGUMENT, "the critic's %s is not a finite number", meta_numbers[i].key);
+    for (size_t i = 0; i < e->n_parameters; i++)
+        if (!isfinite(e->parameters[i]))
+            return error_set(err, DRR_E_ARGUMENT, "the critic's weight %zu is not a finite number: its training failed",
+                             i);
+    if (meta->has_stack)
+        status = check_stack(&meta->stack, err);
+    for (size_t id = 0; status == DRR_OK && id < e->shape.n_vocab; id++)
+        status = check_token(tokenizer, id, err);
+    return status;
+}
+
+/* ---- writing */
+
+static void add_model(gguf_builder *b, const encoder_shape *shape, const critic_meta *meta)
+{
+    gguf_add_string(b, "general.architecture", "bert");
+    gguf_add_string(b, "general.type", "model");
+    gguf_add_string(b, "general.name", meta->name);
+    gguf_add_u32(b, "general.alignment", GGUF_ALIGNMENT);
+    gguf_add_u32(b, "general.file_type", 0); /* all F32 */
+    for (size_t i = 0; i < N_SHAPE_KEYS; i++)
+        gguf_add_u32(b, shape_keys[i].key, *shape_number(shape, i));
+    gguf_add_f32(b, "bert.attention.layer_norm_epsilon", shape->norm_epsilon);
+    gguf_add_bool(b, "bert.attention.causal", false);
+    gguf_add_u32(b, "bert.pooling_type", POOLING_RANK);
+    gguf_begin_array(b, "bert.classifier.output_labels", GGUF_STRING, 1);
+    gguf_put_string(b, "", "accept");
+}
+
+/* llama.cpp joins a pair as [bos] query [eos if add_eos] [sep if add_sep] document [eos if add_eos]: with these flags
+ * and SEP for eos it is [CLS] query [SEP] document [SEP]. */
+static void add_tokenizer(gguf_builder *b, const wordpiece *tokenizer)
+{
+    const size_t n = wordpiece_size(tokenizer);
+    gguf_add_string(b, "tokenizer.ggml.model", "bert");
+    gguf_add_string(b, "tokenizer.ggml.pre", "default");
+    gguf_begin_array(b, "tokenizer.ggml.tokens", GGUF_STRING, n);
+    for (size_t id = 0; id < n; id++) {
+        const char *text = wordpiece_token(tokenizer, id);
+        if (wordpiece_is_special(tokenizer, id))
+            gguf_put_string(b, "", text);
+        else if (strncmp(text, "##", 2) == 0)
+            gguf_put_string(b, "", text + 2);
+        else
+            gguf_put_string(b, phantom_space, text);
+    }
+    gguf_begin_array(b, "tokenizer.ggml.token_type", GGUF_I32, n);
+    for (size_t id = 0; id < n; id++) {
+        const int32_t type = wordpiece_is_special(tokenizer, id) ? TOKEN_CONTROL : TOKEN_NORMAL;
+        gguf_put(b, &type, sizeof type);
+    }
+    for (size_t i = 0; i < sizeof special_keys / sizeof *special_keys; i++)
+        gguf_add_u32(b, special_keys[i].key, (uint32_t)wordpiece_special(tokenizer, special_keys[i].which));
+    gguf_add_bool(b, "tokenizer.ggml.add_bos_token", true);
+    gguf_add_bool(b, "tokenizer.ggml.add_eos_token", true);
+    gguf_add_bool(b, "tokenizer.ggml.add_sep_token", false);
+    gguf_add_bool(b, "tokenizer.ggml.normalizer.lowercase", wordpiece_lowercase(tokenizer));
+    gguf_add_bool(b, "tokenizer.ggml.normalizer.strip_accents", wordpiece_lowercase(tokenizer));
+}
+
+static void add_stack(gguf_builder *b, const stack_model *s)
+{
+    gguf_begin_array(b, "drr.stack.features", GGUF_STRING, s->n);
+    for (uint32_t i = 0; i < s->n; i++)
+        gguf_put_string(b, "", stack_feature_name(i));
+    gguf_add_f64s(b, "drr.stack.mean", s->mean, s->n);
+    gguf_add_f64s(b, "drr.stack.scale", s->scale, s->n);
+    gguf_add_f64s(b, "drr.stack.weight", s->weight, s->n);
+    gguf_add_f64(b, "drr.stack.bias", s->bias);
+}
+
+static void add_meta(gguf_builder *b, const wordpiece *tokenizer, const critic_meta *meta)
+{
+    gguf_add_u32(b, "drr.format.version", FORMAT_VERSION);
+    for (size_t i = 0; i < N_META_STRINGS; i++)
+        gguf_add_string(b, meta_strings[i].key, *meta_string(meta, i));
+    for (size_t i = 0; i < N_META_NUMBERS; i++)
+        gguf_add_f64(b, meta_numbers[i].key, *meta_number(meta, i));
+    gguf_add_u32(b, "drr.max_length", meta->max_length);
+    gguf_add_u64(b, "drr.n_train_questions", meta->n_train_questions);
+    gguf_add_u64(b, "drr.n_train_traces", meta->n_train_traces);
+    gguf_add_u64(b, "drr.seed", meta->seed);
+    gguf_add_bool(b, "drr.tokenizer.lowercase", wordpiece_lowercase(tokenizer));
+    if (meta->has_stack)
+        add_stack(b, &meta->stack);
+}
+
+drr_status critic_write(const char *path, const encoder *e, const wordpiece *tokenizer, const critic_meta *meta,
+                        drr_error *err)
+{
+    drr_status status = check_parts(e, tokenizer, meta, err);
+    if (status != DRR_OK)
+        return status;
+    gguf_builder b = {.err = err};
+    add_model(&b, &e->shape, meta);
+    add_tokenizer(&b, tokenizer);
+    add_meta(&b, tokenizer, meta);
+    status = gguf_write(path, &b, e, err);
+    buffer_clear(&b.bytes);
+    return status;
+}
+
+/* ---- reading */
+
+static drr_status want_string(const gguf_file *f, const char *name, const char *wanted, drr_error *err)
+{
+    char *value = NULL;
+    drr_status status = gguf_string(&value, f, name, err);
+    if (status == DRR_OK && strcmp(value, wanted) != 0)
+        status = error_set(err, DRR_E_FORMAT, "%s: the key \"%s\" is \"%.40s\"; in a critic it is \"%s\"", f->path,
+                           name, value, wanted);
+    free(value);
+    return status;
+}
+
+static drr_status want_labels(const gguf_file *f, drr_error *err)
+{
+    const gguf_key *labels;
+    drr_status status = gguf_array(&labels, f, "bert.classifier.output_labels", GGUF_STRING, err);
+    if (status != DRR_OK)
+        return status;
+    const uint8_t *at = labels->data;
+    gguf_text label = {"", 0};
+    if (labels->count == 1)
+        label = gguf_next(&at);
+    if (label.length != 6 || memcmp(label.data, "accept", 6) != 0)
+        return error_set(err, DRR_E_FORMAT, "%s: the key \"bert.classifier.output_labels\" is not [\"accept\"]",
+                         f->path);
+    return DRR_OK;
+}
+
+/* Is it a critic at all, and one of a version that is known? */
+static drr_status check_kind(const gguf_file *f, drr_error *err)
+{
+    uint32_t version = 0, pooling = 0;
+    if (!gguf_find(f, "drr.format.version"))
+        return error_set(err, DRR_E_FORMAT,
+                         "%s: not a critic: it has no key \"drr.format.version\"; train one with `drr train`", f->path);
+    drr_status status = gguf_u32(&version, f, "drr.format.version", err);
+    if (status == DRR_OK && version != FORMAT_VERSION)
+        status = error_set(err, DRR_E_MISMATCH,
+                           "%s: the critic's format is version %u and this drr reads %d; use the drr "
+                           "that wrote it",
+                           f->path, version, FORMAT_VERSION);
+    if (status == DRR_OK)
+        status = want_string(f, "general.architecture", "bert", err);
+    if (status == DRR_OK)
+        status = want_string(f, "tokenizer.ggml.model", "bert", err);
+    if (status == DRR_OK)
+        status = want_labels(f, err);
+    if (status == DRR_OK)
+        status = gguf_u32(&pooling, f, "bert.pooling_type", err);
+    if (status == DRR_OK && pooling != POOLING_RANK)
+        status = error_set(err, DRR_E_FORMAT, "%s: the key \"bert.pooling_type\" is %u; in a critic it is %d", f->path,
+                           pooling, POOLING_RANK);
+    return status;
+}
+
+static drr_status restore_token(char **text, gguf_text kept, int32_t type, const gguf_file *f, uint64_t id,
+                                arena *texts, drr_error *err)
+{
+    const bool control = type == TOKEN_CONTROL;
+    const bool word = kept.length >= PHANTOM_BYTES && memcmp(kept.data, phantom_space, PHANTOM_BYTES) == 0;
+    const size_t skip = word && !control ? PHANTOM_BYTES : 0, prefix = word || control ? 0 : 2;
+    if ((type != TOKEN_NORMAL && !control) || memchr(kept.data, 0, kept.length))
+        return error_set(err, DRR_E_FORMAT,
+                         "%s: token %llu of \"tokenizer.ggml.tokens\" is of type %d or has a NUL in it", f->path,
+                         (unsigned long long)id, type);
+    const size_t length = (size_t)kept.length - skip;
+    *text = arena_alloc(texts, prefix + length + 1, 1);
+    if (!*text)
+        return error_memory(err);
+    memcpy(*text, "##", prefix);
+    memcpy(*text + prefix, kept.data + skip, length);
+    return DRR_OK;
+}
+
+static drr_status read_tokenizer(wordpiece **tokenizer, const gguf_file *f, drr_error *err)
+{
+    const gguf_key *tokens, *types;
+    bool lowercase;
+    arena *texts = NULL;
+    char **restored = NULL;
+    drr_status status = gguf_array(&tokens, f, "tokenizer.ggml.tokens", GGUF_STRING, err);
+    if (status == DRR_OK)
+        status = gguf_array(&types, f, "tokenizer.ggml.token_type", GGUF_I32, err);
+    if (status == DRR_OK && types->count != tokens->count)
+        status = error_set(err, DRR_E_FORMAT, "%s: \"tokenizer.ggml.tokens\" has %llu items and its types %llu",
+                           f->path, (unsigned long long)tokens->count, (unsigned long long)types->count);
+    if (status == DRR_OK)
+        status = gguf_bool(&lowercase, f, "drr.tokenizer.lowercase", err);
+    if (status != DRR_OK)
+        return status;
+    texts = arena_new(0);
+    restored = calloc((size_t)tokens->count + 1, sizeof *restored);
+    if (!texts || !restored)
+        status = error_memory(err);
+    const uint8_t *at = tokens->data;
+    for (uint64_t i = 0; status == DRR_OK && i < tokens->count; i++) {
+        int32_t type;
+        memcpy(&type, types->data + i * sizeof type, sizeof type);
+        status = restore_token(&restored[i], gguf_next(&at), type, f, i, texts, err);
+    }
+    if (status == DRR_OK)
+        status = wordpiece_new_from(tokenizer, (const char *const *)restored, (size_t)tokens->count, lowercase, f->path,
+                                    err);
+    free(restored);
+    arena_free(texts);
+    return status;
+}
+
+static drr_status read_shape(encoder_shape *shape, const gguf_file *f, size_t n_vocab, drr_error *err)
+{
+    drr_status status = DRR_OK;
+    for (size_t i = 0; status == DRR_OK && i < N_SHAPE_KEYS; i++)
+        status = gguf_u32(shape_number(shape, i), f, shape_keys[i].key, err);
+    if (status == DRR_OK)
+        status = gguf_f32(&shape->norm_epsilon, f, "bert.attention.layer_norm_epsilon", err);
+    if (status != DRR_OK)
+        return status;
+    shape->n_vocab = (uint32_t)n_vocab;
+    if (!(shape->norm_epsilon > 0))
+        return error_set(err, DRR_E_FORMAT, "%s: the key \"bert.attention.layer_norm_epsilon\" is not above 0",
+                         f->path);
+    /* Before memory is taken: could the file hold it? In double, which cannot overflow. */
+    const double d = shape->n_embd, layer = d * (4 * d + 2 * (double)shape->n_ff);
+    if ((shape->n_layers * layer + d * ((double)n_vocab + shape->n_positions)) * sizeof(float) > (double)f->map.size)
+        return error_set(err, DRR_E_FORMAT, "%s: %zu bytes are too few for an encoder of width %u with %u layers",
+                         f->path, f->map.size, shape->n_embd, shape->n_layers);
+    return DRR_OK;
+}
+
+static drr_status read_tensor(encoder *e, const encoder_tensor *t, const gguf_file *f, drr_error *err)
+{
+    const gguf_tensor *found = gguf_find_tensor(f, t->name);
+    if (!found)
+        return error_set(err, DRR_E_FORMAT, "%s: the tensor \"%s\" is missing", f->path, t->name);
+    if (found->rows != t->rows || found->columns != t->columns)
+        return error_set(err, DRR_E_FORMAT,
+                         "%s: the tensor \"%s\" is %llu x %llu; the encoder's shape makes it %u x %u", f->path, t->name,
+                         (unsigned long long)found->rows, (unsigned long long)found->columns, t->rows, t->columns);
+    const size_t n = (size_t)t->rows * t->columns;
+    float *values = e->parameters + t->offset;
+    memcpy(values, found->data, n * sizeof *values);
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(values[i]))
+            return error_set(err, DRR_E_FORMAT, "%s: value %zu of the tensor \"%s\" is not a finite number", f->path, i,
+                             t->name);
+    return DRR_OK;
+}
+
+static drr_status read_encoder(encoder **out, const gguf_file *f, size_t n_vocab, drr_error *err)
+{
+    encoder_shape shape = {0};
+    encoder *e = NULL;
+    drr_status status = read_shape(&shape, f, n_vocab, err);
+    if (status == DRR_OK)
+        status = encoder_new(&e, &shape, err);
+    for (size_t i = 0; status == DRR_OK && i < e->n_tensors; i++)
+        status = read_tensor(e, &e->tensors[i], f, err);
+    if (status == DRR_OK && f->n_tensors != e->n_tensors) /* one more could change what the weights mean */
+        status = error_set(err, DRR_E_FORMAT, "%s: %zu tensors, and a critic of this shape has %zu", f->path,
+                           f->n_tensors, e->n_tensors);
+    if (status == DRR_OK)
+        *out = e;
+    else
+        encoder_free(e);
+    return status;
+}
+
+/* ---- reading: drr.* */
+
+static drr_status find_feature(uint32_t *index, gguf_text name, const gguf_file *f, drr_error *err)
+{
+    for (uint32_t i = 0; stack_feature_name(i); i++)
+        if (strlen(stack_feature_name(i)) == name.length &&
+            memcmp(stack_feature_name(i), name.data, name.length) == 0) {
+            *index = i;
+            return DRR_OK;
+        }
+    return error_set(
+        err, DRR_E_MISMATCH,
+        "%s: the critic uses the feature \"%.*s\", which this drr does not know; use the drr that wrote it", f->path,
+        (int)(name.length < 60 ? name.length : 60), name.data);
+}
+
+/* A column of the stack: as many finite numbers as there are features. */
+static drr_status stack_column(const gguf_key **column, const gguf_file *f, const char *name, uint64_t n,
+                               drr_error *err)
+{
+    drr_status status = gguf_array(column, f, name, GGUF_F64, err);
+    if (status == DRR_OK && (*column)->count != n)
+        status = error_set(err, DRR_E_FORMAT, "%s: the key \"%s\" has %llu items for %llu features", f->path, name,
+                           (unsigned long long)(*column)->count, (unsigned long long)n);
+    for (uint64_t i = 0; status == DRR_OK && i < n; i++) {
+        double value;
+        memcpy(&value, (*column)->data + i * sizeof value, sizeof value);
+        if (!isfinite(value))
+            status = error_set(err, DRR_E_FORMAT, "%s: item %llu of the key \"%s\" is not a finite number", f->path,
+                               (unsigned long long)i, name);
+    }
+    return status;
+}
+
+/* By name: a feature that this build has and the file does not gets weight 0. */
+static drr_status read_stack(stack_model *s, const gguf_file *f, drr_error *err)
+{
+    static const char *const names[] = {"drr.stack.mean", "drr.stack.scale", "drr.stack.weight"};
+    const gguf_key *features, *columns[3];
+    bool seen[STACK_MAX_FEATURES] = {false};
+    drr_status status = gguf_array(&features, f, "drr.stack.features", GGUF_STRING, err);
+    if (status == DRR_OK && features->count > STACK_MAX_FEATURES)
+        status =
+            error_set(err, DRR_E_FORMAT, "%s: the key \"drr.stack.features\" has %llu items; at most %d are handled",
+                      f->path, (unsigned long long)features->count, STACK_MAX_FEATURES);
+    for (size_t i = 0; status == DRR_OK && i < 3; i++)
+        status = stack_column(&columns[i], f, names[i], features->count, err);
+    if (status == DRR_OK)
+        status = gguf_f64(&s->bias, f, "drr.stack.bias", err);
+    if (status != DRR_OK)
+        return status;
+    for (uint32_t i = 0; i < STACK_MAX_FEATURES; i++)
+        s->scale[i] = 1;
+    const uint8_t *at = features->data;
+    for (uint64_t i = 0; i < features->count; i++) {
+        uint32_t index = 0;
+        status = find_feature(&index, gguf_next(&at), f, err);
+        if (status != DRR_OK)
+            return status;
+        if (seen[index])
+            return error_set(err, DRR_E_FORMAT, "%s: the feature \"%s\" is in \"drr.stack.features\" twice", f->path,
+                             stack_feature_name(index));
+        seen[index] = true;
+        memcpy(&s->mean[index], columns[0]->data + i * sizeof(double), sizeof(double));
+        memcpy(&s->scale[index], columns[1]->data + i * sizeof(double), sizeof(double));
+        memcpy(&s->weight[index], columns[2]->data + i * sizeof(double), sizeof(double));
+        s->n = index >= s->n ? index + 1 : s->n;
+    }
+    return DRR_OK;
+}
+
+static drr_status read_meta(critic_meta *m, const gguf_file *f, const encoder_shape *shape, drr_error *err)
+{
+    drr_status status = DRR_OK;
+    for (size_t i = 0; status == DRR_OK && i < N_META_STRINGS; i++)
+        status = gguf_string(meta_string(m, i), f, meta_strings[i].key, err);
+    for (size_t i = 0; status == DRR_OK && i < N_META_NUMBERS; i++)
+        status = gguf_f64(meta_number(m, i), f, meta_numbers[i].key, err);
+    if (status == DRR_OK)
+        status = gguf_u32(&m->max_length, f, "drr.max_length", err);
+    if (status == DRR_OK && (m->max_length < LEAST_LENGTH || m->max_length > shape->n_positions))
+        status = error_set(err, DRR_E_FORMAT, "%s: the key \"drr.max_length\" is %u; %d to %u are possible", f->path,
+                           m->max_length, LEAST_LENGTH, shape->n_positions);
+    if (status == DRR_OK)
+        status = gguf_u64(&m->n_train_questions, f, "drr.n_train_questions", err);
+    if (status == DRR_OK)
+        status = gguf_u64(&m->n_train_traces, f, "drr.n_train_traces", err);
+    if (status == DRR_OK)
+        status = gguf_u64(&m->seed, f, "drr.seed", err);
+    if (status == DRR_OK && gguf_find(f, "drr.stack.features")) {
+        m->has_stack = true;
+        status = read_stack(&m->stack, f, err);
+    }
+    return status;
+}
+
+drr_status critic_read(const char *path, encoder **out_encoder, wordpiece **out_tokenizer, critic_meta *out_meta,
+                       char hex[65], drr_error *err)
+{
+    gguf_file f = {0};
+    encoder *e = NULL;
+    wordpiece *w = NULL;
+    critic_meta meta = {0};
+    drr_status status = gguf_open(&f, path, err);
+    if (status == DRR_OK)
+        status = check_kind(&f, err);
+    if (status == DRR_OK)
+        status = read_tokenizer(&w, &f, err);
+    if (status == DRR_OK)
+        status = read_encoder(&e, &f, wordpiece_size(w), err);
+    if (status == DRR_OK)
+        status = read_meta(&meta, &f, &e->shape, err);
+    if (status == DRR_OK) {
+        sha256 h;
+        sha256_begin(&h);
+        sha256_add(&h, f.map.data, f.map.size);
+        sha256_end(&h, hex);
+        *out_encoder = e;
+        *out_tokenizer = w;
+        *out_meta = meta;
+    } else {
+        encoder_free(e);
+        wordpiece_free(w);
+        critic_meta_clear(&meta);
+    }
+    gguf_close(&f);
+    return status;
+}

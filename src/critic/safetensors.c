@@ -1,0 +1,218 @@
+/* safetensors.c: the format: eight bytes of header length, a JSON header, the tensors' bytes. Nothing in a file is
+ * believed: each length and offset is compared with what is there. Which tensors make an encoder is hf.c's. */
+#include "critic/safetensors_internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { LENGTH_BYTES = 8, MAX_HEADER = 100000000 /* the format's own limit */ };
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "model files are little-endian and read as they lie");
+
+drr_status safetensors_open(safetensors *out, const char *path, drr_error *err)
+{
+    safetensors s = {0};
+    uint64_t length = 0;
+    drr_status status = file_map_open(&s.map, path, err);
+    if (status != DRR_OK)
+        return status;
+    s.path = string_copy(path);
+    if (!s.path) {
+        status = error_memory(err);
+        goto done;
+    }
+    if (s.map.size >= LENGTH_BYTES)
+        memcpy(&length, s.map.data, LENGTH_BYTES);
+    if (s.map.size < LENGTH_BYTES || length > MAX_HEADER || length > s.map.size - LENGTH_BYTES) {
+        status = error_set(err, DRR_E_FORMAT,
+                           "%s: not a safetensors file, or cut short: its first 8 bytes promise a header of %llu bytes "
+                           "and the file has %zu",
+                           path, (unsigned long long)length, s.map.size);
+        goto done;
+    }
+    status = json_parse(&s.header, (const char *)s.map.data + LENGTH_BYTES, (size_t)length, path, err);
+    if (status == DRR_OK && !json_is_object(s.header))
+        status = error_set(err, DRR_E_FORMAT, "%s: byte 8: the header is not a JSON object", path);
+    s.data = s.map.data + LENGTH_BYTES + length;
+    s.data_size = s.map.size - LENGTH_BYTES - (size_t)length;
+done:
+    if (status == DRR_OK)
+        *out = s;
+    else
+        safetensors_close(&s);
+    return status;
+}
+
+void safetensors_close(safetensors *s)
+{
+    json_decref(s->header);
+    file_map_close(&s->map);
+    free(s->path);
+    *s = (safetensors){0};
+}
+
+bool safetensors_has(const safetensors *s, const char *name)
+{
+    return json_is_object(json_object_get(s->header, name));
+}
+
+static size_t dtype_size(const char *dtype)
+{
+    return strcmp(dtype, "F32") == 0 ? 4 : strcmp(dtype, "F16") == 0 || strcmp(dtype, "BF16") == 0 ? 2 : 0;
+}
+
+/* A JSON integer that is no more than `limit`. */
+static bool take_integer(uint64_t *value, json_t *item, uint64_t limit)
+{
+    if (!json_is_integer(item) || json_integer_value(item) < 0 || (uint64_t)json_integer_value(item) > limit)
+        return false;
+    *value = (uint64_t)json_integer_value(item);
+    return true;
+}
+
+drr_status safetensors_find(safetensor *out, const safetensors *s, const char *name, drr_error *err)
+{
+    json_t *entry = json_object_get(s->header, name);
+    if (!json_is_object(entry))
+        return error_set(err, DRR_E_FORMAT, "%s: the tensor \"%s\" is missing", s->path, name);
+    json_t *shape = json_object_get(entry, "shape"), *offsets = json_object_get(entry, "data_offsets");
+    safetensor t = {.name = name, .dtype = json_string_or(entry, "dtype", "none")};
+    const size_t size = dtype_size(t.dtype), n_dimensions = json_array_size(shape);
+    if (!size)
+        return error_set(err, DRR_E_FORMAT, "%s: the tensor \"%s\" is of type %s; F32, F16 and BF16 are read", s->path,
+                         name, t.dtype);
+    uint64_t begin, end;
+    t.rows = 1;
+    bool good = n_dimensions == 1 || n_dimensions == 2;
+    if (n_dimensions == 2)
+        good = take_integer(&t.rows, json_array_get(shape, 0), UINT32_MAX);
+    good = good && take_integer(&t.columns, json_array_get(shape, n_dimensions - 1), UINT32_MAX);
+    if (!good)
+        return error_set(err, DRR_E_FORMAT, "%s: the tensor \"%s\" has no shape of one or two dimensions", s->path,
+                         name);
+    if (json_array_size(offsets) != 2 || !take_integer(&begin, json_array_get(offsets, 0), s->data_size) ||
+        !take_integer(&end, json_array_get(offsets, 1), s->data_size) || begin > end)
+        return error_set(err, DRR_E_FORMAT,
+                         "%s: the tensor \"%s\" does not lie within the file, which has %zu bytes after its header; "
+                         "fetch it again",
+                         s->path, name, s->data_size);
+    if ((end - begin) % size || (t.columns && (end - begin) / size / t.columns != t.rows) ||
+        (end - begin) / size != t.rows * t.columns)
+        return error_set(err, DRR_E_FORMAT,
+                         "%s: the tensor \"%s\" has %llu bytes, which is not %llu x %llu values of %s", s->path, name,
+                         (unsigned long long)(end - begin), (unsigned long long)t.rows, (unsigned long long)t.columns,
+                         t.dtype);
+    t.data = s->data + begin;
+    *out = t;
+    return DRR_OK;
+}
+
+/* IEEE 754 binary16: five bits of exponent, ten of fraction; the smallest are subnormal. */
+static float from_half(uint16_t bits)
+{
+    const int exponent = bits >> 10 & 31, fraction = bits & 1023;
+    const float sign = bits >> 15 ? -1.0f : 1.0f;
+    if (exponent == 31)
+        return fraction ? NAN : sign * INFINITY;
+    return exponent ? sign * ldexpf((float)(fraction + 1024), exponent - 25) : sign * ldexpf((float)fraction, -24);
+}
+
+static float value_at(const safetensor *t, size_t i)
+{
+    uint32_t wide;
+    uint16_t narrow;
+    float value;
+    if (t->dtype[0] == 'F' && t->dtype[1] == '3') {
+        memcpy(&value, t->data + 4 * i, sizeof value); /* nothing says that it is aligned */
+        return value;
+    }
+    memcpy(&narrow, t->data + 2 * i, sizeof narrow);
+    if (t->dtype[0] == 'F')
+        return from_half(narrow);
+    wide = (uint32_t)narrow << 16;
+    memcpy(&value, &wide, sizeof value);
+    return value;
+}
+
+drr_status safetensors_values(float *values, size_t n, const safetensors *s, const safetensor *t, drr_error *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        values[i] = value_at(t, i);
+        if (!isfinite(values[i]))
+            return error_set(err, DRR_E_FORMAT, "%s: value %zu of the tensor \"%s\" is not a finite number", s->path, i,
+                             t->name);
+    }
+    return DRR_OK;
+}
+
+/* ---- writing */
+
+static void full_name(char *name, size_t size, const encoder_tensor *t)
+{
+    snprintf(name, size, "%s%s", strncmp(t->hf_name, "classifier.", 11) == 0 ? "" : "bert.", t->hf_name);
+}
+
+static bool is_vector(const encoder_tensor *t)
+{
+    const size_t length = strlen(t->hf_name);
+    return t->rows == 1 &&
+           ((length > 5 && strcmp(t->hf_name + length - 5, ".bias") == 0) || strstr(t->hf_name, "LayerNorm"));
+}
+
+/* A row of token_type_embeddings is there for each type, but a critic is trained with type 0 alone. Each is written as
+ * a copy of row 0, so that a program which numbers the second segment 1 gets the same logits. */
+static const float *row_of(const encoder *e, const encoder_tensor *t, uint32_t row)
+{
+    const bool types = strcmp(t->name, "token_types.weight") == 0;
+    return e->parameters + t->offset + (size_t)(types ? 0 : row) * t->columns;
+}
+
+static drr_status make_header(buffer *header, const encoder *e, drr_error *err)
+{
+    char name[sizeof e->tensors->hf_name + 8];
+    uint64_t at = 0;
+    drr_status status = buffer_puts(header, "{\"__metadata__\":{\"format\":\"pt\"}", err);
+    for (size_t i = 0; status == DRR_OK && i < e->n_tensors; i++) {
+        const encoder_tensor *t = &e->tensors[i];
+        const uint64_t bytes = (uint64_t)t->rows * t->columns * sizeof(float);
+        full_name(name, sizeof name, t);
+        status = buffer_printf(header, err, ",\"%s\":{\"dtype\":\"F32\",\"shape\":[", name);
+        if (status == DRR_OK && !is_vector(t))
+            status = buffer_printf(header, err, "%u,", t->rows);
+        if (status == DRR_OK)
+            status = buffer_printf(header, err, "%u],\"data_offsets\":[%llu,%llu]}", t->columns, (unsigned long long)at,
+                                   (unsigned long long)(at + bytes));
+        at += bytes;
+    }
+    if (status == DRR_OK)
+        status = buffer_puts(header, "}", err);
+    while (status == DRR_OK && header->size % 8) /* the data begins aligned; spaces are allowed */
+        status = buffer_puts(header, " ", err);
+    return status;
+}
+
+drr_status safetensors_write(const char *path, const encoder *e, drr_error *err)
+{
+    buffer header = {0};
+    file_writer w = {0};
+    drr_status status = make_header(&header, e, err);
+    const uint64_t length = header.size;
+    if (status == DRR_OK)
+        status = file_writer_open(&w, path, err);
+    if (status != DRR_OK)
+        goto done;
+    status = file_writer_put(&w, &length, sizeof length, err);
+    if (status == DRR_OK)
+        status = file_writer_put(&w, header.data, header.size, err);
+    for (size_t i = 0; i < e->n_tensors; i++)
+        for (uint32_t row = 0; status == DRR_OK && row < e->tensors[i].rows; row++)
+            status = file_writer_put(&w, row_of(e, &e->tensors[i], row), e->tensors[i].columns * sizeof(float), err);
+    if (status == DRR_OK)
+        status = file_writer_commit(&w, err);
+    else
+        file_writer_abandon(&w);
+done:
+    buffer_clear(&header);
+    return status;
+}

@@ -1,0 +1,286 @@
+/* cache.c: a reasoner around a reasoner that keeps every completion in a file, under a key of all that decides its text.
+ * So strategies that ask the same share one generation, a killed evaluation goes on where it stopped, and another critic
+ * is compared on the very same texts. Two equal requests in flight are generated once. Failures are not kept. */
+#include "eval/eval_internal.h"
+#include "trace/trace.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { FORMAT = 1 };
+
+/* What is stored before the text and the tokens. Read and written on one machine: bytes as they lie. */
+typedef struct header {
+    uint32_t format, finish, n_prompt_tokens, n_tokens, n_token_stats, text_size;
+    double seconds;
+} header;
+
+typedef struct waiter { /* an outer request: its tag, and whose key it waits for */
+    uint64_t tag;
+    char key[65];
+    bool waits;
+} waiter;
+
+typedef struct cached {
+    drr_reasoner *inner;
+    blob_cache *cache;
+    cache_counts *counts, own_counts;
+    reasoner_completion *ready; /* found, not yet handed back */
+    size_t n_ready, ready_capacity;
+    waiter *waiters;
+    size_t n_waiters;
+} cached;
+
+/* ---- keys */
+
+static void add_string(sha256 *h, const char *text)
+{
+    const uint64_t size = text ? strlen(text) : UINT64_MAX;
+    sha256_add(h, &size, sizeof size);
+    if (text)
+        sha256_add(h, text, (size_t)size);
+}
+
+static void request_key(char key[65], const cached *c, const reasoner_request *r)
+{
+    const struct {
+        uint64_t seed, n_messages;
+        float temperature, top_p;
+        uint32_t max_tokens, sample;
+    } numbers = {r->temperature > 0 ? r->seed : 0, r->n_messages, r->temperature, r->top_p, r->max_tokens, r->sample};
+    sha256 h;
+    sha256_begin(&h);
+    add_string(&h, drr_reasoner_id(c->inner));
+    sha256_add(&h, &numbers, sizeof numbers);
+    add_string(&h, r->grammar);
+    add_string(&h, r->complete ? "stops at the answer" : NULL);
+    for (size_t i = 0; i < r->n_messages; i++) {
+        add_string(&h, r->messages[i].role);
+        add_string(&h, r->messages[i].content);
+    }
+    sha256_end(&h, key);
+}
+
+/* ---- completions as bytes */
+
+static drr_status store(cached *c, const char *key, const reasoner_completion *done, drr_error *err)
+{
+    const header head = {FORMAT,
+                         (uint32_t)done->finish,
+                         done->n_prompt_tokens,
+                         done->n_tokens,
+                         done->tokens ? done->n_token_stats : 0,
+                         done->text ? (uint32_t)strlen(done->text) : 0,
+                         done->seconds};
+    buffer b = {0};
+    drr_status status = buffer_append(&b, &head, sizeof head, err);
+    if (status == DRR_OK && head.n_token_stats)
+        status = buffer_append(&b, done->tokens, head.n_token_stats * sizeof *done->tokens, err);
+    if (status == DRR_OK && head.text_size)
+        status = buffer_append(&b, done->text, head.text_size, err);
+    if (status == DRR_OK)
+        status = blob_cache_put(c->cache, key, b.data, b.size, err);
+    buffer_clear(&b);
+    return status;
+}
+
+/* DRR_E_EMPTY when it is not there, or not as store() writes it. */
+static drr_status load(cached *c, const char *key, reasoner_completion *found, drr_error *err)
+{
+    char *data = NULL;
+    size_t size = 0;
+    header head;
+    drr_status status = blob_cache_get(c->cache, key, &data, &size, err);
+    if (status != DRR_OK)
+        return status;
+    memset(found, 0, sizeof *found);
+    if (size < sizeof head)
+        goto damaged;
+    memcpy(&head, data, sizeof head);
+    const size_t tokens = (size_t)head.n_token_stats * sizeof *found->tokens;
+    if (head.format != FORMAT || head.finish > DRR_FINISH_LENGTH || size - sizeof head != tokens + head.text_size)
+        goto damaged;
+    found->finish = (drr_finish)head.finish;
+    found->n_prompt_tokens = head.n_prompt_tokens;
+    found->n_tokens = head.n_tokens;
+    found->seconds = head.seconds;
+    found->n_token_stats = head.n_token_stats;
+    found->tokens = malloc(tokens + 1);
+    found->text = string_copy_n(data + sizeof head + tokens, head.text_size);
+    if (!found->tokens || !found->text) {
+        reasoner_completion_clear(found);
+        free(data);
+        return error_memory(err);
+    }
+    memcpy(found->tokens, data + sizeof head, tokens);
+    free(data);
+    return DRR_OK;
+damaged:
+    free(data);
+    return DRR_E_EMPTY;
+}
+
+/* ---- the backend */
+
+static drr_status add_ready(cached *c, const reasoner_completion *completion, drr_error *err)
+{
+    if (c->n_ready == c->ready_capacity) {
+        const size_t capacity = c->ready_capacity ? 2 * c->ready_capacity : 64;
+        reasoner_completion *more = realloc(c->ready, capacity * sizeof *more);
+        if (!more)
+            return error_memory(err);
+        c->ready = more;
+        c->ready_capacity = capacity;
+    }
+    c->ready[c->n_ready++] = *completion;
+    return DRR_OK;
+}
+
+/* A place for a waiter; its index is the tag inside. */
+static drr_status add_waiter(cached *c, uint64_t tag, const char *key, size_t *index, drr_error *err)
+{
+    for (*index = 0; *index < c->n_waiters && c->waiters[*index].waits; ++*index)
+        ;
+    if (*index == c->n_waiters) {
+        const size_t n = c->n_waiters ? 2 * c->n_waiters : 64;
+        waiter *more = realloc(c->waiters, n * sizeof *more);
+        if (!more)
+            return error_memory(err);
+        memset(more + c->n_waiters, 0, (n - c->n_waiters) * sizeof *more);
+        c->waiters = more;
+        c->n_waiters = n;
+    }
+    c->waiters[*index] = (waiter){.tag = tag, .waits = true};
+    memcpy(c->waiters[*index].key, key, 65);
+    return DRR_OK;
+}
+
+static bool in_flight(const cached *c, const char *key)
+{
+    for (size_t i = 0; i < c->n_waiters; i++)
+        if (c->waiters[i].waits && strcmp(c->waiters[i].key, key) == 0)
+            return true;
+    return false;
+}
+
+static drr_status cached_submit(void *self, const reasoner_request *request, drr_error *err)
+{
+    cached *c = self;
+    char key[65];
+    size_t index;
+    reasoner_completion found = {0};
+    request_key(key, c, request);
+    drr_status status = load(c, key, &found, err);
+    if (status == DRR_OK) {
+        found.tag = request->tag;
+        c->counts->found++;
+        status = add_ready(c, &found, err);
+        if (status != DRR_OK)
+            reasoner_completion_clear(&found);
+        return status;
+    }
+    if (status != DRR_E_EMPTY)
+        return status;
+    const bool already = in_flight(c, key);
+    status = add_waiter(c, request->tag, key, &index, err);
+    if (status != DRR_OK || already)
+        return status;
+    reasoner_request inner = *request;
+    inner.tag = index;
+    status = reasoner_submit(c->inner, &inner, err);
+    if (status != DRR_OK)
+        c->waiters[index].waits = false;
+    return status;
+}
+
+/* Copies a completion for the others that asked the same. */
+static drr_status share(cached *c, const char *key, const reasoner_completion *done, drr_error *err)
+{
+    for (size_t i = 0; i < c->n_waiters; i++) {
+        waiter *w = &c->waiters[i];
+        if (!w->waits || strcmp(w->key, key) != 0)
+            continue;
+        reasoner_completion copy = *done;
+        copy.tag = w->tag;
+        copy.text = string_copy(done->text);
+        copy.failure = string_copy(done->failure);
+        copy.tokens = done->tokens ? malloc(done->n_token_stats * sizeof *copy.tokens + 1) : NULL;
+        if (copy.tokens)
+            memcpy(copy.tokens, done->tokens, done->n_token_stats * sizeof *copy.tokens);
+        const bool whole = (copy.text || !done->text) && (copy.failure || !done->failure) && (copy.tokens || !done->tokens);
+        drr_status status = whole ? add_ready(c, &copy, err) : error_memory(err);
+        if (status != DRR_OK) {
+            reasoner_completion_clear(&copy);
+            return status;
+        }
+        w->waits = false;
+        c->counts->found++;
+    }
+    return DRR_OK;
+}
+
+static drr_status cached_next(void *self, reasoner_completion *completion, drr_error *err)
+{
+    cached *c = self;
+    if (c->n_ready) {
+        *completion = c->ready[--c->n_ready];
+        return DRR_OK;
+    }
+    reasoner_completion done = {0};
+    drr_status status = reasoner_next(c->inner, &done, err);
+    if (status != DRR_OK)
+        return status;
+    waiter *w = &c->waiters[done.tag];
+    const waiter first = *w;
+    w->waits = false;
+    if (done.finish != DRR_FINISH_FAILED && done.finish != DRR_FINISH_CANCELLED)
+        status = store(c, first.key, &done, err);
+    if (status == DRR_OK)
+        status = share(c, first.key, &done, err);
+    if (status != DRR_OK) {
+        reasoner_completion_clear(&done);
+        return status;
+    }
+    c->counts->generated++;
+    done.tag = first.tag;
+    *completion = done;
+    return DRR_OK;
+}
+
+static void cached_cancel(void *self)
+{
+    cached *c = self;
+    reasoner_cancel(c->inner);
+    while (c->n_ready)
+        reasoner_completion_clear(&c->ready[--c->n_ready]);
+    for (size_t i = 0; i < c->n_waiters; i++)
+        c->waiters[i].waits = false;
+}
+
+static void cached_close(void *self)
+{
+    cached *c = self;
+    cached_cancel(c);
+    blob_cache_close(c->cache);
+    free(c->ready);
+    free(c->waiters);
+    free(c);
+}
+
+drr_status cached_reasoner_new(drr_reasoner **wrapped, drr_reasoner *inner, const char *path, cache_counts *counts,
+                               drr_error *err)
+{
+    static const reasoner_backend backend = {cached_submit, cached_next, cached_cancel, cached_close};
+    cached *c = calloc(1, sizeof *c);
+    if (!c)
+        return error_memory(err);
+    c->inner = inner;
+    c->counts = counts ? counts : &c->own_counts;
+    drr_status status = blob_cache_open(&c->cache, path, err);
+    if (status == DRR_OK)
+        status = reasoner_new(wrapped, &backend, c, drr_reasoner_id(inner), drr_reasoner_describe(inner),
+                              reasoner_width(inner), err);
+    if (status != DRR_OK)
+        cached_close(c);
+    return status;
+}

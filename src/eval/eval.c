@@ -1,0 +1,168 @@
+/* eval.c: drr_eval: every strategy over the same questions through one cache of completions, then figures (measure.c)
+ * and the report in three forms, each written whole or not at all. */
+#include "eval/eval_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+void drr_eval_options_defaults(drr_eval_options *options)
+{
+    static const drr_strategy all[] = {DRR_STRATEGY_COT, DRR_STRATEGY_SELF_CRITIQUE, DRR_STRATEGY_VOTE,
+                                       DRR_STRATEGY_BEST_OF_N, DRR_STRATEGY_DRR};
+    *options = (drr_eval_options){.strategies = all, .n_strategies = 5, .bootstrap = 10000};
+    drr_policy_defaults(&options->policy);
+}
+
+static void comparison_clear(comparison *c)
+{
+    for (size_t s = 0; s < c->n_runs; s++) {
+        for (size_t i = 0; c->runs[s].results && i < c->n; i++)
+            drr_result_clear(&c->runs[s].results[i]);
+        free(c->runs[s].results);
+    }
+    free(c->runs);
+    free(c->pairs);
+    free(c->tasks);
+    free(c->critic.p);
+    free(c->critic.right);
+}
+
+static drr_status comparison_new(comparison *c, const drr_dataset *dataset, const drr_eval_options *o, drr_error *err)
+{
+    c->name = drr_dataset_name(dataset);
+    c->n = drr_dataset_count(dataset);
+    if (o->limit && o->limit < c->n)
+        c->n = o->limit;
+    c->tasks = calloc(c->n + 1, sizeof *c->tasks);
+    c->runs = calloc(o->n_strategies, sizeof *c->runs);
+    if (!c->tasks || !c->runs)
+        return error_memory(err);
+    for (size_t i = 0; i < c->n; i++) {
+        c->tasks[i] = drr_dataset_at(dataset, i);
+        if (!c->tasks[i]->answer[0])
+            return error_set(err, DRR_E_ARGUMENT,
+                             "question %s of %s has no reference answer: an evaluation cannot grade what it does not know",
+                             c->tasks[i]->id, c->name);
+    }
+    return DRR_OK;
+}
+
+static drr_status run_strategies(comparison *c, drr_reasoner *reasoner, drr_critic *critic, const drr_prompts *prompts,
+                                 const drr_eval_options *o, const drr_hooks *hooks, drr_error *err)
+{
+    drr_status status = DRR_OK;
+    for (size_t s = 0; status == DRR_OK && s < o->n_strategies; s++) {
+        strategy_run *run = &c->runs[s];
+        drr_policy policy = o->policy;
+        policy.strategy = run->strategy = o->strategies[s];
+        run->results = calloc(c->n + 1, sizeof *run->results);
+        if (!run->results)
+            return error_memory(err);
+        c->n_runs = s + 1;
+        status = drr_solve(run->results, reasoner, critic, prompts, c->tasks, c->n, &policy, NULL, NULL, hooks, err);
+    }
+    if (status == DRR_OK)
+        status = comparison_measure(c, o, err);
+    return status;
+}
+
+static drr_status check(const drr_eval_options *o, size_t n_datasets, drr_error *err)
+{
+    if (!o->out || n_datasets == 0 || o->n_strategies == 0)
+        return error_set(err, DRR_E_ARGUMENT, "an evaluation needs a folder to write to, a data set and a strategy");
+    return DRR_OK;
+}
+
+static drr_status write_form(const char *folder, const char *name, const char *text, drr_error *err)
+{
+    buffer path = {0};
+    drr_status status = buffer_printf(&path, err, "%s/%s", folder, name);
+    if (status == DRR_OK)
+        status = file_write_all(path.data, text, strlen(text), err);
+    buffer_clear(&path);
+    return status;
+}
+
+static drr_status write_report(char **json, char **table, const evaluation *e, drr_error *err)
+{
+    char *html = NULL;
+    const char *out = e->options->out;
+    drr_status status = report_json(json, e, err);
+    if (status == DRR_OK)
+        status = report_text(table, e, err);
+    if (status == DRR_OK)
+        status = report_html(&html, e, err);
+    if (status == DRR_OK)
+        status = write_form(out, "report.json", *json, err);
+    if (status == DRR_OK)
+        status = write_form(out, "report.txt", *table, err);
+    if (status == DRR_OK)
+        status = write_form(out, "report.html", html, err);
+    free(html);
+    return status;
+}
+
+static void describe(evaluation *e, drr_reasoner *reasoner, drr_critic *critic, const drr_prompts *prompts)
+{
+    const time_t now = time(NULL);
+    struct tm utc;
+    e->reasoner = drr_reasoner_id(reasoner);
+    e->reasoner_description = drr_reasoner_describe(reasoner);
+    e->prompts = drr_prompts_id(prompts);
+    e->has_critic = critic != NULL;
+    if (critic)
+        drr_critic_describe(critic, &e->critic);
+    if (gmtime_r(&now, &utc))
+        strftime(e->date, sizeof e->date, "%Y-%m-%dT%H:%M:%SZ", &utc);
+}
+
+drr_status drr_eval(char **json, char **table, drr_reasoner *reasoner, drr_critic *critic, const drr_prompts *prompts,
+                    const drr_dataset *const *datasets, size_t n_datasets, const drr_eval_options *options,
+                    const drr_hooks *hooks, drr_error *err)
+{
+    evaluation e = {.options = options};
+    drr_reasoner *remembering = NULL;
+    cache_counts counts = {0};
+    buffer path = {0};
+    char *as_json = NULL, *as_text = NULL;
+    drr_status status = check(options, n_datasets, err);
+    if (status != DRR_OK)
+        return status;
+    describe(&e, reasoner, critic, prompts);
+    e.comparisons = calloc(n_datasets, sizeof *e.comparisons);
+    if (!e.comparisons) {
+        status = error_memory(err);
+        goto done;
+    }
+    e.n = n_datasets;
+    for (size_t d = 0; status == DRR_OK && d < n_datasets; d++)
+        status = comparison_new(&e.comparisons[d], datasets[d], options, err);
+    if (status == DRR_OK)
+        status = folder_make(options->out, err);
+    if (status == DRR_OK)
+        status = buffer_printf(&path, err, "%s/samples.db", options->out);
+    if (status == DRR_OK)
+        status = cached_reasoner_new(&remembering, reasoner, path.data, &counts, err);
+    for (size_t d = 0; status == DRR_OK && d < n_datasets; d++)
+        status = run_strategies(&e.comparisons[d], remembering, critic, prompts, options, hooks, err);
+    if (status != DRR_OK)
+        goto done;
+    hooks_log(hooks, DRR_LOG_INFO, "%llu completions generated, %llu taken from %s", (unsigned long long)counts.generated,
+              (unsigned long long)counts.found, path.data);
+    status = write_report(&as_json, &as_text, &e, err);
+    if (status != DRR_OK)
+        goto done;
+    *json = as_json;
+    *table = as_text;
+    as_json = as_text = NULL;
+done:
+    for (size_t d = 0; d < e.n; d++)
+        comparison_clear(&e.comparisons[d]);
+    free(e.comparisons);
+    drr_reasoner_close(remembering);
+    buffer_clear(&path);
+    free(as_json);
+    free(as_text);
+    return status;
+}

@@ -1,0 +1,96 @@
+/* eval_internal.h: what the files of src/eval share. */
+#ifndef DRR_EVAL_INTERNAL_H
+#define DRR_EVAL_INTERNAL_H
+
+#include "core/core.h"
+#include "core/json.h"
+#include "reasoner/reasoner.h"
+
+/* ---- cache.c: a reasoner that remembers on disk what the inner one wrote. The inner one stays the caller's and must
+ * outlive it. Counts (may be NULL) are kept up to date: completions found, and completions generated. */
+typedef struct cache_counts {
+    uint64_t found, generated;
+} cache_counts;
+drr_status cached_reasoner_new(drr_reasoner **wrapped, drr_reasoner *inner, const char *path, cache_counts *counts,
+                               drr_error *err);
+
+/* ---- statistics.c */
+typedef struct interval { /* 95 % */
+    double value, low, high;
+} interval;
+interval bootstrap_mean(const double *values, size_t n, uint32_t resamples, uint64_t seed);
+double mcnemar_exact(uint64_t b, uint64_t c); /* p; b, c: questions that one alone, the other alone, got right */
+typedef struct risk_point {
+    double coverage, risk, threshold;
+} risk_point;
+size_t risk_coverage(risk_point *points, const double *p, const uint8_t *right, size_t n); /* room for n; returns how many */
+double risk_area(const risk_point *points, size_t n); /* AURC */
+typedef struct reliability_bin {
+    uint64_t n, n_right;
+    double sum_p;
+} reliability_bin;
+void reliability(reliability_bin *bins, size_t n_bins, const double *p, const uint8_t *right, size_t n);
+
+/* ---- measure.c: figures of finished runs */
+typedef struct strategy_run {
+    drr_strategy strategy;
+    drr_result *results; /* n of the comparison, each the run's */
+    interval accuracy;
+    double accuracy_answered, coverage, mean_calls, mean_turns, mean_tokens, mean_prompt_tokens, mean_seconds;
+    double aurc; /* NaN without P(correct) */
+    uint64_t n_answered, n_abstained, n_unparsed, n_failed;
+} strategy_run;
+
+typedef struct pair { /* strategies a and b on the same questions */
+    size_t a, b;
+    uint64_t only_a, only_b; /* right by one alone */
+    double p;                /* McNemar */
+    interval difference, tokens; /* accuracy and mean tokens, a less b */
+} pair;
+
+typedef struct critic_figures { /* over all different answers that were scored */
+    uint64_t n, n_right;
+    double auroc, auroc_text, auprc, brier, ece, length_auroc, vote_auroc;
+    double *p;
+    uint8_t *right;
+} critic_figures;
+
+typedef struct comparison { /* of one data set */
+    const char *name;
+    const drr_task **tasks;
+    size_t n;
+    strategy_run *runs;
+    size_t n_runs;
+    pair *pairs;
+    size_t n_pairs;
+    critic_figures critic;
+} comparison;
+
+/* Everything that a report shows. */
+typedef struct evaluation {
+    const drr_eval_options *options;
+    const char *reasoner, *reasoner_description, *prompts;
+    drr_critic_info critic;
+    bool has_critic;
+    char date[32];
+    comparison *comparisons;
+    size_t n;
+} evaluation;
+
+drr_status comparison_measure(comparison *c, const drr_eval_options *options, drr_error *err);
+/* The strategy that a sentence of the findings is about, beside another: "drr is 8.3 points above cot ...". */
+drr_status pair_sentence(buffer *b, const comparison *c, const pair *p, drr_error *err);
+
+/* ---- the report's three forms */
+drr_status report_json(char **json, const evaluation *e, drr_error *err);
+drr_status report_text(char **text, const evaluation *e, drr_error *err);
+drr_status report_html(char **html, const evaluation *e, drr_error *err);
+
+/* ---- plots.c: inline SVG */
+drr_status plot_accuracy(buffer *b, const comparison *c, drr_error *err);
+drr_status plot_risk(buffer *b, const comparison *c, drr_error *err);
+drr_status plot_reliability(buffer *b, const comparison *c, drr_error *err);
+drr_status plot_scores(buffer *b, const comparison *c, drr_error *err);
+drr_status html_escape(buffer *b, const char *text, drr_error *err);
+
+#endif

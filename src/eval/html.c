@@ -1,0 +1,244 @@
+/* html.c: the report as one file that opens from disk: style, plots and examples inside, nothing fetched, no script. */
+#include "eval/eval_internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { EXAMPLES_A_GROUP = 3 };
+
+static const char style[] =
+    "<style>\n"
+    ":root{color-scheme:light dark;--fg:#1c1e21;--bg:#fff;--soft:#5d6570;--line:#d9dde3;--card:#f6f7f9;--s0:#7a828c;"
+    "--s1:#c2410c;--s2:#0369a1;--s3:#7c3aed;--s4:#15803d}\n"
+    "@media(prefers-color-scheme:dark){:root{--fg:#e6e8eb;--bg:#15171a;--soft:#9aa3ad;--line:#343a41;--card:#1e2125;"
+    "--s0:#9aa3ad;--s1:#fb923c;--s2:#38bdf8;--s3:#c4a5ff;--s4:#4ade80}}\n"
+    "body{font:16px/1.5 system-ui,sans-serif;color:var(--fg);background:var(--bg);max-width:66rem;margin:2rem auto;"
+    "padding:0 1rem}\n"
+    "table{border-collapse:collapse;margin:1rem 0}td,th{padding:.35rem .9rem .35rem 0;text-align:right;border-bottom:1px "
+    "solid var(--line)}td:first-child,th:first-child{text-align:left}th{color:var(--soft);font-weight:600}\n"
+    ".plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(20rem,1fr));gap:1rem}svg{width:100%;background:var("
+    "--card);border-radius:8px}\n"
+    "svg text{font:12px system-ui,sans-serif;fill:var(--fg)}svg .h{font-size:14px;font-weight:600}svg .t,svg "
+    ".a{fill:var(--soft)}.axis{fill:none;stroke:var(--soft)}.g{stroke:var(--line)}.w{fill:none;stroke-width:2}\n"
+    ".d.s0{fill:var(--s0)}.d.s1{fill:var(--s1)}.d.s2{fill:var(--s2)}.d.s3{fill:var(--s3)}.d.s4{fill:var(--s4)}"
+    ".w.s0{stroke:var(--s0)}.w.s1{stroke:var(--s1)}.w.s2{stroke:var(--s2)}.w.s3{stroke:var(--s3)}.w.s4{stroke:var(--s4)}"
+    "svg .f0{fill:var(--s0)}svg .f1{fill:var(--s1)}svg .f2{fill:var(--s2)}svg .f3{fill:var(--s3)}svg .f4{fill:var(--s4)}\n"
+    "details{background:var(--card);border-radius:8px;padding:.5rem 1rem;margin:.5rem 0}summary{cursor:pointer}"
+    "pre{white-space:pre-wrap;font:14px/1.4 ui-monospace,monospace;border-left:3px solid var(--line);padding-left:.8rem;"
+    "margin:.3rem 0}.soft{color:var(--soft)}.right{color:var(--s4)}.wrong{color:var(--s1)}\n"
+    "</style>\n";
+
+drr_status html_escape(buffer *b, const char *text, drr_error *err)
+{
+    drr_status status = DRR_OK;
+    for (; text && *text && status == DRR_OK; text++) {
+        const size_t plain = strcspn(text, "&<>\"'");
+        status = buffer_append(b, text, plain, err);
+        text += plain;
+        if (!*text || status != DRR_OK)
+            break;
+        status = buffer_printf(b, err, "&#%d;", *text);
+    }
+    return status;
+}
+
+/* "<tag>text</tag>" with the text escaped. */
+static drr_status put_element(buffer *b, const char *open, const char *text, const char *close, drr_error *err)
+{
+    drr_status status = buffer_puts(b, open, err);
+    if (status == DRR_OK)
+        status = html_escape(b, text, err);
+    return status == DRR_OK ? buffer_puts(b, close, err) : status;
+}
+
+/* ---- head and table */
+
+static drr_status put_head(buffer *b, const evaluation *e, drr_error *err)
+{
+    const char *title = e->options->title ? e->options->title : "drr: strategies compared";
+    drr_status status = buffer_puts(b,
+                                    "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<meta "
+                                    "name=\"viewport\" content=\"width=device-width\">\n",
+                                    err);
+    if (status == DRR_OK)
+        status = put_element(b, "<title>", title, "</title>\n", err);
+    if (status == DRR_OK)
+        status = buffer_puts(b, style, err);
+    if (status == DRR_OK)
+        status = put_element(b, "</head><body>\n<h1>", title, "</h1>\n", err);
+    if (status == DRR_OK)
+        status = put_element(b, "<p class=\"soft\">reasoner ", e->reasoner, "", err);
+    if (status == DRR_OK && e->has_critic) {
+        status = put_element(b, "; critic ", e->critic.name, "", err);
+        if (status == DRR_OK)
+            status = buffer_printf(b, err, " (%.12s), trained on %llu questions, accepts at %.2f", e->critic.sha256,
+                                   (unsigned long long)e->critic.n_train_questions,
+                                   isnan(e->options->policy.threshold) ? e->critic.threshold
+                                                                       : e->options->policy.threshold);
+    }
+    if (status == DRR_OK)
+        status = buffer_printf(b, err, "; seed %llu; %s; drr %s</p>\n", (unsigned long long)e->options->policy.seed,
+                               e->date, DRR_VERSION);
+    if (status == DRR_OK && e->options->command)
+        status = put_element(b, "<pre>", e->options->command, "</pre>\n", err);
+    return status;
+}
+
+static drr_status put_table(buffer *b, const comparison *c, drr_error *err)
+{
+    drr_status status = buffer_puts(b,
+                                    "<table><tr><th>strategy</th><th>accuracy</th><th>95 % interval</th><th>coverage</th>"
+                                    "<th>right of answered</th><th>turns</th><th>tokens</th></tr>\n",
+                                    err);
+    for (size_t s = 0; status == DRR_OK && s < c->n_runs; s++) {
+        const strategy_run *r = &c->runs[s];
+        status = buffer_printf(b, err,
+                               "<tr><td>%s</td><td>%.1f %%</td><td>%.1f to %.1f</td><td>%.1f %%</td><td>%.1f %%</td>"
+                               "<td>%.2f</td><td>%.1f</td></tr>\n",
+                               drr_strategy_name(r->strategy), 100 * r->accuracy.value, 100 * r->accuracy.low,
+                               100 * r->accuracy.high, 100 * r->coverage, 100 * r->accuracy_answered, r->mean_turns,
+                               r->mean_tokens);
+    }
+    return status == DRR_OK ? buffer_puts(b, "</table>\n", err) : status;
+}
+
+static drr_status put_findings(buffer *b, const comparison *c, drr_error *err)
+{
+    drr_status status = buffer_puts(b, "<ul>\n", err);
+    for (size_t p = 0; status == DRR_OK && p < c->n_pairs; p++) {
+        buffer words = {0};
+        if (c->pairs[p].a != c->n_runs - 1)
+            continue;
+        status = pair_sentence(&words, c, &c->pairs[p], err);
+        if (status == DRR_OK)
+            status = put_element(b, "<li>", words.data, "</li>\n", err);
+        buffer_clear(&words);
+    }
+    if (status == DRR_OK && c->critic.n)
+        status = buffer_printf(b, err,
+                               "<li>The critic on %llu answers: AUROC %.3f (of its text alone %.3f; length %.3f; vote "
+                               "share %.3f), Brier %.3f, ECE %.3f.</li>\n",
+                               (unsigned long long)c->critic.n, c->critic.auroc, c->critic.auroc_text,
+                               c->critic.length_auroc, c->critic.vote_auroc, c->critic.brier, c->critic.ece);
+    return status == DRR_OK ? buffer_puts(b, "</ul>\n", err) : status;
+}
+
+/* ---- examples */
+
+typedef enum group { RIGHT_AT_ONCE, RIGHT_LATER, WRONG_ACCEPTED, ABSTAINED, N_GROUPS } group;
+static const char *const group_titles[N_GROUPS] = {"Accepted at once, and right", "Rejected first, right in the end",
+                                                   "Answered, and wrong", "Abstained"};
+
+static group group_of(const drr_result *r)
+{
+    if (r->outcome != DRR_ANSWERED)
+        return ABSTAINED;
+    if (r->correct != 1)
+        return WRONG_ACCEPTED;
+    return r->n_turns > 1 ? RIGHT_LATER : RIGHT_AT_ONCE;
+}
+
+static drr_status put_turn(buffer *b, const drr_turn *t, drr_error *err)
+{
+    drr_status status = DRR_OK;
+    if (t->feedback)
+        status = put_element(b, "<p class=\"soft\">told: ", t->feedback, "</p>\n", err);
+    if (status == DRR_OK)
+        status = put_element(b, "<pre>", t->text, "</pre>\n", err);
+    if (status == DRR_OK)
+        status = buffer_printf(b, err, "<p class=\"soft\">%s", t->role);
+    if (status == DRR_OK && t->answer)
+        status = put_element(b, ", answer ", t->answer, "", err);
+    if (status == DRR_OK && t->correct >= 0)
+        status = buffer_printf(b, err, " <b class=\"%s\">%s</b>", t->correct ? "right" : "wrong",
+                               t->correct ? "right" : "wrong");
+    if (status == DRR_OK && !isnan(t->p_correct))
+        status = buffer_printf(b, err, ", P(correct) %.2f", t->p_correct);
+    if (status == DRR_OK && t->verdict != DRR_VERDICT_NONE)
+        status = buffer_printf(b, err, ": %s", drr_verdict_name(t->verdict));
+    return status == DRR_OK ? buffer_puts(b, "</p>\n", err) : status;
+}
+
+static drr_status put_example(buffer *b, const drr_result *r, drr_error *err)
+{
+    drr_status status = put_element(b, "<details><summary>", r->task->question, "</summary>\n", err);
+    for (size_t i = 0; status == DRR_OK && i < r->task->n_choices; i++) {
+        status = buffer_printf(b, err, "<div>%c) ", (int)('A' + i));
+        if (status == DRR_OK)
+            status = put_element(b, "", r->task->choices[i], "</div>\n", err);
+    }
+    if (status == DRR_OK)
+        status = put_element(b, "<p class=\"soft\">reference answer ", r->task->answer, "</p>\n", err);
+    for (size_t i = 0; status == DRR_OK && i < r->n_turns; i++)
+        status = put_turn(b, &r->turns[i], err);
+    return status == DRR_OK ? buffer_puts(b, "</details>\n", err) : status;
+}
+
+/* The first questions of each kind, as they come: not chosen to please. */
+static drr_status put_examples(buffer *b, const comparison *c, drr_error *err)
+{
+    const strategy_run *run = &c->runs[c->n_runs - 1];
+    drr_status status = buffer_printf(b, err, "<h3>Examples: %s</h3>\n", drr_strategy_name(run->strategy));
+    for (int g = 0; g < N_GROUPS; g++) {
+        size_t shown = 0;
+        for (size_t i = 0; status == DRR_OK && i < c->n && shown < EXAMPLES_A_GROUP; i++) {
+            if (group_of(&run->results[i]) != (group)g)
+                continue;
+            if (shown++ == 0)
+                status = buffer_printf(b, err, "<h4>%s</h4>\n", group_titles[g]);
+            if (status == DRR_OK)
+                status = put_example(b, &run->results[i], err);
+        }
+    }
+    return status;
+}
+
+static drr_status put_plots(buffer *b, const comparison *c, drr_error *err)
+{
+    drr_status status = buffer_puts(b, "<div class=\"plots\">\n", err);
+    if (status == DRR_OK)
+        status = plot_accuracy(b, c, err);
+    if (c->critic.n) {
+        if (status == DRR_OK)
+            status = plot_risk(b, c, err);
+        if (status == DRR_OK)
+            status = plot_reliability(b, c, err);
+        if (status == DRR_OK)
+            status = plot_scores(b, c, err);
+    }
+    return status == DRR_OK ? buffer_puts(b, "</div>\n", err) : status;
+}
+
+static drr_status put_comparison(buffer *b, const comparison *c, drr_error *err)
+{
+    drr_status status = put_element(b, "<h2>", c->name, "", err);
+    if (status == DRR_OK)
+        status = buffer_printf(b, err, ", %zu questions</h2>\n", c->n);
+    if (status == DRR_OK)
+        status = put_table(b, c, err);
+    if (status == DRR_OK)
+        status = put_findings(b, c, err);
+    if (status == DRR_OK)
+        status = put_plots(b, c, err);
+    return status == DRR_OK ? put_examples(b, c, err) : status;
+}
+
+drr_status report_html(char **html, const evaluation *e, drr_error *err)
+{
+    buffer b = {0};
+    drr_status status = put_head(&b, e, err);
+    for (size_t i = 0; status == DRR_OK && i < e->n; i++)
+        status = put_comparison(&b, &e->comparisons[i], err);
+    if (status == DRR_OK)
+        status = buffer_puts(&b,
+                             "<p class=\"soft\">Intervals: percentile bootstrap over questions. p: McNemar's exact test on "
+                             "the same questions; from 0.05 on a difference is called within noise. Abstentions count as "
+                             "not right in accuracy.</p>\n</body></html>\n",
+                             err);
+    if (status == DRR_OK)
+        *html = buffer_take(&b);
+    else
+        buffer_clear(&b);
+    return status;
+}

@@ -1,0 +1,175 @@
+/* choose.c: P(correct) of a question's turns, each in the light of the others, and the answer that is settled on. What
+ * is asked next is strategies.c's. */
+#include "critic/critic.h"
+#include "loop/loop_internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+bool loop_turn_answers(const drr_turn *turn)
+{
+    return turn->role != role_critique;
+}
+
+static bool agree(const seeker *s, const drr_turn *a, const drr_turn *b)
+{
+    return a->answer && b->answer && drr_answer_equal(s->task->kind, a->answer, b->answer);
+}
+
+/* alone: as if no other answer were known. */
+static drr_features features_of(const seeker *s, size_t i, bool alone)
+{
+    const drr_turn *t = &s->result->turns[i];
+    drr_features f;
+    drr_features_defaults(&f);
+    f.stats = t->stats;
+    f.n_tokens = t->n_tokens;
+    f.turn = t->turn;
+    f.parsed = t->answer != NULL;
+    for (size_t k = 0; !alone && k < s->result->n_turns; k++) {
+        const drr_turn *other = &s->result->turns[k];
+        if (k == i || !loop_turn_answers(other))
+            continue;
+        f.n_others++;
+        f.n_agree += agree(s, t, other);
+    }
+    return f;
+}
+
+drr_status loop_score_turn(loop *l, seeker *s, size_t i, drr_error *err)
+{
+    drr_turn *t = &s->result->turns[i];
+    const drr_score_item item = {.question = s->question, .text = t->text};
+    drr_score score;
+    if (!l->critic || !loop_turn_answers(t))
+        return DRR_OK;
+    drr_status status = drr_critic_score(l->critic, &score, &item, 1, err);
+    if (status == DRR_OK)
+        t->logit = score.logit;
+    return status;
+}
+
+void loop_judge_turn(loop *l, seeker *s, size_t i)
+{
+    drr_turn *t = &s->result->turns[i];
+    if (!l->critic || !loop_turn_answers(t))
+        return;
+    const drr_features f = features_of(s, i, false);
+    t->p_correct = drr_critic_combine(l->critic, t->logit, &f);
+}
+
+void loop_judge_turns(loop *l, seeker *s)
+{
+    for (size_t i = 0; i < s->result->n_turns; i++)
+        loop_judge_turn(l, s, i);
+}
+
+/* ---- settling */
+
+static void settle(seeker *s, const char *answer, double p)
+{
+    drr_result *r = s->result;
+    free(r->answer);
+    r->answer = answer ? string_copy(answer) : NULL;
+    r->outcome = r->answer ? DRR_ANSWERED : DRR_UNPARSED;
+    r->p_correct = r->answer ? p : NAN;
+    if (s->task->answer[0])
+        r->correct = r->answer && drr_answer_equal(s->task->kind, r->answer, s->task->answer);
+    s->finished = true;
+}
+
+void loop_settle_on(loop *l, seeker *s, size_t i)
+{
+    (void)l;
+    settle(s, s->result->turns[i].answer, s->result->turns[i].p_correct);
+}
+
+void loop_settle_last(loop *l, seeker *s)
+{
+    size_t last = s->result->n_turns;
+    for (size_t i = 0; i < s->result->n_turns; i++)
+        if (s->result->turns[i].answer)
+            last = i;
+    if (last < s->result->n_turns)
+        loop_settle_on(l, s, last);
+    else
+        settle(s, NULL, NAN);
+}
+
+void loop_settle_best(loop *l, seeker *s)
+{
+    const drr_turn *best = NULL;
+    for (size_t i = 0; i < s->result->n_turns; i++) {
+        const drr_turn *t = &s->result->turns[i];
+        if (t->answer && (!best || t->p_correct > best->p_correct))
+            best = t;
+    }
+    if (best)
+        loop_settle_on(l, s, (size_t)(best - s->result->turns));
+    else
+        settle(s, NULL, NAN);
+}
+
+/* What one turn weighs in a vote: its own P(correct), blind to the other answers, for their agreement is what the vote
+ * itself counts. */
+static double vote_weight(loop *l, const seeker *s, size_t i, bool weighted)
+{
+    if (!weighted || !l->critic)
+        return 1;
+    const drr_features f = features_of(s, i, true);
+    return drr_critic_combine(l->critic, s->result->turns[i].logit, &f);
+}
+
+/* Votes for the answer of turn i, and the mean P(correct) of the turns that gave it. */
+static double votes_for(loop *l, const seeker *s, size_t i, bool weighted, double *mean_p)
+{
+    double votes = 0, p = 0, n = 0;
+    for (size_t k = 0; k < s->result->n_turns; k++) {
+        if (!agree(s, &s->result->turns[i], &s->result->turns[k]))
+            continue;
+        votes += vote_weight(l, s, k, weighted);
+        p += s->result->turns[k].p_correct;
+        n++;
+    }
+    *mean_p = p / n;
+    return votes;
+}
+
+/* Of equals the answer that was given first. */
+void loop_settle_vote(loop *l, seeker *s, bool weighted)
+{
+    double most = -1, p_best = NAN;
+    size_t best = s->result->n_turns;
+    for (size_t i = 0; i < s->result->n_turns; i++) {
+        double p;
+        if (!s->result->turns[i].answer)
+            continue;
+        const double votes = votes_for(l, s, i, weighted, &p);
+        if (votes > most + 1e-12) {
+            most = votes;
+            best = i;
+            p_best = p;
+        }
+    }
+    settle(s, best < s->result->n_turns ? s->result->turns[best].answer : NULL, p_best);
+}
+
+void loop_settle_abstain(loop *l, seeker *s)
+{
+    (void)l;
+    drr_result *r = s->result;
+    free(r->answer);
+    r->answer = NULL;
+    r->outcome = DRR_ABSTAINED;
+    if (s->task->answer[0])
+        r->correct = 0;
+    if (r->n_turns)
+        r->turns[r->n_turns - 1].verdict = DRR_VERDICT_ABSTAIN;
+    s->finished = true;
+}
+
+void loop_maybe_abstain(loop *l, seeker *s)
+{
+    if (s->result->outcome == DRR_ANSWERED && s->result->p_correct < l->policy->abstain_below)
+        loop_settle_abstain(l, s);
+}

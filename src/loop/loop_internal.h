@@ -1,0 +1,75 @@
+/* loop_internal.h: what the files of src/loop share. A seeker is one question under way: solve.c moves requests and
+ * completions, strategies.c decides what is asked next, choose.c scores turns and settles the answer. */
+#ifndef DRR_LOOP_INTERNAL_H
+#define DRR_LOOP_INTERNAL_H
+
+#include "core/core.h"
+#include "reasoner/reasoner.h"
+#include "task/task.h"
+#include "trace/trace.h"
+
+typedef struct loop loop;
+
+typedef struct seeker {
+    const drr_task *task;
+    drr_result *result;
+    char *question;       /* as the critic reads it */
+    conversation history; /* of strategies that go on talking; holds every turn up to the last one */
+    size_t in_flight;
+    uint32_t n_asked; /* fresh samples asked for so far */
+    bool finished;
+} seeker;
+
+typedef struct loop_request { /* one request in flight */
+    seeker *s;
+    const char *role;
+    char *feedback;
+    uint32_t sample, turn;
+    bool used;
+} loop_request;
+
+struct loop {
+    drr_reasoner *reasoner;
+    drr_critic *critic; /* may be NULL */
+    const drr_prompts *prompts;
+    const drr_policy *policy;
+    double threshold;
+    drr_turn_fn on_turn;
+    void *user;
+    const drr_hooks *hooks;
+    seeker *seekers;
+    size_t n, n_finished;
+    loop_request *requests;
+    size_t n_requests;
+};
+
+extern const char role_attempt[], role_critique[], role_revision[];
+
+/* solve.c: asking. A fresh sample sees nothing of what came before; a follow-up goes on with s->history, to which the
+ * last turn and `words` are added (words stay the caller's). */
+drr_status loop_ask_fresh(loop *l, seeker *s, uint32_t sample, drr_error *err);
+drr_status loop_ask_follow_up(loop *l, seeker *s, const char *role, const char *words, drr_error *err);
+bool loop_budget_left(const loop *l, const seeker *s); /* tokens */
+
+/* strategies.c: the first request of a question, and what follows a turn (result->turns[i]): more requests, or
+ * s->finished with the result settled. */
+drr_status strategy_begin(loop *l, seeker *s, drr_error *err);
+drr_status strategy_advance(loop *l, seeker *s, size_t i, drr_error *err);
+/* Nothing more will come: settles with what there is. */
+void strategy_end(loop *l, seeker *s);
+
+/* choose.c */
+drr_status loop_score_turn(loop *l, seeker *s, size_t i, drr_error *err); /* sets its logit */
+void loop_judge_turn(loop *l, seeker *s, size_t i); /* P(correct) of an answer, given the others that are known */
+void loop_judge_turns(loop *l, seeker *s);          /* of all answers: a new one says something about the old ones */
+bool loop_turn_answers(const drr_turn *turn); /* an attempt or revision, not a critique */
+/* Settle the result; each handles that nothing could be read. */
+void loop_settle_on(loop *l, seeker *s, size_t i);        /* the answer of this turn */
+void loop_settle_vote(loop *l, seeker *s, bool weighted); /* weighted: by each turn's own P(correct) */
+void loop_settle_best(loop *l, seeker *s);
+void loop_settle_last(loop *l, seeker *s);
+void loop_settle_abstain(loop *l, seeker *s);
+/* The same, then abstention where P(correct) is too low. */
+void loop_maybe_abstain(loop *l, seeker *s);
+
+#endif

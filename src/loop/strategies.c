@@ -1,0 +1,152 @@
+/* strategies.c: what each strategy asks first and what it does after a turn. No strategy looks at the reference answer:
+ * only cot and vote do without a judge, self-critique asks the reasoner itself, best-of-n and drr ask the critic. */
+#include "loop/loop_internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char role_attempt[] = "attempt", role_critique[] = "critique", role_revision[] = "revision";
+
+drr_status strategy_begin(loop *l, seeker *s, drr_error *err)
+{
+    const drr_strategy strategy = l->policy->strategy;
+    const bool several = strategy == DRR_STRATEGY_VOTE || strategy == DRR_STRATEGY_BEST_OF_N;
+    const uint32_t n = several && l->policy->samples ? l->policy->samples : 1;
+    drr_status status = DRR_OK;
+    while (status == DRR_OK && s->n_asked < n)
+        status = loop_ask_fresh(l, s, s->n_asked, err);
+    return status;
+}
+
+/* ---- drr */
+
+static uint32_t answers_given(const seeker *s)
+{
+    uint32_t n = 0;
+    for (size_t i = 0; i < s->result->n_turns; i++)
+        n += loop_turn_answers(&s->result->turns[i]);
+    return n;
+}
+
+static void settle_exhausted(loop *l, seeker *s)
+{
+    switch (l->policy->on_exhausted) {
+    case DRR_EXHAUSTED_BEST:
+        loop_settle_best(l, s);
+        break;
+    case DRR_EXHAUSTED_LAST:
+        loop_settle_last(l, s);
+        break;
+    case DRR_EXHAUSTED_ABSTAIN:
+        loop_settle_abstain(l, s);
+        return;
+    case DRR_EXHAUSTED_VOTE:
+    default:
+        loop_settle_vote(l, s, true);
+        break;
+    }
+    loop_maybe_abstain(l, s);
+}
+
+static drr_status reject(loop *l, seeker *s, const drr_turn *t, drr_error *err)
+{
+    char *words = NULL;
+    if (l->policy->feedback == DRR_FEEDBACK_RESTART)
+        return loop_ask_fresh(l, s, s->n_asked, err);
+    drr_status status = prompts_feedback(&words, l->prompts, s->task, t->answer, err);
+    if (status == DRR_OK)
+        status = loop_ask_follow_up(l, s, role_attempt, words, err);
+    free(words);
+    return status;
+}
+
+static drr_status advance_drr(loop *l, seeker *s, size_t i, drr_error *err)
+{
+    drr_turn *t = &s->result->turns[i];
+    loop_judge_turns(l, s);
+    if (t->answer && t->p_correct >= l->threshold) {
+        t->verdict = DRR_VERDICT_ACCEPT;
+        loop_settle_on(l, s, i);
+        return DRR_OK;
+    }
+    t->verdict = DRR_VERDICT_REJECT;
+    if (answers_given(s) < l->policy->max_turns && loop_budget_left(l, s))
+        return reject(l, s, t, err);
+    settle_exhausted(l, s);
+    return DRR_OK;
+}
+
+/* ---- self-critique: Self-Refine (Madaan et al. 2023): attempt, critique, revision, critique ... until the critique
+ * finds nothing or the turns are spent; the last answer stands. */
+
+static bool finds_no_mistake(const drr_turn *critique)
+{
+    const char *text = critique->text ? critique->text : "";
+    return strcasestr(text, "no mistake") || strcasestr(text, "no mistakes");
+}
+
+static drr_status advance_self_critique(loop *l, seeker *s, size_t i, drr_error *err)
+{
+    const drr_turn *t = &s->result->turns[i];
+    const bool critique = t->role == role_critique;
+    const bool enough = critique ? finds_no_mistake(t) : answers_given(s) >= l->policy->max_turns;
+    char *words = NULL;
+    if (enough || !loop_budget_left(l, s)) {
+        loop_judge_turns(l, s);
+        loop_settle_last(l, s);
+        return DRR_OK;
+    }
+    drr_status status = critique ? prompts_revise(&words, l->prompts, s->task, err)
+                                 : prompts_critique(&words, l->prompts, s->task, err);
+    if (status == DRR_OK)
+        status = loop_ask_follow_up(l, s, critique ? role_revision : role_critique, words, err);
+    free(words);
+    return status;
+}
+
+/* ---- all */
+
+drr_status strategy_advance(loop *l, seeker *s, size_t i, drr_error *err)
+{
+    switch (l->policy->strategy) {
+    case DRR_STRATEGY_DRR:
+        return advance_drr(l, s, i, err);
+    case DRR_STRATEGY_SELF_CRITIQUE:
+        return advance_self_critique(l, s, i, err);
+    default: /* all was asked at the beginning */
+        if (s->in_flight == 0)
+            strategy_end(l, s);
+        return DRR_OK;
+    }
+}
+
+static int turn_compare(const void *a, const void *b)
+{
+    const drr_turn *x = a, *y = b;
+    return x->sample != y->sample ? (x->sample < y->sample ? -1 : 1) : (x->turn > y->turn) - (x->turn < y->turn);
+}
+
+void strategy_end(loop *l, seeker *s)
+{
+    drr_result *r = s->result;
+    /* Samples arrive in any order; the ledger, and who of equals came first, follow their numbers. */
+    if (l->policy->strategy == DRR_STRATEGY_VOTE || l->policy->strategy == DRR_STRATEGY_BEST_OF_N)
+        qsort(r->turns, r->n_turns, sizeof *r->turns, turn_compare);
+    loop_judge_turns(l, s);
+    switch (l->policy->strategy) {
+    case DRR_STRATEGY_VOTE:
+        loop_settle_vote(l, s, false);
+        break;
+    case DRR_STRATEGY_BEST_OF_N:
+        loop_settle_best(l, s);
+        loop_maybe_abstain(l, s);
+        break;
+    case DRR_STRATEGY_DRR:
+        settle_exhausted(l, s);
+        break;
+    default:
+        loop_settle_last(l, s);
+        break;
+    }
+}

@@ -1,0 +1,481 @@
+/* test_loop.c: the strategies over a scripted reasoner and a real critic file whose encoder is all zeros and whose
+ * stack looks at one thing, the margin of the answer's tokens, so that each script says what the critic will think. */
+#include "critic/critic.h"
+#include "reasoner/reasoner.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* ---- a reasoner that follows a script; completions come back last in, first out */
+
+typedef struct line {
+    const char *question; /* how its text begins */
+    uint32_t sample;      /* as in reasoner_request */
+    const char *text;     /* NULL: fails */
+    float margin;
+} line;
+
+typedef struct scripted {
+    const line *lines;
+    size_t n_lines, n, n_asked;
+    reasoner_completion waiting[256];
+    float temperature[256]; /* in the order asked */
+    char last_words[4096];
+} scripted;
+
+static drr_status script_submit(void *self, const reasoner_request *r, drr_error *err)
+{
+    scripted *s = self;
+    const line *found = NULL;
+    (void)err;
+    for (size_t i = 0; i < s->n_lines; i++)
+        if (strncmp(r->question, s->lines[i].question, strlen(s->lines[i].question)) == 0 &&
+            s->lines[i].sample == r->sample)
+            found = &s->lines[i];
+    reasoner_completion c = {.tag = r->tag, .finish = DRR_FINISH_FAILED, .n_prompt_tokens = 10};
+    if (found && found->text) {
+        c.finish = DRR_FINISH_STOP;
+        c.text = strdup(found->text);
+        c.tokens = calloc(1, sizeof *c.tokens);
+        c.tokens[0] = (reasoner_token){(uint32_t)strlen(found->text), -0.1f, 0.1f, found->margin};
+        c.n_token_stats = 1;
+        c.n_tokens = 5;
+        c.seconds = 0.5;
+    } else {
+        c.failure = strdup("the script says no");
+    }
+    snprintf(s->last_words, sizeof s->last_words, "%s", r->messages[r->n_messages - 1].content);
+    s->temperature[s->n_asked++ % 256] = r->temperature;
+    s->waiting[s->n++] = c;
+    return DRR_OK;
+}
+
+static drr_status script_next(void *self, reasoner_completion *c, drr_error *err)
+{
+    scripted *s = self;
+    if (s->n == 0)
+        return error_set(err, DRR_E_EMPTY, "nothing is asked");
+    *c = s->waiting[--s->n];
+    return DRR_OK;
+}
+
+static void script_cancel(void *self)
+{
+    scripted *s = self;
+    while (s->n)
+        reasoner_completion_clear(&s->waiting[--s->n]);
+}
+
+static void script_close(void *self)
+{
+    script_cancel(self);
+}
+
+static const reasoner_backend script_backend = {script_submit, script_next, script_cancel, script_close};
+
+/* ---- a critic that likes wide margins: P = sigmoid(margin) */
+
+typedef struct stage {
+    scripted script;
+    drr_reasoner *reasoner;
+    drr_critic *critic;
+    drr_prompts *prompts;
+    drr_policy policy;
+    drr_result results[8];
+    size_t n;
+} stage;
+
+static char critic_path[] = "/tmp/drr-test-loop-XXXXXX";
+
+static const char *const vocabulary[] = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"};
+
+static int make_critic(void **state)
+{
+    (void)state;
+    encoder *e;
+    wordpiece *w;
+    drr_error err;
+    const encoder_shape shape = {1, 8, 2, 8, 6, 64, 1, 1e-12f};
+    critic_meta meta = {.threshold = 0.5, .max_length = 32, .calibration = {1, 0}, .has_stack = true};
+    meta.name = meta.reasoner = meta.prompt = meta.encoder = meta.tasks = meta.created = (char *)(uintptr_t) "test";
+    for (uint32_t j = 0; stack_feature_name(j); j++) {
+        meta.stack.scale[j] = 1;
+        meta.stack.weight[j] = strcmp(stack_feature_name(j), "answer_margin") == 0;
+        meta.stack.n = j + 1;
+    }
+    close(mkstemp(critic_path));
+    assert_int_equal(encoder_new(&e, &shape, &err), DRR_OK);
+    assert_int_equal(wordpiece_new(&w, vocabulary, 6, true, &err), DRR_OK);
+    assert_int_equal(critic_write(critic_path, e, w, &meta, &err), DRR_OK);
+    encoder_free(e);
+    wordpiece_free(w);
+    return 0;
+}
+
+static int remove_critic(void **state)
+{
+    (void)state;
+    return unlink(critic_path);
+}
+
+static void stage_open(stage *s, const line *lines, size_t n, drr_strategy strategy)
+{
+    drr_error err;
+    *s = (stage){.script = {.lines = lines, .n_lines = n}};
+    assert_int_equal(reasoner_new(&s->reasoner, &script_backend, &s->script, "script", "a script", 4, &err), DRR_OK);
+    assert_int_equal(drr_critic_open(&s->critic, critic_path, &err), DRR_OK);
+    assert_int_equal(drr_prompts_open(&s->prompts, NULL, &err), DRR_OK);
+    drr_policy_defaults(&s->policy);
+    s->policy.strategy = strategy;
+}
+
+static const drr_task q1 = {.task = "t", .id = "1", .question = "one?", .answer = "7", .kind = DRR_KIND_NUMBER};
+static const drr_task q2 = {.task = "t", .id = "2", .question = "two?", .answer = "9", .kind = DRR_KIND_NUMBER};
+
+static drr_result *solve(stage *s, const drr_task *a, const drr_task *b)
+{
+    const drr_task *tasks[] = {a, b};
+    drr_error err = {0};
+    s->n = b ? 2 : 1;
+    const drr_status status = drr_solve(s->results, s->reasoner, s->critic, s->prompts, tasks, s->n, &s->policy, NULL,
+                                        NULL, NULL, &err);
+    if (status != DRR_OK)
+        fail_msg("drr_solve: %s", err.message);
+    return s->results;
+}
+
+static void stage_close(stage *s)
+{
+    for (size_t i = 0; i < s->n; i++)
+        drr_result_clear(&s->results[i]);
+    drr_reasoner_close(s->reasoner);
+    drr_critic_close(s->critic);
+    drr_prompts_free(s->prompts);
+}
+
+#define STAGE(s, lines, strategy) stage_open(&s, lines, sizeof lines / sizeof *lines, strategy)
+
+/* ---- cot */
+
+static void cot_takes_the_first_answer_greedily(void **state)
+{
+    (void)state;
+    static const line lines[] = {{"one?", 0, "Answer: 7", 1}, {"two?", 0, "no idea", 1}};
+    stage s;
+    STAGE(s, lines, DRR_STRATEGY_COT);
+    drr_result *r = solve(&s, &q1, &q2);
+    assert_string_equal(r[0].answer, "7");
+    assert_int_equal(r[0].correct, 1);
+    assert_int_equal(r[0].n_turns, 1);
+    assert_int_equal(r[0].n_tokens, 5);
+    assert_int_equal(r[0].turns[0].verdict, DRR_VERDICT_NONE);
+    assert_float_equal(s.script.temperature[0], 0, 0);
+    assert_int_equal(r[1].outcome, DRR_UNPARSED);
+    assert_int_equal(r[1].correct, 0);
+    assert_null(r[1].answer);
+    stage_close(&s);
+}
+
+static void a_failed_question_does_not_end_the_others(void **state)
+{
+    (void)state;
+    static const line lines[] = {{"one?", 0, NULL, 1}, {"two?", 0, "Answer: 9", 1}};
+    stage s;
+    STAGE(s, lines, DRR_STRATEGY_COT);
+    drr_result *r = solve(&s, &q1, &q2);
+    assert_int_equal(r[0].outcome, DRR_FAILED);
+    assert_string_equal(r[0].failure, "the script says no");
+    assert_int_equal(r[0].correct, 0);
+    assert_int_equal(r[1].correct, 1);
+    stage_close(&s);
+}
+
+/* ---- vote */
+
+static void the_most_frequent_answer_wins_a_vote(void **state)
+{
+    (void)state;
+    static const line lines[] = {{"one?", 0, "Answer: 3", 9}, {"one?", 1, "Answer: 7", -9}, {"one?", 2, "?", 9},
+                                 {"one?", 3, "Answer: 7.0", -9}};
+    stage s;
+    STAGE(s, lines, DRR_STRATEGY_VOTE);
+    s.policy.samples = 4;
+    drr_result *r = solve(&s, &q1, NULL);
+    assert_string_equal(r->answer, "7");
+    assert_int_equal(r->n_turns, 4);
+    for (uint32_t i = 0; i < 4; i++) /* the ledger is in order although completions came backwards */
+        assert_int_equal(r->turns[i].sample, i);
+    assert_true(s.script.temperature[0] > 0);
+    stage_close(&s);
+}
+
+static void of_equal_votes_the_first_answer_wins(void **state)
+{
+    (void)state;
+    static const line lines[] = {{"one?", 0, "Answer: 3", 0}, {"one?", 1, "Answer: 7", 0}};
+    stage s;
+    STAGE(s, lines, DRR_STRATEGY_VOTE);
+    s.policy.samples = 2;
+    assert_string_equal(solve(&s, &q1, NULL)->answer, "3");
+    stage_close(&s);
+}
+
+static void a_vote_goes_on_without_a_failed_sample(void **state)
+{
+    (void)state;
+    static const line lines[] = {{"one?", 0, NULL, 0}, {"one?", 1, "Answer: 7", 0}, {"one?", 2, "Answer: 7", 0}};
+    stage s;
+    STAGE(s, lines, DRR_STRATEGY_VOTE);
+    s.policy.samples = 3;
+    drr_result *r = solve(&s, &q1, NULL);
+    assert_int_equal(r->outcome, DRR_ANSWERED);
+    assert_string_equal(r->answer, "7");
+    assert_int_equal(r->n_turns, 2);
+    stage_close(&s);
+}
+
+/* ---- best of n */
+
+static void best_of_n_takes_what_the_critic_likes_most(void **state)
+{
+    (void)state;
+    static const line lines[] = {{"one?", 0, "Answer: 3", 1}, {"one?", 1, "Answer: 7", 2}, {"one?", 2, "Answer: 3", 1.5f}};
+    stage s;
+    STAGE(s, lines, DRR_STRATEGY_BEST_OF_N);
+    s.policy.samples = 3;
+    drr_result *r = solve(&s, &q1, NULL);
+    assert_string_equal(r->answer, "7");
+    assert_true(fabs(r->p_correct - 1 / (1 + exp(-2.0))) < 1e-6);
+    drr_result_clear(r);
+    s.policy.abstain_below = 0.95;
+    r = solve(&s, &q1, NULL);
+    assert_int_equal(r->outcome, DRR_ABSTAINED);
+    assert_null(r->answer);
+    stage_close(&s);
+}
+
+/* ---- drr */
+
+static void drr_accepts_at_once_what_is_good_enough(void **state)
+{
+    (void)state;
+    static const line lines[] = {{"one?", 0, "Answer: 7", 1}};
+    stage s;
+    STAGE(s, lines, DRR_STRATEGY_DRR);
+    drr_result *r = solve(&s, &q1, NULL);
+    assert_int_equal(r->n_turns, 1);
+    assert_int_equal(r->turns[0].verdict, DRR_VERDICT_ACCEPT);
+    assert_true(fabs(r->p_correct - 1 / (1 + exp(-1.0))) < 1e-6);
+    stage_close(&s);
+}
+
+static void drr_starts_afresh_after_a_rejection(void **state)
+{
+    (void)state;
+    static const line lines[] = {{"one?", 0, "Answer: 3", -1}, {"one?", 1, "Answer: 7", 1}, {"one?", 1000, "Answer: 5", 1}};
+    stage s;
+    STAGE(s, lines, DRR_STRATEGY_DRR);
+    drr_result *r = solve(&s, &q1, NULL);
+    assert_string_equal(r->answer, "7");
+    assert_int_equal(r->n_turns, 2);
+    assert_int_equal(r->turns[0].verdict, DRR_VERDICT_REJECT);
+    assert_int_equal(r->turns[1].verdict, DRR_VERDICT_ACCEPT);
+    assert_null(r->turns[1].feedback);
+    assert_float_equal(s.script.temperature[0], 0, 0);
+    assert_true(s.script.temperature[1] > 0); /* the likeliest words again would be the same words */
+    stage_close(&s);
+}
+
+static void drr_can_reject_with_words(void **state)
+{
+    (void)state;
+    static const line lines[] = {{"one?", 0, "Answer: 3", -1}, {"one?", 1000, "Answer: 7", 1}};
+    stage s;
+    STAGE(s, lines, DRR_STRATEGY_DRR);
+    s.policy.feedback = DRR_FEEDBACK_WORDS;
+    drr_result *r = solve(&s, &q1, NULL);
+    assert_string_equal(r->answer, "7");
+    assert_int_equal(r->turns[1].turn, 1);
+    assert_string_equal(r->turns[1].feedback, s.script.last_words);
+    assert_non_null(strstr(s.script.last_words, "3"));
+    stage_close(&s);
+}
+
+static const line three_rejected[] = {
+    {"one?", 0, "Answer: 3", -1.0f}, {"one?", 1, "Answer: 7", -1.2f}, {"one?", 2, "Answer: 7", -1.3f}};
+
+static void when_turns_run_out_the_policy_says_what_happens(void **state)
+{
+    (void)state;
+    stage s;
+    STAGE(s, three_rejected, DRR_STRATEGY_DRR);
+    s.policy.max_turns = 3;
+    s.policy.on_exhausted = DRR_EXHAUSTED_BEST;
+    assert_string_equal(solve(&s, &q1, NULL)->answer, "3");
+    drr_result_clear(s.results);
+    s.policy.on_exhausted = DRR_EXHAUSTED_VOTE;
+    assert_string_equal(solve(&s, &q1, NULL)->answer, "7");
+    drr_result_clear(s.results);
+    s.policy.on_exhausted = DRR_EXHAUSTED_LAST;
+    assert_string_equal(solve(&s, &q1, NULL)->answer, "7");
+    drr_result_clear(s.results);
+    s.policy.on_exhausted = DRR_EXHAUSTED_ABSTAIN;
+    drr_result *r = solve(&s, &q1, NULL);
+    assert_int_equal(r->outcome, DRR_ABSTAINED);
+    assert_int_equal(r->n_turns, 3);
+    assert_int_equal(r->turns[2].verdict, DRR_VERDICT_ABSTAIN);
+    drr_result_clear(r);
+    s.policy.on_exhausted = DRR_EXHAUSTED_VOTE;
+    s.policy.abstain_below = 0.4;
+    assert_int_equal(solve(&s, &q1, NULL)->outcome, DRR_ABSTAINED);
+    stage_close(&s);
+}
+
+static void the_token_budget_ends_the_turns(void **state)
+{
+    (void)state;
+    stage s;
+    STAGE(s, three_rejected, DRR_STRATEGY_DRR);
+    s.policy.max_tokens = 10;
+    assert_int_equal(solve(&s, &q1, NULL)->n_turns, 2);
+    stage_close(&s);
+}
+
+static void what_cannot_be_read_is_never_accepted(void **state)
+{
+    (void)state;
+    static const line lines[] = {{"one?", 0, "I wonder", 9}, {"one?", 1, "Answer: 7", 1}};
+    stage s;
+    STAGE(s, lines, DRR_STRATEGY_DRR);
+    drr_result *r = solve(&s, &q1, NULL);
+    assert_int_equal(r->turns[0].verdict, DRR_VERDICT_REJECT);
+    assert_string_equal(r->answer, "7");
+    stage_close(&s);
+}
+
+static void a_failing_retry_leaves_the_answers_there_are(void **state)
+{
+    (void)state;
+    static const line lines[] = {{"one?", 0, "Answer: 7", -1}, {"one?", 1, NULL, 0}};
+    stage s;
+    STAGE(s, lines, DRR_STRATEGY_DRR);
+    drr_result *r = solve(&s, &q1, NULL);
+    assert_int_equal(r->outcome, DRR_ANSWERED);
+    assert_string_equal(r->answer, "7");
+    assert_non_null(r->failure);
+    stage_close(&s);
+}
+
+/* ---- self-critique */
+
+static void self_critique_stops_when_it_finds_no_mistake(void **state)
+{
+    (void)state;
+    static const line lines[] = {{"one?", 0, "Answer: 3", 0}, {"one?", 1000, "The sum is wrong.", 0},
+                                 {"one?", 2000, "Answer: 7", 0}, {"one?", 3000, "No mistake.", 0}};
+    stage s;
+    STAGE(s, lines, DRR_STRATEGY_SELF_CRITIQUE);
+    drr_result *r = solve(&s, &q1, NULL);
+    assert_string_equal(r->answer, "7");
+    assert_int_equal(r->n_turns, 4);
+    assert_string_equal(r->turns[1].role, "critique");
+    assert_string_equal(r->turns[2].role, "revision");
+    assert_null(r->turns[1].answer);
+    assert_true(isnan(r->turns[1].p_correct));
+    assert_int_equal(r->turns[1].correct, -1);
+    stage_close(&s);
+}
+
+static void self_critique_never_sees_the_reference(void **state)
+{
+    (void)state; /* right at first, it is talked out of it */
+    static const line lines[] = {{"one?", 0, "Answer: 7", 0}, {"one?", 1000, "It is wrong.", 0},
+                                 {"one?", 2000, "Answer: 3", 0}};
+    stage s;
+    STAGE(s, lines, DRR_STRATEGY_SELF_CRITIQUE);
+    s.policy.max_turns = 2;
+    drr_result *r = solve(&s, &q1, NULL);
+    assert_string_equal(r->answer, "3");
+    assert_int_equal(r->n_turns, 3);
+    stage_close(&s);
+}
+
+/* ---- others */
+
+static void a_question_without_a_reference_is_not_graded(void **state)
+{
+    (void)state;
+    static const line lines[] = {{"one?", 0, "Answer: 7", 1}};
+    drr_task open = q1;
+    stage s;
+    open.answer = "";
+    STAGE(s, lines, DRR_STRATEGY_DRR);
+    assert_int_equal(solve(&s, &open, NULL)->correct, -1);
+    stage_close(&s);
+}
+
+static bool always(void *user)
+{
+    (void)user;
+    return true;
+}
+
+static void an_interrupted_call_leaves_nothing_behind(void **state)
+{
+    (void)state;
+    static const line lines[] = {{"one?", 0, "Answer: 7", 1}};
+    const drr_hooks hooks = {.cancelled = always};
+    const drr_task *tasks[] = {&q1};
+    drr_error err = {0};
+    stage s;
+    STAGE(s, lines, DRR_STRATEGY_DRR);
+    assert_int_equal(drr_solve(s.results, s.reasoner, s.critic, s.prompts, tasks, 1, &s.policy, NULL, NULL, &hooks, &err),
+                     DRR_E_INTERRUPTED);
+    assert_int_equal(reasoner_pending(s.reasoner), 0);
+    assert_null(s.results[0].turns);
+    stage_close(&s);
+}
+
+static void strategies_that_need_a_critic_say_so(void **state)
+{
+    (void)state;
+    const drr_task *tasks[] = {&q1};
+    drr_error err = {0};
+    stage s;
+    STAGE(s, three_rejected, DRR_STRATEGY_DRR);
+    assert_int_equal(drr_solve(s.results, s.reasoner, NULL, s.prompts, tasks, 1, &s.policy, NULL, NULL, NULL, &err),
+                     DRR_E_ARGUMENT);
+    assert_non_null(strstr(err.message, "needs a critic"));
+    stage_close(&s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(cot_takes_the_first_answer_greedily),
+        cmocka_unit_test(a_failed_question_does_not_end_the_others),
+        cmocka_unit_test(the_most_frequent_answer_wins_a_vote),
+        cmocka_unit_test(of_equal_votes_the_first_answer_wins),
+        cmocka_unit_test(a_vote_goes_on_without_a_failed_sample),
+        cmocka_unit_test(best_of_n_takes_what_the_critic_likes_most),
+        cmocka_unit_test(drr_accepts_at_once_what_is_good_enough),
+        cmocka_unit_test(drr_starts_afresh_after_a_rejection),
+        cmocka_unit_test(drr_can_reject_with_words),
+        cmocka_unit_test(when_turns_run_out_the_policy_says_what_happens),
+        cmocka_unit_test(the_token_budget_ends_the_turns),
+        cmocka_unit_test(what_cannot_be_read_is_never_accepted),
+        cmocka_unit_test(a_failing_retry_leaves_the_answers_there_are),
+        cmocka_unit_test(self_critique_stops_when_it_finds_no_mistake),
+        cmocka_unit_test(self_critique_never_sees_the_reference),
+        cmocka_unit_test(a_question_without_a_reference_is_not_graded),
+        cmocka_unit_test(an_interrupted_call_leaves_nothing_behind),
+        cmocka_unit_test(strategies_that_need_a_critic_say_so),
+    };
+    return cmocka_run_group_tests(tests, make_critic, remove_critic);
+}

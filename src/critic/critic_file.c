@@ -122,76 +122,76 @@ static drr_status check_parts(const encoder *e, const wordpiece *tokenizer, cons
 
 /* ---- writing */
 
-static void add_model(gguf_builder *b, const encoder_shape *shape, const critic_meta *meta)
+static void add_model(tensorfile_builder *b, const encoder_shape *shape, const critic_meta *meta)
 {
-    gguf_add_string(b, "general.architecture", "bert");
-    gguf_add_string(b, "general.type", "model");
-    gguf_add_string(b, "general.name", meta->name);
-    gguf_add_u32(b, "general.alignment", GGUF_ALIGNMENT);
-    gguf_add_u32(b, "general.file_type", 0); /* all F32 */
+    tensorfile_add_string(b, "general.architecture", "bert");
+    tensorfile_add_string(b, "general.type", "model");
+    tensorfile_add_string(b, "general.name", meta->name);
+    tensorfile_add_u32(b, "general.alignment", GGUF_ALIGNMENT);
+    tensorfile_add_u32(b, "general.file_type", 0); /* all F32 */
     for (size_t i = 0; i < N_SHAPE_KEYS; i++)
-        gguf_add_u32(b, shape_keys[i].key, *shape_number(shape, i));
-    gguf_add_f32(b, "bert.attention.layer_norm_epsilon", shape->norm_epsilon);
-    gguf_add_bool(b, "bert.attention.causal", false);
-    gguf_add_u32(b, "bert.pooling_type", POOLING_RANK);
-    gguf_begin_array(b, "bert.classifier.output_labels", GGUF_STRING, 1);
-    gguf_put_string(b, "", "accept");
+        tensorfile_add_u32(b, shape_keys[i].key, *shape_number(shape, i));
+    tensorfile_add_f32(b, "bert.attention.layer_norm_epsilon", shape->norm_epsilon);
+    tensorfile_add_bool(b, "bert.attention.causal", false);
+    tensorfile_add_u32(b, "bert.pooling_type", POOLING_RANK);
+    tensorfile_begin_array(b, "bert.classifier.output_labels", GGUF_STRING, 1);
+    tensorfile_put_string(b, "", "accept");
 }
 
 /* llama.cpp joins a pair as [bos] query [eos if add_eos] [sep if add_sep] document [eos if add_eos]: with these flags
  * and SEP for eos it is [CLS] query [SEP] document [SEP]. */
-static void add_tokenizer(gguf_builder *b, const wordpiece *tokenizer)
+static void add_tokenizer(tensorfile_builder *b, const wordpiece *tokenizer)
 {
     const size_t n = wordpiece_size(tokenizer);
-    gguf_add_string(b, "tokenizer.ggml.model", "bert");
-    gguf_add_string(b, "tokenizer.ggml.pre", "default");
-    gguf_begin_array(b, "tokenizer.ggml.tokens", GGUF_STRING, n);
+    tensorfile_add_string(b, "tokenizer.ggml.model", "bert");
+    tensorfile_add_string(b, "tokenizer.ggml.pre", "default");
+    tensorfile_begin_array(b, "tokenizer.ggml.tokens", GGUF_STRING, n);
     for (size_t id = 0; id < n; id++) {
         const char *text = wordpiece_token(tokenizer, id);
         if (wordpiece_is_special(tokenizer, id))
-            gguf_put_string(b, "", text);
+            tensorfile_put_string(b, "", text);
         else if (strncmp(text, "##", 2) == 0)
-            gguf_put_string(b, "", text + 2);
+            tensorfile_put_string(b, "", text + 2);
         else
-            gguf_put_string(b, phantom_space, text);
+            tensorfile_put_string(b, phantom_space, text);
     }
-    gguf_begin_array(b, "tokenizer.ggml.token_type", GGUF_I32, n);
+    tensorfile_begin_array(b, "tokenizer.ggml.token_type", GGUF_I32, n);
     for (size_t id = 0; id < n; id++) {
         const int32_t type = wordpiece_is_special(tokenizer, id) ? TOKEN_CONTROL : TOKEN_NORMAL;
-        gguf_put(b, &type, sizeof type);
+        tensorfile_put(b, &type, sizeof type);
     }
     for (size_t i = 0; i < sizeof special_keys / sizeof *special_keys; i++)
-        gguf_add_u32(b, special_keys[i].key, (uint32_t)wordpiece_special(tokenizer, special_keys[i].which));
-    gguf_add_bool(b, "tokenizer.ggml.add_bos_token", true);
-    gguf_add_bool(b, "tokenizer.ggml.add_eos_token", true);
-    gguf_add_bool(b, "tokenizer.ggml.add_sep_token", false);
-    gguf_add_bool(b, "tokenizer.ggml.normalizer.lowercase", wordpiece_lowercase(tokenizer));
-    gguf_add_bool(b, "tokenizer.ggml.normalizer.strip_accents", wordpiece_lowercase(tokenizer));
+        tensorfile_add_u32(b, special_keys[i].key, (uint32_t)wordpiece_special(tokenizer, special_keys[i].which));
+    tensorfile_add_bool(b, "tokenizer.ggml.add_bos_token", true);
+    tensorfile_add_bool(b, "tokenizer.ggml.add_eos_token", true);
+    tensorfile_add_bool(b, "tokenizer.ggml.add_sep_token", false);
+    tensorfile_add_bool(b, "tokenizer.ggml.normalizer.lowercase", wordpiece_lowercase(tokenizer));
+    tensorfile_add_bool(b, "tokenizer.ggml.normalizer.strip_accents", wordpiece_lowercase(tokenizer));
 }
 
-static void add_stack(gguf_builder *b, const stack_model *s)
+static void add_stack(tensorfile_builder *b, const stack_model *s)
 {
-    gguf_begin_array(b, "drr.stack.features", GGUF_STRING, s->n);
+    tensorfile_begin_array(b, "drr.stack.features", GGUF_STRING, s->n);
     for (uint32_t i = 0; i < s->n; i++)
-        gguf_put_string(b, "", stack_feature_name(i));
-    gguf_add_f64s(b, "drr.stack.mean", s->mean, s->n);
-    gguf_add_f64s(b, "drr.stack.scale", s->scale, s->n);
-    gguf_add_f64s(b, "drr.stack.weight", s->weight, s->n);
-    gguf_add_f64(b, "drr.stack.bias", s->bias);
+        tensorfile_put_string(b, "", stack_feature_name(i));
+    tensorfile_add_f64s(b, "drr.stack.mean", s->mean, s->n);
+    tensorfile_add_f64s(b, "drr.stack.scale", s->scale, s->n);
+    tensorfile_add_f64s(b, "drr.stack.weight", s->weight, s->n);
+    tensorfile_add_f64(b, "drr.stack.bias", s->bias);
 }
 
-static void add_meta(gguf_builder *b, const wordpiece *tokenizer, const critic_meta *meta)
+static void add_meta(tensorfile_builder *b, const wordpiece *tokenizer, const critic_meta *meta)
 {
-    gguf_add_u32(b, "drr.format.version", FORMAT_VERSION);
+    tensorfile_add_u32(b, "drr.format.version", FORMAT_VERSION);
     for (size_t i = 0; i < N_META_STRINGS; i++)
-        gguf_add_string(b, meta_strings[i].key, *meta_string(meta, i));
+        tensorfile_add_string(b, meta_strings[i].key, *meta_string(meta, i));
     for (size_t i = 0; i < N_META_NUMBERS; i++)
-        gguf_add_f64(b, meta_numbers[i].key, *meta_number(meta, i));
-    gguf_add_u32(b, "drr.max_length", meta->max_length);
-    gguf_add_u64(b, "drr.n_train_questions", meta->n_train_questions);
-    gguf_add_u64(b, "drr.n_train_traces", meta->n_train_traces);
-    gguf_add_u64(b, "drr.seed", meta->seed);
-    gguf_add_bool(b, "drr.tokenizer.lowercase", wordpiece_lowercase(tokenizer));
+        tensorfile_add_f64(b, meta_numbers[i].key, *meta_number(meta, i));
+    tensorfile_add_u32(b, "drr.max_length", meta->max_length);
+    tensorfile_add_u64(b, "drr.n_train_questions", meta->n_train_questions);
+    tensorfile_add_u64(b, "drr.n_train_traces", meta->n_train_traces);
+    tensorfile_add_u64(b, "drr.seed", meta->seed);
+    tensorfile_add_bool(b, "drr.tokenizer.lowercase", wordpiece_lowercase(tokenizer));
     if (meta->has_stack)
         add_stack(b, &meta->stack);
 }
@@ -202,21 +202,21 @@ drr_status critic_write(const char *path, const encoder *e, const wordpiece *tok
     drr_status status = check_parts(e, tokenizer, meta, err);
     if (status != DRR_OK)
         return status;
-    gguf_builder b = {.err = err};
+    tensorfile_builder b = {.err = err};
     add_model(&b, &e->shape, meta);
     add_tokenizer(&b, tokenizer);
     add_meta(&b, tokenizer, meta);
-    status = gguf_write(path, &b, e, err);
+    status = tensorfile_write(path, &b, e, err);
     buffer_clear(&b.bytes);
     return status;
 }
 
 /* ---- reading */
 
-static drr_status want_string(const gguf_file *f, const char *name, const char *wanted, drr_error *err)
+static drr_status want_string(const tensorfile *f, const char *name, const char *wanted, drr_error *err)
 {
     char *value = NULL;
-    drr_status status = gguf_string(&value, f, name, err);
+    drr_status status = tensorfile_string(&value, f, name, err);
     if (status == DRR_OK && strcmp(value, wanted) != 0)
         status = error_set(err, DRR_E_FORMAT, "%s: the key \"%s\" is \"%.40s\"; in a critic it is \"%s\"", f->path,
                            name, value, wanted);
@@ -224,16 +224,16 @@ static drr_status want_string(const gguf_file *f, const char *name, const char *
     return status;
 }
 
-static drr_status want_labels(const gguf_file *f, drr_error *err)
+static drr_status want_labels(const tensorfile *f, drr_error *err)
 {
-    const gguf_key *labels;
-    drr_status status = gguf_array(&labels, f, "bert.classifier.output_labels", GGUF_STRING, err);
+    const tensorfile_key *labels;
+    drr_status status = tensorfile_array(&labels, f, "bert.classifier.output_labels", GGUF_STRING, err);
     if (status != DRR_OK)
         return status;
     const uint8_t *at = labels->data;
-    gguf_text label = {"", 0};
+    tensorfile_text label = {"", 0};
     if (labels->count == 1)
-        label = gguf_next(&at);
+        label = tensorfile_next(&at);
     if (label.length != 6 || memcmp(label.data, "accept", 6) != 0)
         return error_set(err, DRR_E_FORMAT, "%s: the key \"bert.classifier.output_labels\" is not [\"accept\"]",
                          f->path);
@@ -241,13 +241,13 @@ static drr_status want_labels(const gguf_file *f, drr_error *err)
 }
 
 /* Is it a critic at all, and one of a version that is known? */
-static drr_status check_kind(const gguf_file *f, drr_error *err)
+static drr_status check_kind(const tensorfile *f, drr_error *err)
 {
     uint32_t version = 0, pooling = 0;
-    if (!gguf_find(f, "drr.format.version"))
+    if (!tensorfile_find(f, "drr.format.version"))
         return error_set(err, DRR_E_FORMAT,
                          "%s: not a critic: it has no key \"drr.format.version\"; train one with `drr train`", f->path);
-    drr_status status = gguf_u32(&version, f, "drr.format.version", err);
+    drr_status status = tensorfile_u32(&version, f, "drr.format.version", err);
     if (status == DRR_OK && version != FORMAT_VERSION)
         status = error_set(err, DRR_E_MISMATCH,
                            "%s: the critic's format is version %u and this drr reads %d; use the drr "
@@ -260,14 +260,14 @@ static drr_status check_kind(const gguf_file *f, drr_error *err)
     if (status == DRR_OK)
         status = want_labels(f, err);
     if (status == DRR_OK)
-        status = gguf_u32(&pooling, f, "bert.pooling_type", err);
+        status = tensorfile_u32(&pooling, f, "bert.pooling_type", err);
     if (status == DRR_OK && pooling != POOLING_RANK)
         status = error_set(err, DRR_E_FORMAT, "%s: the key \"bert.pooling_type\" is %u; in a critic it is %d", f->path,
                            pooling, POOLING_RANK);
     return status;
 }
 
-static drr_status restore_token(char **text, gguf_text kept, int32_t type, const gguf_file *f, uint64_t id,
+static drr_status restore_token(char **text, tensorfile_text kept, int32_t type, const tensorfile *f, uint64_t id,
                                 arena *texts, drr_error *err)
 {
     const bool control = type == TOKEN_CONTROL;
@@ -286,20 +286,20 @@ static drr_status restore_token(char **text, gguf_text kept, int32_t type, const
     return DRR_OK;
 }
 
-static drr_status read_tokenizer(wordpiece **tokenizer, const gguf_file *f, drr_error *err)
+static drr_status read_tokenizer(wordpiece **tokenizer, const tensorfile *f, drr_error *err)
 {
-    const gguf_key *tokens, *types;
+    const tensorfile_key *tokens, *types;
     bool lowercase;
     arena *texts = NULL;
     char **restored = NULL;
-    drr_status status = gguf_array(&tokens, f, "tokenizer.ggml.tokens", GGUF_STRING, err);
+    drr_status status = tensorfile_array(&tokens, f, "tokenizer.ggml.tokens", GGUF_STRING, err);
     if (status == DRR_OK)
-        status = gguf_array(&types, f, "tokenizer.ggml.token_type", GGUF_I32, err);
+        status = tensorfile_array(&types, f, "tokenizer.ggml.token_type", GGUF_I32, err);
     if (status == DRR_OK && types->count != tokens->count)
         status = error_set(err, DRR_E_FORMAT, "%s: \"tokenizer.ggml.tokens\" has %llu items and its types %llu",
                            f->path, (unsigned long long)tokens->count, (unsigned long long)types->count);
     if (status == DRR_OK)
-        status = gguf_bool(&lowercase, f, "drr.tokenizer.lowercase", err);
+        status = tensorfile_bool(&lowercase, f, "drr.tokenizer.lowercase", err);
     if (status != DRR_OK)
         return status;
     texts = arena_new(0);
@@ -310,7 +310,7 @@ static drr_status read_tokenizer(wordpiece **tokenizer, const gguf_file *f, drr_
     for (uint64_t i = 0; status == DRR_OK && i < tokens->count; i++) {
         int32_t type;
         memcpy(&type, types->data + i * sizeof type, sizeof type);
-        status = restore_token(&restored[i], gguf_next(&at), type, f, i, texts, err);
+        status = restore_token(&restored[i], tensorfile_next(&at), type, f, i, texts, err);
     }
     if (status == DRR_OK)
         status = wordpiece_new_from(tokenizer, (const char *const *)restored, (size_t)tokens->count, lowercase, f->path,
@@ -320,13 +320,13 @@ static drr_status read_tokenizer(wordpiece **tokenizer, const gguf_file *f, drr_
     return status;
 }
 
-static drr_status read_shape(encoder_shape *shape, const gguf_file *f, size_t n_vocab, drr_error *err)
+static drr_status read_shape(encoder_shape *shape, const tensorfile *f, size_t n_vocab, drr_error *err)
 {
     drr_status status = DRR_OK;
     for (size_t i = 0; status == DRR_OK && i < N_SHAPE_KEYS; i++)
-        status = gguf_u32(shape_number(shape, i), f, shape_keys[i].key, err);
+        status = tensorfile_u32(shape_number(shape, i), f, shape_keys[i].key, err);
     if (status == DRR_OK)
-        status = gguf_f32(&shape->norm_epsilon, f, "bert.attention.layer_norm_epsilon", err);
+        status = tensorfile_f32(&shape->norm_epsilon, f, "bert.attention.layer_norm_epsilon", err);
     if (status != DRR_OK)
         return status;
     shape->n_vocab = (uint32_t)n_vocab;
@@ -341,9 +341,9 @@ static drr_status read_shape(encoder_shape *shape, const gguf_file *f, size_t n_
     return DRR_OK;
 }
 
-static drr_status read_tensor(encoder *e, const encoder_tensor *t, const gguf_file *f, drr_error *err)
+static drr_status read_tensor(encoder *e, const encoder_tensor *t, const tensorfile *f, drr_error *err)
 {
-    const gguf_tensor *found = gguf_find_tensor(f, t->name);
+    const tensorfile_tensor *found = tensorfile_find_tensor(f, t->name);
     if (!found)
         return error_set(err, DRR_E_FORMAT, "%s: the tensor \"%s\" is missing", f->path, t->name);
     if (found->rows != t->rows || found->columns != t->columns)
@@ -360,7 +360,7 @@ static drr_status read_tensor(encoder *e, const encoder_tensor *t, const gguf_fi
     return DRR_OK;
 }
 
-static drr_status read_encoder(encoder **out, const gguf_file *f, size_t n_vocab, drr_error *err)
+static drr_status read_encoder(encoder **out, const tensorfile *f, size_t n_vocab, drr_error *err)
 {
     encoder_shape shape = {0};
     encoder *e = NULL;
@@ -381,7 +381,7 @@ static drr_status read_encoder(encoder **out, const gguf_file *f, size_t n_vocab
 
 /* ---- reading: drr.* */
 
-static drr_status find_feature(uint32_t *index, gguf_text name, const gguf_file *f, drr_error *err)
+static drr_status find_feature(uint32_t *index, tensorfile_text name, const tensorfile *f, drr_error *err)
 {
     for (uint32_t i = 0; stack_feature_name(i); i++)
         if (strlen(stack_feature_name(i)) == name.length &&
@@ -396,10 +396,10 @@ static drr_status find_feature(uint32_t *index, gguf_text name, const gguf_file 
 }
 
 /* A column of the stack: as many finite numbers as there are features. */
-static drr_status stack_column(const gguf_key **column, const gguf_file *f, const char *name, uint64_t n,
+static drr_status stack_column(const tensorfile_key **column, const tensorfile *f, const char *name, uint64_t n,
                                drr_error *err)
 {
-    drr_status status = gguf_array(column, f, name, GGUF_F64, err);
+    drr_status status = tensorfile_array(column, f, name, GGUF_F64, err);
     if (status == DRR_OK && (*column)->count != n)
         status = error_set(err, DRR_E_FORMAT, "%s: the key \"%s\" has %llu items for %llu features", f->path, name,
                            (unsigned long long)(*column)->count, (unsigned long long)n);
@@ -414,12 +414,12 @@ static drr_status stack_column(const gguf_key **column, const gguf_file *f, cons
 }
 
 /* By name: a feature that this build has and the file does not gets weight 0. */
-static drr_status read_stack(stack_model *s, const gguf_file *f, drr_error *err)
+static drr_status read_stack(stack_model *s, const tensorfile *f, drr_error *err)
 {
     static const char *const names[] = {"drr.stack.mean", "drr.stack.scale", "drr.stack.weight"};
-    const gguf_key *features, *columns[3];
+    const tensorfile_key *features, *columns[3];
     bool seen[STACK_MAX_FEATURES] = {false};
-    drr_status status = gguf_array(&features, f, "drr.stack.features", GGUF_STRING, err);
+    drr_status status = tensorfile_array(&features, f, "drr.stack.features", GGUF_STRING, err);
     if (status == DRR_OK && features->count > STACK_MAX_FEATURES)
         status =
             error_set(err, DRR_E_FORMAT, "%s: the key \"drr.stack.features\" has %llu items; at most %d are handled",
@@ -427,7 +427,7 @@ static drr_status read_stack(stack_model *s, const gguf_file *f, drr_error *err)
     for (size_t i = 0; status == DRR_OK && i < 3; i++)
         status = stack_column(&columns[i], f, names[i], features->count, err);
     if (status == DRR_OK)
-        status = gguf_f64(&s->bias, f, "drr.stack.bias", err);
+        status = tensorfile_f64(&s->bias, f, "drr.stack.bias", err);
     if (status != DRR_OK)
         return status;
     for (uint32_t i = 0; i < STACK_MAX_FEATURES; i++)
@@ -435,7 +435,7 @@ static drr_status read_stack(stack_model *s, const gguf_file *f, drr_error *err)
     const uint8_t *at = features->data;
     for (uint64_t i = 0; i < features->count; i++) {
         uint32_t index = 0;
-        status = find_feature(&index, gguf_next(&at), f, err);
+        status = find_feature(&index, tensorfile_next(&at), f, err);
         if (status != DRR_OK)
             return status;
         if (seen[index])
@@ -450,25 +450,25 @@ static drr_status read_stack(stack_model *s, const gguf_file *f, drr_error *err)
     return DRR_OK;
 }
 
-static drr_status read_meta(critic_meta *m, const gguf_file *f, const encoder_shape *shape, drr_error *err)
+static drr_status read_meta(critic_meta *m, const tensorfile *f, const encoder_shape *shape, drr_error *err)
 {
     drr_status status = DRR_OK;
     for (size_t i = 0; status == DRR_OK && i < N_META_STRINGS; i++)
-        status = gguf_string(meta_string(m, i), f, meta_strings[i].key, err);
+        status = tensorfile_string(meta_string(m, i), f, meta_strings[i].key, err);
     for (size_t i = 0; status == DRR_OK && i < N_META_NUMBERS; i++)
-        status = gguf_f64(meta_number(m, i), f, meta_numbers[i].key, err);
+        status = tensorfile_f64(meta_number(m, i), f, meta_numbers[i].key, err);
     if (status == DRR_OK)
-        status = gguf_u32(&m->max_length, f, "drr.max_length", err);
+        status = tensorfile_u32(&m->max_length, f, "drr.max_length", err);
     if (status == DRR_OK && (m->max_length < LEAST_LENGTH || m->max_length > shape->n_positions))
         status = error_set(err, DRR_E_FORMAT, "%s: the key \"drr.max_length\" is %u; %d to %u are possible", f->path,
                            m->max_length, LEAST_LENGTH, shape->n_positions);
     if (status == DRR_OK)
-        status = gguf_u64(&m->n_train_questions, f, "drr.n_train_questions", err);
+        status = tensorfile_u64(&m->n_train_questions, f, "drr.n_train_questions", err);
     if (status == DRR_OK)
-        status = gguf_u64(&m->n_train_traces, f, "drr.n_train_traces", err);
+        status = tensorfile_u64(&m->n_train_traces, f, "drr.n_train_traces", err);
     if (status == DRR_OK)
-        status = gguf_u64(&m->seed, f, "drr.seed", err);
-    if (status == DRR_OK && gguf_find(f, "drr.stack.features")) {
+        status = tensorfile_u64(&m->seed, f, "drr.seed", err);
+    if (status == DRR_OK && tensorfile_find(f, "drr.stack.features")) {
         m->has_stack = true;
         status = read_stack(&m->stack, f, err);
     }
@@ -478,11 +478,11 @@ static drr_status read_meta(critic_meta *m, const gguf_file *f, const encoder_sh
 drr_status critic_read(const char *path, encoder **out_encoder, wordpiece **out_tokenizer, critic_meta *out_meta,
                        char hex[65], drr_error *err)
 {
-    gguf_file f = {0};
+    tensorfile f = {0};
     encoder *e = NULL;
     wordpiece *w = NULL;
     critic_meta meta = {0};
-    drr_status status = gguf_open(&f, path, err);
+    drr_status status = tensorfile_open(&f, path, err);
     if (status == DRR_OK)
         status = check_kind(&f, err);
     if (status == DRR_OK)
@@ -504,6 +504,6 @@ drr_status critic_read(const char *path, encoder **out_encoder, wordpiece **out_
         wordpiece_free(w);
         critic_meta_clear(&meta);
     }
-    gguf_close(&f);
+    tensorfile_close(&f);
     return status;
 }

@@ -13,7 +13,7 @@ enum { MAX_KEYS = 4096, MAX_TENSORS = 8192, MAX_ALIGNMENT = 1 << 20, MAX_NAME = 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "GGUF is little-endian and read as it lies");
 
 typedef struct reader {
-    const gguf_file *file;
+    const tensorfile *file;
     size_t at;
     drr_error *err;
 } reader;
@@ -43,7 +43,7 @@ static drr_status take(reader *r, void *value, size_t size, const char *what)
     return DRR_OK;
 }
 
-static drr_status take_text(reader *r, gguf_text *text, const char *what)
+static drr_status take_text(reader *r, tensorfile_text *text, const char *what)
 {
     uint64_t length = 0;
     drr_status status = take(r, &length, sizeof length, what);
@@ -51,12 +51,12 @@ static drr_status take_text(reader *r, gguf_text *text, const char *what)
         return status;
     if (length > left(r))
         return cut_short(r, what);
-    *text = (gguf_text){(const char *)r->file->map.data + r->at, length};
+    *text = (tensorfile_text){(const char *)r->file->map.data + r->at, length};
     r->at += (size_t)length;
     return DRR_OK;
 }
 
-static drr_status take_name(reader *r, gguf_text *name, const char *what)
+static drr_status take_name(reader *r, tensorfile_text *name, const char *what)
 {
     const size_t at = r->at;
     drr_status status = take_text(r, name, what);
@@ -66,14 +66,14 @@ static drr_status take_name(reader *r, gguf_text *name, const char *what)
     return status;
 }
 
-static bool text_is(const gguf_text *text, const char *name)
+static bool text_is(const tensorfile_text *text, const char *name)
 {
     return text->length == strlen(name) && memcmp(text->data, name, text->length) == 0;
 }
 
 /* ---- keys */
 
-static drr_status walk_array(reader *r, gguf_key *key)
+static drr_status walk_array(reader *r, tensorfile_key *key)
 {
     const size_t at = r->at;
     drr_status status = take(r, &key->item_type, sizeof key->item_type, "an array");
@@ -94,15 +94,15 @@ static drr_status walk_array(reader *r, gguf_key *key)
         r->at += (size_t)key->count * least;
         return DRR_OK;
     }
-    gguf_text ignored;
+    tensorfile_text ignored;
     for (uint64_t i = 0; status == DRR_OK && i < key->count; i++)
         status = take_text(r, &ignored, "a string of an array");
     return status;
 }
 
-static drr_status walk_key(reader *r, gguf_key *key)
+static drr_status walk_key(reader *r, tensorfile_key *key)
 {
-    gguf_text ignored;
+    tensorfile_text ignored;
     drr_status status = take_name(r, &key->name, "a key's name");
     const size_t at = r->at;
     if (status == DRR_OK)
@@ -125,14 +125,14 @@ static drr_status walk_key(reader *r, gguf_key *key)
     return DRR_OK;
 }
 
-static drr_status walk_keys(reader *r, gguf_file *f, uint64_t n)
+static drr_status walk_keys(reader *r, tensorfile *f, uint64_t n)
 {
     drr_status status = DRR_OK;
     f->keys = calloc((size_t)n + 1, sizeof *f->keys);
     if (!f->keys)
         return error_memory(r->err);
     for (uint64_t i = 0; status == DRR_OK && i < n; i++) {
-        gguf_key *key = &f->keys[i];
+        tensorfile_key *key = &f->keys[i];
         const size_t at = r->at;
         status = walk_key(r, key);
         for (size_t k = 0; status == DRR_OK && k < f->n_keys; k++)
@@ -147,7 +147,7 @@ static drr_status walk_keys(reader *r, gguf_file *f, uint64_t n)
 
 /* ---- tensors */
 
-static drr_status walk_tensor(reader *r, gguf_tensor *t, uint64_t *offset)
+static drr_status walk_tensor(reader *r, tensorfile_tensor *t, uint64_t *offset)
 {
     uint32_t n_dimensions = 0, type = 0;
     uint64_t extents[2] = {1, 1};
@@ -181,7 +181,7 @@ static drr_status walk_tensor(reader *r, gguf_tensor *t, uint64_t *offset)
     return DRR_OK;
 }
 
-static drr_status place_tensor(reader *r, gguf_tensor *t, uint64_t offset, size_t data, size_t alignment)
+static drr_status place_tensor(reader *r, tensorfile_tensor *t, uint64_t offset, size_t data, size_t alignment)
 {
     const size_t size = r->file->map.size, room = data < size ? size - data : 0;
     if (offset % alignment || offset > room || t->rows > (room - (size_t)offset) / sizeof(float) / t->columns)
@@ -195,20 +195,21 @@ static drr_status place_tensor(reader *r, gguf_tensor *t, uint64_t offset, size_
     return DRR_OK;
 }
 
-static drr_status read_alignment(size_t *alignment, const gguf_file *f, drr_error *err)
+static drr_status read_alignment(size_t *alignment, const tensorfile *f, drr_error *err)
 {
     uint32_t value = GGUF_ALIGNMENT;
     drr_status status = DRR_OK;
-    if (gguf_find(f, "general.alignment"))
-        status = gguf_u32(&value, f, "general.alignment", err);
+    if (tensorfile_find(f, "general.alignment"))
+        status = tensorfile_u32(&value, f, "general.alignment", err);
     if (status == DRR_OK && (value < 4 || value > MAX_ALIGNMENT || (value & (value - 1))))
         status = error_set(err, DRR_E_FORMAT, "%s: general.alignment is %u; a power of two from 4 on is wanted",
                            f->path, value);
-    *alignment = value;
+    if (status == DRR_OK)
+        *alignment = value;
     return status;
 }
 
-static drr_status walk_tensors(reader *r, gguf_file *f, uint64_t n)
+static drr_status walk_tensors(reader *r, tensorfile *f, uint64_t n)
 {
     size_t alignment = GGUF_ALIGNMENT;
     drr_status status = read_alignment(&alignment, f, r->err);
@@ -229,7 +230,7 @@ static drr_status walk_tensors(reader *r, gguf_file *f, uint64_t n)
 
 /* ---- the file */
 
-static drr_status walk_file(gguf_file *f, drr_error *err)
+static drr_status walk_file(tensorfile *f, drr_error *err)
 {
     reader r = {.file = f, .err = err};
     char magic[4] = {0};
@@ -258,29 +259,29 @@ static drr_status walk_file(gguf_file *f, drr_error *err)
     return status;
 }
 
-drr_status gguf_open(gguf_file *out, const char *path, drr_error *err)
+drr_status tensorfile_open(tensorfile *out, const char *path, drr_error *err)
 {
-    gguf_file f = {.path = string_copy(path)};
+    tensorfile f = {.path = string_copy(path)};
     drr_status status = f.path ? file_map_open(&f.map, path, err) : error_memory(err);
     if (status == DRR_OK)
         status = walk_file(&f, err);
     if (status == DRR_OK)
         *out = f;
     else
-        gguf_close(&f);
+        tensorfile_close(&f);
     return status;
 }
 
-void gguf_close(gguf_file *f)
+void tensorfile_close(tensorfile *f)
 {
     file_map_close(&f->map);
     free(f->path);
     free(f->keys);
     free(f->tensors);
-    *f = (gguf_file){0};
+    *f = (tensorfile){0};
 }
 
-const gguf_key *gguf_find(const gguf_file *f, const char *name)
+const tensorfile_key *tensorfile_find(const tensorfile *f, const char *name)
 {
     for (size_t i = 0; i < f->n_keys; i++)
         if (text_is(&f->keys[i].name, name))
@@ -288,7 +289,7 @@ const gguf_key *gguf_find(const gguf_file *f, const char *name)
     return NULL;
 }
 
-const gguf_tensor *gguf_find_tensor(const gguf_file *f, const char *name)
+const tensorfile_tensor *tensorfile_find_tensor(const tensorfile *f, const char *name)
 {
     for (size_t i = 0; i < f->n_tensors; i++)
         if (text_is(&f->tensors[i].name, name))
@@ -298,9 +299,10 @@ const gguf_tensor *gguf_find_tensor(const gguf_file *f, const char *name)
 
 /* ---- values */
 
-static drr_status want(const gguf_key **key, const gguf_file *f, const char *name, gguf_type type, drr_error *err)
+static drr_status want(const tensorfile_key **key, const tensorfile *f, const char *name, tensorfile_type type,
+                       drr_error *err)
 {
-    *key = gguf_find(f, name);
+    *key = tensorfile_find(f, name);
     if (!*key)
         return error_set(err, DRR_E_FORMAT, "%s: the key \"%s\" is missing", f->path, name);
     if ((*key)->type != (uint32_t)type)
@@ -309,26 +311,26 @@ static drr_status want(const gguf_key **key, const gguf_file *f, const char *nam
     return DRR_OK;
 }
 
-static drr_status copy_value(void *value, const gguf_file *f, const char *name, gguf_type type, drr_error *err)
+static drr_status copy_value(void *value, const tensorfile *f, const char *name, tensorfile_type type, drr_error *err)
 {
-    const gguf_key *key;
+    const tensorfile_key *key;
     drr_status status = want(&key, f, name, type, err);
     if (status == DRR_OK)
         memcpy(value, key->data, sizes[type]);
     return status;
 }
 
-drr_status gguf_u32(uint32_t *value, const gguf_file *f, const char *name, drr_error *err)
+drr_status tensorfile_u32(uint32_t *value, const tensorfile *f, const char *name, drr_error *err)
 {
     return copy_value(value, f, name, GGUF_U32, err);
 }
 
-drr_status gguf_u64(uint64_t *value, const gguf_file *f, const char *name, drr_error *err)
+drr_status tensorfile_u64(uint64_t *value, const tensorfile *f, const char *name, drr_error *err)
 {
     return copy_value(value, f, name, GGUF_U64, err);
 }
 
-drr_status gguf_bool(bool *value, const gguf_file *f, const char *name, drr_error *err)
+drr_status tensorfile_bool(bool *value, const tensorfile *f, const char *name, drr_error *err)
 {
     uint8_t byte = 0;
     drr_status status = copy_value(&byte, f, name, GGUF_BOOL, err);
@@ -339,7 +341,7 @@ drr_status gguf_bool(bool *value, const gguf_file *f, const char *name, drr_erro
     return status;
 }
 
-drr_status gguf_f32(float *value, const gguf_file *f, const char *name, drr_error *err)
+drr_status tensorfile_f32(float *value, const tensorfile *f, const char *name, drr_error *err)
 {
     float found = 0;
     drr_status status = copy_value(&found, f, name, GGUF_F32, err);
@@ -350,7 +352,7 @@ drr_status gguf_f32(float *value, const gguf_file *f, const char *name, drr_erro
     return status;
 }
 
-drr_status gguf_f64(double *value, const gguf_file *f, const char *name, drr_error *err)
+drr_status tensorfile_f64(double *value, const tensorfile *f, const char *name, drr_error *err)
 {
     double found = 0;
     drr_status status = copy_value(&found, f, name, GGUF_F64, err);
@@ -361,23 +363,23 @@ drr_status gguf_f64(double *value, const gguf_file *f, const char *name, drr_err
     return status;
 }
 
-gguf_text gguf_next(const uint8_t **at)
+tensorfile_text tensorfile_next(const uint8_t **at)
 {
-    gguf_text text;
+    tensorfile_text text;
     memcpy(&text.length, *at, sizeof text.length);
     text.data = (const char *)*at + sizeof text.length;
     *at += sizeof text.length + text.length;
     return text;
 }
 
-drr_status gguf_string(char **value, const gguf_file *f, const char *name, drr_error *err)
+drr_status tensorfile_string(char **value, const tensorfile *f, const char *name, drr_error *err)
 {
-    const gguf_key *key;
+    const tensorfile_key *key;
     drr_status status = want(&key, f, name, GGUF_STRING, err);
     if (status != DRR_OK)
         return status;
     const uint8_t *at = key->data;
-    const gguf_text text = gguf_next(&at);
+    const tensorfile_text text = tensorfile_next(&at);
     if (memchr(text.data, 0, text.length))
         return error_set(err, DRR_E_FORMAT, "%s: the key \"%s\" has a NUL in its text", f->path, name);
     char *copy = string_copy_n(text.data, text.length);
@@ -387,7 +389,8 @@ drr_status gguf_string(char **value, const gguf_file *f, const char *name, drr_e
     return DRR_OK;
 }
 
-drr_status gguf_array(const gguf_key **key, const gguf_file *f, const char *name, gguf_type item_type, drr_error *err)
+drr_status tensorfile_array(const tensorfile_key **key, const tensorfile *f, const char *name,
+                            tensorfile_type item_type, drr_error *err)
 {
     drr_status status = want(key, f, name, GGUF_ARRAY, err);
     if (status == DRR_OK && (*key)->item_type != (uint32_t)item_type)

@@ -6,84 +6,84 @@
 
 /* ---- keys */
 
-void gguf_put(gguf_builder *b, const void *data, size_t size)
+void tensorfile_put(tensorfile_builder *b, const void *data, size_t size)
 {
     if (b->status == DRR_OK && size)
         b->status = buffer_append(&b->bytes, data, size, b->err);
 }
 
-static void put_u32(gguf_builder *b, uint32_t value)
+static void put_u32(tensorfile_builder *b, uint32_t value)
 {
-    gguf_put(b, &value, sizeof value);
+    tensorfile_put(b, &value, sizeof value);
 }
 
-static void put_u64(gguf_builder *b, uint64_t value)
+static void put_u64(tensorfile_builder *b, uint64_t value)
 {
-    gguf_put(b, &value, sizeof value);
+    tensorfile_put(b, &value, sizeof value);
 }
 
-void gguf_put_string(gguf_builder *b, const char *prefix, const char *text)
+void tensorfile_put_string(tensorfile_builder *b, const char *prefix, const char *text)
 {
     put_u64(b, strlen(prefix) + strlen(text));
-    gguf_put(b, prefix, strlen(prefix));
-    gguf_put(b, text, strlen(text));
+    tensorfile_put(b, prefix, strlen(prefix));
+    tensorfile_put(b, text, strlen(text));
 }
 
-static void begin_key(gguf_builder *b, const char *name, gguf_type type)
+static void begin_key(tensorfile_builder *b, const char *name, tensorfile_type type)
 {
-    gguf_put_string(b, "", name);
+    tensorfile_put_string(b, "", name);
     put_u32(b, (uint32_t)type);
     b->n_keys++;
 }
 
-void gguf_add_u32(gguf_builder *b, const char *name, uint32_t value)
+void tensorfile_add_u32(tensorfile_builder *b, const char *name, uint32_t value)
 {
     begin_key(b, name, GGUF_U32);
     put_u32(b, value);
 }
 
-void gguf_add_u64(gguf_builder *b, const char *name, uint64_t value)
+void tensorfile_add_u64(tensorfile_builder *b, const char *name, uint64_t value)
 {
     begin_key(b, name, GGUF_U64);
     put_u64(b, value);
 }
 
-void gguf_add_bool(gguf_builder *b, const char *name, bool value)
+void tensorfile_add_bool(tensorfile_builder *b, const char *name, bool value)
 {
     const uint8_t byte = value;
     begin_key(b, name, GGUF_BOOL);
-    gguf_put(b, &byte, sizeof byte);
+    tensorfile_put(b, &byte, sizeof byte);
 }
 
-void gguf_add_f32(gguf_builder *b, const char *name, float value)
+void tensorfile_add_f32(tensorfile_builder *b, const char *name, float value)
 {
     begin_key(b, name, GGUF_F32);
-    gguf_put(b, &value, sizeof value);
+    tensorfile_put(b, &value, sizeof value);
 }
 
-void gguf_add_f64(gguf_builder *b, const char *name, double value)
+void tensorfile_add_f64(tensorfile_builder *b, const char *name, double value)
 {
     begin_key(b, name, GGUF_F64);
-    gguf_put(b, &value, sizeof value);
+    tensorfile_put(b, &value, sizeof value);
 }
 
-void gguf_add_string(gguf_builder *b, const char *name, const char *value)
+void tensorfile_add_string(tensorfile_builder *b, const char *name, const char *value)
 {
     begin_key(b, name, GGUF_STRING);
-    gguf_put_string(b, "", value ? value : "");
+    tensorfile_put_string(b, "", value ? value : "");
 }
 
-void gguf_begin_array(gguf_builder *b, const char *name, gguf_type item_type, size_t n)
+void tensorfile_begin_array(tensorfile_builder *b, const char *name, tensorfile_type item_type, size_t n)
 {
     begin_key(b, name, GGUF_ARRAY);
     put_u32(b, (uint32_t)item_type);
     put_u64(b, n);
 }
 
-void gguf_add_f64s(gguf_builder *b, const char *name, const double *values, size_t n)
+void tensorfile_add_f64s(tensorfile_builder *b, const char *name, const double *values, size_t n)
 {
-    gguf_begin_array(b, name, GGUF_F64, n);
-    gguf_put(b, values, n * sizeof *values);
+    tensorfile_begin_array(b, name, GGUF_F64, n);
+    tensorfile_put(b, values, n * sizeof *values);
 }
 
 /* ---- the file */
@@ -99,17 +99,17 @@ static bool is_vector(const encoder_tensor *t)
     return t->rows == 1 && strcmp(t->name, "cls.output.weight") != 0 && strcmp(t->name, "token_types.weight") != 0;
 }
 
-static drr_status make_head(gguf_builder *head, const gguf_builder *keys, const encoder *e)
+static drr_status make_head(tensorfile_builder *head, const tensorfile_builder *keys, const encoder *e)
 {
     uint64_t offset = 0;
-    gguf_put(head, "GGUF", 4);
+    tensorfile_put(head, "GGUF", 4);
     put_u32(head, GGUF_VERSION);
     put_u64(head, e->n_tensors);
     put_u64(head, keys->n_keys);
-    gguf_put(head, keys->bytes.data, keys->bytes.size);
+    tensorfile_put(head, keys->bytes.data, keys->bytes.size);
     for (size_t i = 0; i < e->n_tensors; i++) {
         const encoder_tensor *t = &e->tensors[i];
-        gguf_put_string(head, "", t->name);
+        tensorfile_put_string(head, "", t->name);
         put_u32(head, is_vector(t) ? 1 : 2);
         put_u64(head, t->columns); /* the fastest dimension first */
         if (!is_vector(t))
@@ -119,7 +119,7 @@ static drr_status make_head(gguf_builder *head, const gguf_builder *keys, const 
         offset += aligned((uint64_t)t->rows * t->columns * sizeof(float));
     }
     const uint8_t zeros[GGUF_ALIGNMENT] = {0};
-    gguf_put(head, zeros, (size_t)(aligned(head->bytes.size) - head->bytes.size));
+    tensorfile_put(head, zeros, (size_t)(aligned(head->bytes.size) - head->bytes.size));
     return head->status;
 }
 
@@ -133,9 +133,9 @@ static drr_status put_tensor(file_writer *w, const encoder *e, const encoder_ten
     return status;
 }
 
-drr_status gguf_write(const char *path, const gguf_builder *b, const encoder *e, drr_error *err)
+drr_status tensorfile_write(const char *path, const tensorfile_builder *b, const encoder *e, drr_error *err)
 {
-    gguf_builder head = {.err = err};
+    tensorfile_builder head = {.err = err};
     file_writer w = {0};
     drr_status status = b->status == DRR_OK ? make_head(&head, b, e) : b->status;
     if (status == DRR_OK)

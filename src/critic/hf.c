@@ -149,15 +149,17 @@ static void initialise(encoder *e, const encoder_tensor *t, uint64_t seed)
         e->parameters[t->offset + i] = t->decay ? 0.02f * (float)rng_normal(&r) : 0.0f; /* biases do not decay */
 }
 
-/* A classifier of several labels is no critic's head: as good as none. */
-static bool holds(const safetensors *file, const encoder_tensor *t)
+/* A classifier of several labels is no critic's head: as good as none. One that is broken is not: that is an error. */
+static drr_status holds(bool *held, const safetensors *file, const encoder_tensor *t, drr_error *err)
 {
     char name[128];
     safetensor found;
-    if (!name_in(name, sizeof name, file, t))
-        return false;
-    return strncmp(t->name, "cls.output.", 11) != 0 ||
-           (safetensors_find(&found, file, name, NULL) == DRR_OK && found.rows == 1 && found.columns == t->columns);
+    *held = name_in(name, sizeof name, file, t);
+    if (!*held || strncmp(t->name, "cls.output.", 11) != 0)
+        return DRR_OK;
+    drr_status status = safetensors_find(&found, file, name, err);
+    *held = status == DRR_OK && found.rows == 1 && found.columns == t->columns;
+    return status;
 }
 
 static drr_status read_tensor(encoder *e, const encoder_tensor *t, const safetensors *file, drr_error *err)
@@ -178,25 +180,37 @@ static drr_status read_tensor(encoder *e, const encoder_tensor *t, const safeten
 }
 
 /* Weight and bias of pooler or classifier: both from the file, or both new. */
+static drr_status read_head(encoder *e, const encoder_tensor *weight, bool *is_new, const safetensors *file,
+                            uint64_t seed, drr_error *err)
+{
+    const encoder_tensor *bias = weight + 1;
+    bool has_weight = false, has_bias = false;
+    drr_status status = holds(&has_weight, file, weight, err);
+    if (status == DRR_OK)
+        status = holds(&has_bias, file, bias, err);
+    *is_new = !has_weight || !has_bias;
+    if (status == DRR_OK && *is_new) {
+        initialise(e, weight, seed);
+        initialise(e, bias, seed);
+        return DRR_OK;
+    }
+    if (status == DRR_OK)
+        status = read_tensor(e, weight, file, err);
+    return status == DRR_OK ? read_tensor(e, bias, file, err) : status;
+}
+
 static drr_status read_weights(encoder *e, bool *has_head, const safetensors *file, uint64_t seed, drr_error *err)
 {
-    const size_t n_body = e->n_tensors - 4;
+    const encoder_tensor *pooler = &e->tensors[e->n_tensors - 4], *classifier = pooler + 2;
+    bool new_pooler = false, new_classifier = false;
     drr_status status = DRR_OK;
-    *has_head = true;
-    for (size_t i = 0; status == DRR_OK && i < n_body; i++)
-        status = read_tensor(e, &e->tensors[i], file, err);
-    for (size_t i = n_body; status == DRR_OK && i < e->n_tensors; i += 2) {
-        const encoder_tensor *weight = &e->tensors[i], *bias = &e->tensors[i + 1];
-        if (holds(file, weight) && holds(file, bias)) {
-            status = read_tensor(e, weight, file, err);
-            if (status == DRR_OK)
-                status = read_tensor(e, bias, file, err);
-        } else {
-            *has_head = false;
-            initialise(e, weight, seed);
-            initialise(e, bias, seed);
-        }
-    }
+    for (const encoder_tensor *t = e->tensors; status == DRR_OK && t < pooler; t++)
+        status = read_tensor(e, t, file, err);
+    if (status == DRR_OK)
+        status = read_head(e, pooler, &new_pooler, file, seed, err);
+    if (status == DRR_OK)
+        status = read_head(e, classifier, &new_classifier, file, seed, err);
+    *has_head = !new_pooler && !new_classifier;
     return status;
 }
 
@@ -257,9 +271,10 @@ drr_status encoder_open_hf(encoder **out, wordpiece **tokenizer, bool *has_head,
 
 /* ---- the way out */
 
-static drr_status write_json(const char *folder, const char *name, json_t *value, drr_error *err)
+/* Reals with so many digits: 15 show a number as it was written by hand, 17 give each double back. */
+static drr_status write_json(const char *folder, const char *name, json_t *value, size_t digits, drr_error *err)
 {
-    char *path = NULL, *text = value ? json_dumps(value, JSON_INDENT(2) | JSON_REAL_PRECISION(17)) : NULL;
+    char *path = NULL, *text = value ? json_dumps(value, JSON_INDENT(2) | JSON_REAL_PRECISION(digits)) : NULL;
     drr_status status =
         text ? path_in(&path, folder, name, err)
              : error_set(err, DRR_E_FORMAT, "%s/%s cannot be written: is every string UTF-8?", folder, name);
@@ -369,16 +384,16 @@ drr_status critic_export_hf(const drr_critic *critic, const char *folder, drr_er
     if (status == DRR_OK)
         status = write_vocabulary(folder, tokenizer, err);
     if (status == DRR_OK)
-        status = write_json(folder, "tokenizer_config.json", tokenizer_json(tokenizer, meta->max_length), err);
+        status = write_json(folder, "tokenizer_config.json", tokenizer_json(tokenizer, meta->max_length), 15, err);
     if (status == DRR_OK)
         status = write_json(folder, "special_tokens_map.json",
                             json_pack("{s:s, s:s, s:s, s:s, s:s}", "unk_token", "[UNK]", "sep_token", "[SEP]",
                                       "pad_token", "[PAD]", "cls_token", "[CLS]", "mask_token", "[MASK]"),
-                            err);
+                            15, err);
     if (status == DRR_OK)
-        status = write_json(folder, "drr.json", drr_json(meta, or_empty(info.sha256)), err);
+        status = write_json(folder, "drr.json", drr_json(meta, or_empty(info.sha256)), 17, err);
     if (status == DRR_OK) /* last: a folder without it is not taken for a model */
-        status = write_json(folder, "config.json", config_json(&e->shape, tokenizer), err);
+        status = write_json(folder, "config.json", config_json(&e->shape, tokenizer), 15, err);
     free(path);
     return status;
 }

@@ -21,7 +21,7 @@ static char folder[64];
 
 static const char *at(const char *name)
 {
-    static char paths[4][256];
+    static char paths[4][400];
     static int turn;
     char *path = paths[turn++ % 4];
     snprintf(path, sizeof paths[0], "%s/%s", folder, name);

@@ -1,0 +1,29 @@
+#!/usr/bin/env python3
+"""Logits of an exported critic by transformers, for test_parity_export.c: python score_pairs.py FOLDER
+
+FOLDER is what `drr critic export` writes, with pairs.jsonl ({"question", "text"}) beside it. Writes logits.jsonl:
+{"ids", "logit", "logit_with_types"}, the last with token type 1 for the second segment."""
+import json
+import sys
+
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+
+def main():
+    folder = sys.argv[1]
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    assert model.config.num_labels == 1 and model.config.id2label == {0: "accept"}, model.config
+    with open(f"{folder}/pairs.jsonl") as pairs, open(f"{folder}/logits.jsonl", "w") as out, torch.no_grad():
+        for pair in map(json.loads, pairs):
+            inputs = tokenizer(pair["question"], pair["text"], return_tensors="pt")
+            ids = inputs["input_ids"][0].tolist()
+            first = ids.index(tokenizer.sep_token_id) + 1
+            types = torch.tensor([[0] * first + [1] * (len(ids) - first)])
+            logits = model(**inputs).logits, model(inputs["input_ids"], token_type_ids=types).logits
+            out.write(json.dumps({"ids": ids, "logit": logits[0].item(), "logit_with_types": logits[1].item()}) + "\n")
+
+
+if __name__ == "__main__":
+    main()

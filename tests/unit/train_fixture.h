@@ -1,0 +1,89 @@
+/* train_fixture.h: a folder of a test's own, and an encoder and examples small enough to be trained in a test. */
+#ifndef DRR_TESTS_TRAIN_FIXTURE_H
+#define DRR_TESTS_TRAIN_FIXTURE_H
+
+#include "train/train.h"
+
+#include <ftw.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static char folder[64];
+
+static inline int make_place(void **state)
+{
+    (void)state;
+    snprintf(folder, sizeof folder, "/tmp/drr-train.XXXXXX");
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static inline int remove_one(const char *path, const struct stat *st, int kind, struct FTW *where)
+{
+    (void)st;
+    (void)kind;
+    (void)where;
+    return remove(path);
+}
+
+static inline int remove_place(void **state)
+{
+    (void)state;
+    return nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+/* The path of a name in that folder; eight of them live at once. */
+static inline const char *at(const char *name)
+{
+    static char paths[8][128];
+    static unsigned turn;
+    char *path = paths[turn++ % 8];
+    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
+    return path;
+}
+
+enum { MARK = 7, FIXTURE_VOCABULARY = 30 };
+
+/* Two layers of width 16, small random weights, norms of gain 1: as a new BERT has them. */
+static inline encoder *tiny_encoder(uint64_t seed)
+{
+    static const encoder_shape shape = {2, 16, 2, 32, FIXTURE_VOCABULARY, 24, 2, 1e-12f};
+    encoder *e = NULL;
+    rng r;
+    assert_int_equal(encoder_new(&e, &shape, NULL), DRR_OK);
+    rng_seed(&r, seed);
+    for (size_t t = 0; t < e->n_tensors; t++) {
+        const encoder_tensor *tensor = &e->tensors[t];
+        for (size_t i = 0; i < (size_t)tensor->rows * tensor->columns; i++)
+            e->parameters[tensor->offset + i] = tensor->decay                         ? 0.1f * (float)rng_normal(&r)
+                                                : strstr(tensor->name, "norm.weight") ? 1.0f
+                                                                                      : 0.0f;
+    }
+    return e;
+}
+
+/* Random texts of 4 to 12 tokens; the label is whether the token MARK is in it, which half of them have. */
+static inline examples marked_texts(size_t n, uint64_t seed)
+{
+    examples x = {0};
+    rng r;
+    rng_seed(&r, seed);
+    for (size_t i = 0; i < n; i++) {
+        int32_t ids[12] = {2};
+        const size_t length = 4 + (size_t)rng_below(&r, 9);
+        for (size_t k = 1; k < length; k++)
+            ids[k] = (int32_t)(MARK + 1 + rng_below(&r, FIXTURE_VOCABULARY - MARK - 1));
+        const uint8_t label = i % 2;
+        if (label)
+            ids[1 + rng_below(&r, length - 1)] = MARK;
+        assert_int_equal(examples_add(&x, ids, length, label, NULL), DRR_OK);
+    }
+    return x;
+}
+
+#endif

@@ -42,10 +42,9 @@ void drr_distill_options_defaults(drr_distill_options *options)
                                      .seed = 1};
 }
 
-static uint64_t turn_hash(const job *j, const unit *u, uint32_t turn, uint64_t purpose)
+static uint64_t turn_seed(const job *j, const unit *u, uint32_t turn)
 {
-    const uint64_t place = ((uint64_t)u->sample << 32) | turn;
-    return hash_mix(hash_mix(hash_string(j->options->seed, u->task->id), place), purpose);
+    return task_turn_seed(j->options->seed, u->task->id, u->sample, turn);
 }
 
 /* A small share of correct answers is rejected on purpose: at inference the critic will do so by mistake, and it must
@@ -53,7 +52,7 @@ static uint64_t turn_hash(const job *j, const unit *u, uint32_t turn, uint64_t p
 static bool forced_rejection(const job *j, const unit *u, uint32_t turn)
 {
     rng r;
-    rng_seed(&r, turn_hash(j, u, turn, 0xf0));
+    rng_seed(&r, hash_mix(turn_seed(j, u, turn), 0xf0));
     return rng_uniform(&r) < j->options->forced_share;
 }
 
@@ -107,8 +106,10 @@ static drr_status submit_turn(job *j, size_t index, drr_error *err)
 {
     unit *u = &j->units[index];
     conversation c = {0};
-    char *words = NULL;
+    char *words = NULL, *question = NULL;
     drr_status status = prompts_ask(&c, j->prompts, u->task, err);
+    if (status == DRR_OK)
+        status = task_question_text(&question, u->task, err);
     for (uint32_t i = 0; status == DRR_OK && i < u->n_turns; i++) {
         status = conversation_add(&c, "assistant", u->turns[i].text, err);
         if (status == DRR_OK)
@@ -126,16 +127,17 @@ static drr_status submit_turn(job *j, size_t index, drr_error *err)
             .max_tokens = j->options->max_tokens,
             .temperature = j->options->temperature,
             .top_p = j->options->top_p,
-            .seed = turn_hash(j, u, u->n_turns, 0x5e),
+            .seed = turn_seed(j, u, u->n_turns),
             .grammar = j->options->grammar ? prompts_grammar(j->prompts, u->task) : NULL,
             .complete = answer_is_complete,
             .complete_user = u,
-            .question = u->task->question,
+            .question = question,
             .sample = u->sample + (u->n_turns ? 1000 * u->n_turns : 0),
         };
         status = reasoner_submit(j->reasoner, &request, err);
     }
     conversation_clear(&c);
+    free(question);
     return status;
 }
 
@@ -150,7 +152,7 @@ static drr_status make_trace(drr_trace *trace, const job *j, const unit *u, cons
     *trace = (drr_trace){.kind = task->kind,
                          .sample = u->sample,
                          .turn = u->n_turns,
-                         .seed = turn_hash(j, u, u->n_turns, 0x5e),
+                         .seed = turn_seed(j, u, u->n_turns),
                          .finish = c->finish,
                          .n_prompt_tokens = c->n_prompt_tokens,
                          .n_tokens = c->n_tokens,

@@ -87,7 +87,7 @@ static drr_status read_records(replay *r, const char *path, const drr_reasoner_o
         char where[4200];
         json_t *o = NULL;
         snprintf(where, sizeof where, "%s:%llu", path, (unsigned long long)lines_number(lines));
-        if (length == 0)
+        if (strspn(line, " \t") == length)
             continue;
         status = json_parse(&o, line, length, where, err);
         if (status == DRR_OK)

@@ -14,7 +14,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DRAWS = 4 }; /* rows of one trace: none of the others, all, and two random parts */
+enum {
+    DRAWS = 4,      /* rows of one trace: none of the others, all, and two random parts */
+    MOST_TRIES = 8, /* fresh answers of a question that a rehearsal takes */
+    GRID = 200      /* thresholds tried */
+};
+#define TOLERANCE 0.005 /* of accuracy: half a point */
 
 static bool parsed(const drr_trace *t)
 {
@@ -85,34 +90,55 @@ static drr_status groups_new(groups *g, const corpus *c, corpus_part part, drr_e
     return DRR_OK;
 }
 
-/* Features of rows[i] where `known` of its others are known, drawn by `r` (NULL: the first ones). */
-static drr_features features_of(groups *g, size_t i, size_t known, rng *r)
+static bool same_conversation(const drr_trace *a, const drr_trace *b)
+{
+    return a->sample == b->sample && strcmp(a->prompt ? a->prompt : "", b->prompt ? b->prompt : "") == 0;
+}
+
+/* May rows[k] be known when rows[i] is judged? Other samples' fresh answers, and what came before it in its own
+ * conversation. Answers that others gave after being told they were wrong agree for other reasons. */
+static bool comparable(const groups *g, size_t i, size_t k)
+{
+    const drr_trace *t = &g->c->rows[g->rows[i]].trace, *other = &g->c->rows[g->rows[k]].trace;
+    return k != i && (same_conversation(t, other) ? other->turn <= t->turn : other->turn == 0);
+}
+
+/* Puts those of rows[i] into g->others. */
+static size_t others_of(groups *g, size_t i)
+{
+    size_t n = 0;
+    for (size_t k = g->begin[i]; k < g->end[i]; k++)
+        if (comparable(g, i, k))
+            g->others[n++] = k;
+    return n;
+}
+
+/* Features of rows[i] where others[n] are known. */
+static drr_features features_of(const groups *g, size_t i, const size_t *others, size_t n)
 {
     const drr_trace *t = &g->c->rows[g->rows[i]].trace;
     drr_features f;
-    size_t n = 0;
     drr_features_defaults(&f);
     f.stats = t->stats;
     f.n_tokens = t->n_tokens;
     f.turn = t->turn;
     f.parsed = parsed(t);
-    f.n_others = (uint32_t)known;
-    for (size_t k = g->begin[i]; k < g->end[i]; k++)
-        if (k != i)
-            g->others[n++] = k;
-    for (size_t k = 0; k < known; k++) { /* the first `known` places of a shuffle */
-        const size_t j = r ? k + (size_t)rng_below(r, n - k) : k, drawn = g->others[j];
-        g->others[j] = g->others[k];
-        g->others[k] = drawn;
-        const drr_trace *other = &g->c->rows[g->rows[drawn]].trace;
+    f.n_others = (uint32_t)n;
+    for (size_t k = 0; k < n; k++) {
+        const drr_trace *other = &g->c->rows[g->rows[others[k]]].trace;
         f.n_agree += f.parsed && parsed(other) && drr_answer_equal(t->kind, t->answer, other->answer);
     }
     return f;
 }
 
-static size_t others_of(const groups *g, size_t i)
+/* Moves `known` of the n others, drawn at random, to the front. */
+static void draw(size_t *others, size_t n, size_t known, rng *r)
 {
-    return g->end[i] - g->begin[i] - 1;
+    for (size_t k = 0; k < known; k++) {
+        const size_t j = k + (size_t)rng_below(r, n - k), drawn = others[j];
+        others[j] = others[k];
+        others[k] = drawn;
+    }
 }
 
 static drr_status fit_stack(critic_meta *meta, groups *g, uint64_t seed, drr_error *err)
@@ -132,9 +158,10 @@ static drr_status fit_stack(critic_meta *meta, groups *g, uint64_t seed, drr_err
         const size_t others = others_of(g, i), draws = others ? DRAWS : 1;
         rng r;
         rng_seed(&r, hash_mix(seed, g->rows[i]));
-        for (size_t draw = 0; draw < draws; draw++, n++) {
-            const size_t known = draw == 0 ? 0 : draw == 1 ? others : 1 + (size_t)rng_below(&r, others);
-            const drr_features f = features_of(g, i, known, &r);
+        for (size_t d = 0; d < draws; d++, n++) {
+            const size_t known = d == 0 ? 0 : d == 1 ? others : 1 + (size_t)rng_below(&r, others);
+            draw(g->others, others, known, &r);
+            const drr_features f = features_of(g, i, g->others, known);
             stack_features(values + n * STACK_MAX_FEATURES, row->logit, &f);
             labels[n] = label_of(&row->trace);
             weights[n] = 1 / (double)draws;
@@ -149,62 +176,16 @@ done:
     return status;
 }
 
-/* P(correct) of rows[i] as the critic would give it with `known` others. */
-static double judge(const critic_meta *meta, groups *g, size_t i, size_t known)
+/* P(correct) of rows[i] as the critic gives it when others[n] are known. */
+static double judge(const critic_meta *meta, const groups *g, size_t i, const size_t *others, size_t n)
 {
     const double logit = g->c->rows[g->rows[i]].logit;
     double values[STACK_MAX_FEATURES];
     if (!meta->has_stack)
         return 1 / (1 + exp(-(meta->calibration.a * logit + meta->calibration.b)));
-    const drr_features f = features_of(g, i, known, NULL);
+    const drr_features f = features_of(g, i, others, n);
     stack_features(values, logit, &f);
     return stack_predict(&meta->stack, values);
-}
-
-typedef struct turn_value { /* of one dev trace: what accepting it gives, and what another try would */
-    double p, accepted, retried;
-} turn_value;
-
-static int value_compare(const void *a, const void *b)
-{
-    const double x = ((const turn_value *)a)->p, y = ((const turn_value *)b)->p;
-    return (x > y) - (x < y);
-}
-
-/* The threshold at which "accept at or above it, else take another try at the same question" is right most often on
- * dev, a try being a random other answer of the same reasoner; of equals the lowest, which asks for fewer tries. 0.5
- * where no question has two answers. */
-static drr_status choose_threshold(critic_meta *meta, groups *g, drr_error *err)
-{
-    turn_value *values = calloc(g->n + 1, sizeof *values);
-    size_t n = 0;
-    meta->threshold = 0.5;
-    if (!values)
-        return error_memory(err);
-    for (size_t i = 0; i < g->n; i++) {
-        double right = 0;
-        if (others_of(g, i) == 0)
-            continue;
-        for (size_t k = g->begin[i]; k < g->end[i]; k++)
-            right += k != i && label_of(&g->c->rows[g->rows[k]].trace);
-        values[n++] = (turn_value){.p = judge(meta, g, i, 0),
-                                   .accepted = label_of(&g->c->rows[g->rows[i]].trace),
-                                   .retried = right / (double)others_of(g, i)};
-    }
-    qsort(values, n, sizeof *values, value_compare);
-    double gain = 0, best = 0; /* of rejecting all below values[i], over accepting everything */
-    size_t at = 0;
-    for (size_t i = 0; i < n; i++) {
-        if (gain > best + 1e-9 && values[i].p > values[i - 1].p) {
-            best = gain;
-            at = i;
-        }
-        gain += values[i].retried - values[i].accepted;
-    }
-    if (n)
-        meta->threshold = at ? 0.5 * (values[at - 1].p + values[at].p) : 0.5 * values[0].p;
-    free(values);
-    return DRR_OK;
 }
 
 /* Row by row of a group: logit, p with all others known, length, vote share, label. */
@@ -237,16 +218,127 @@ static drr_status columns_of(columns *x, const critic_meta *meta, groups *g, drr
         const corpus_row *row = &g->c->rows[g->rows[i]];
         const size_t others = others_of(g, i);
         x->logit[i] = row->logit;
-        x->p[i] = judge(meta, g, i, others);
+        x->p[i] = judge(meta, g, i, g->others, others);
         x->length[i] = row->trace.text ? (double)strlen(row->trace.text) : 0;
         x->label[i] = label_of(&row->trace);
         if (others) {
-            const drr_features f = features_of(g, i, others, NULL);
+            const drr_features f = features_of(g, i, g->others, others);
             x->vote_label[x->n_votes] = x->label[i];
             x->vote[x->n_votes++] = f.parsed ? (double)(f.n_agree + 1) / (double)(f.n_others + 1) : 0;
         }
     }
     return DRR_OK;
+}
+
+/* ---- the threshold: drr with fresh retries, acted out on dev */
+
+typedef struct episode { /* one question, its fresh answers tried in one order */
+    size_t first, n;     /* steps */
+    uint8_t fallback;    /* is the weighted vote over all of them right? */
+} episode;
+typedef struct rehearsal {
+    episode *episodes;
+    double *p;      /* of each step, given the steps before it; below 0: cannot be read, never accepted */
+    uint8_t *right; /* of each step */
+    size_t n, n_steps;
+} rehearsal;
+
+/* Is the answer right that gets the largest sum of P(correct), each step blind to the others? */
+static uint8_t vote_is_right(const critic_meta *meta, const groups *g, const size_t *steps, size_t n)
+{
+    double most = -1;
+    uint8_t right = 0;
+    for (size_t a = 0; a < n; a++) {
+        const drr_trace *t = &g->c->rows[g->rows[steps[a]]].trace;
+        double sum = 0;
+        for (size_t b = 0; b < n && parsed(t); b++) {
+            const drr_trace *other = &g->c->rows[g->rows[steps[b]]].trace;
+            if (parsed(other) && drr_answer_equal(t->kind, t->answer, other->answer))
+                sum += judge(meta, g, steps[b], NULL, 0);
+        }
+        if (parsed(t) && sum > most + 1e-12) {
+            most = sum;
+            right = label_of(t);
+        }
+    }
+    return right;
+}
+
+static void rehearse(rehearsal *r, const critic_meta *meta, const groups *g, const size_t *steps, size_t n)
+{
+    r->episodes[r->n++] = (episode){r->n_steps, n, vote_is_right(meta, g, steps, n)};
+    for (size_t k = 0; k < n; k++) {
+        const drr_trace *t = &g->c->rows[g->rows[steps[k]]].trace;
+        r->p[r->n_steps] = parsed(t) ? judge(meta, g, steps[k], steps, k) : -1;
+        r->right[r->n_steps++] = label_of(t);
+    }
+}
+
+/* Every question with two fresh answers or more, begun at each of them. */
+static void rehearse_all(rehearsal *r, const critic_meta *meta, groups *g, size_t *steps)
+{
+    for (size_t i = 0; i < g->n; i = g->end[i]) {
+        size_t n = 0;
+        for (size_t k = g->begin[i]; k < g->end[i] && n < MOST_TRIES; k++)
+            if (g->c->rows[g->rows[k]].trace.turn == 0)
+                g->others[n++] = k;
+        for (size_t start = 0; n > 1 && start < n; start++) {
+            for (size_t k = 0; k < n; k++)
+                steps[k] = g->others[(start + k) % n];
+            rehearse(r, meta, g, steps, n);
+        }
+    }
+}
+
+static double rehearsed_accuracy(const rehearsal *r, double threshold)
+{
+    double right = 0;
+    for (size_t e = 0; e < r->n; e++) {
+        const episode *x = &r->episodes[e];
+        uint8_t outcome = x->fallback;
+        for (size_t k = 0; k < x->n; k++)
+            if (r->p[x->first + k] >= threshold) {
+                outcome = r->right[x->first + k];
+                break;
+            }
+        right += outcome;
+    }
+    return right / (double)r->n;
+}
+
+/* The lowest of the thresholds that come within TOLERANCE of the most accurate one: above it tries are spent for
+ * little. 0.5 where no question has two answers. */
+static double best_threshold(const rehearsal *r)
+{
+    double accuracy[GRID + 1], best = 0;
+    if (r->n == 0)
+        return 0.5;
+    for (size_t i = 0; i <= GRID; i++) {
+        accuracy[i] = rehearsed_accuracy(r, (double)i / GRID);
+        best = fmax(best, accuracy[i]);
+    }
+    for (size_t i = 0; i <= GRID; i++)
+        if (accuracy[i] >= best - TOLERANCE)
+            return (double)i / GRID;
+    return 0.5;
+}
+
+static drr_status choose_threshold(critic_meta *meta, groups *g, drr_error *err)
+{
+    const size_t most = g->n * MOST_TRIES + 1;
+    rehearsal r = {.episodes = calloc(g->n + 1, sizeof *r.episodes),
+                   .p = calloc(most, sizeof *r.p),
+                   .right = calloc(most, 1)};
+    size_t steps[MOST_TRIES];
+    drr_status status = r.episodes && r.p && r.right ? DRR_OK : error_memory(err);
+    if (status == DRR_OK) {
+        rehearse_all(&r, meta, g, steps);
+        meta->threshold = best_threshold(&r);
+    }
+    free(r.episodes);
+    free(r.p);
+    free(r.right);
+    return status;
 }
 
 drr_status judge_fit(critic_meta *meta, const corpus *c, uint64_t seed, drr_error *err)

@@ -4,10 +4,13 @@
 FOLDER is what `drr critic export` writes, with pairs.jsonl ({"question", "text"}) beside it. Writes logits.jsonl:
 {"ids", "logit", "logit_with_types"}, the last with token type 1 for the second segment."""
 import json
+import os
 import sys
 
-import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+os.environ["HF_HUB_OFFLINE"] = "1"  # some activations look for a kernel there, and wait
+
+import torch  # noqa: E402
+from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: E402
 
 
 def main():

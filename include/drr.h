@@ -45,7 +45,7 @@ typedef enum drr_status {
 /* What failed, where (file, line, byte or row) and what to do about it, in one sentence. */
 typedef struct drr_error {
     drr_status status;
-    char       message[1024];
+    char message[1024];
 } drr_error;
 
 const char *drr_status_name(drr_status status); /* "ok", "io", ...: static */
@@ -54,11 +54,11 @@ typedef enum drr_log_level { DRR_LOG_DEBUG, DRR_LOG_INFO, DRR_LOG_WARN } drr_log
 
 typedef struct drr_progress {
     const char *phase; /* "distill", "train", ... */
-    uint64_t    done, total;
-    const char *unit;       /* "traces", "steps", ... */
-    double      per_second; /* over the last while; 0 when unknown */
-    double      eta_s;      /* seconds left; negative when unknown */
-    const char *note;       /* a short extra such as "loss 0.61", or NULL */
+    uint64_t done, total;
+    const char *unit;  /* "traces", "steps", ... */
+    double per_second; /* over the last while; 0 when unknown */
+    double eta_s;      /* seconds left; negative when unknown */
+    const char *note;  /* a short extra such as "loss 0.61", or NULL */
 } drr_progress;
 
 /* Callbacks of a long job; each may be NULL. Called on the thread that called the library. */
@@ -81,8 +81,8 @@ typedef struct drr_cache_item {
     const char *name, *kind; /* kind: "reasoner", "encoder", "data" */
     const char *what, *licence, *sha256;
     const char *path; /* where it is or would be; an encoder is a folder */
-    uint64_t    bytes;
-    bool        present;
+    uint64_t bytes;
+    bool present;
 } drr_cache_item;
 /* Calls `each` for every row in the table's order; the item lives during the call. */
 typedef void (*drr_cache_fn)(void *user, const drr_cache_item *item);
@@ -95,27 +95,27 @@ drr_status drr_share_path(char *path, size_t size, const char *file, drr_error *
 typedef enum drr_kind { DRR_KIND_CHOICE, DRR_KIND_NUMBER, DRR_KIND_BOOLEAN, DRR_KIND_TEXT } drr_kind;
 
 const char *drr_kind_name(drr_kind kind);
-drr_status  drr_kind_parse(drr_kind *kind, const char *name, drr_error *err);
+drr_status drr_kind_parse(drr_kind *kind, const char *name, drr_error *err);
 
 typedef struct drr_task {
-    const char        *task; /* name of the data set: "csqa" */
-    const char        *id;
-    const char        *question;
+    const char *task; /* name of the data set: "csqa" */
+    const char *id;
+    const char *question;
     const char *const *choices; /* n_choices texts, lettered A.. in order; NULL unless DRR_KIND_CHOICE */
-    size_t             n_choices;
-    const char        *answer; /* reference: a letter, a number, "yes"/"no" or text; "" when unknown */
-    drr_kind           kind;
+    size_t n_choices;
+    const char *answer; /* reference: a letter, a number, "yes"/"no" or text; "" when unknown */
+    drr_kind kind;
 } drr_task;
 
 typedef struct drr_dataset drr_dataset;
 
 /* Reads a data set. format: "drr" (JSONL of ../shared/data's shape), "gsm8k", "svamp", "csqa", "strategyqa",
  * "arc", "mmlu", or NULL to detect. name: NULL takes the file name up to its first dot. Errors name file and line. */
-drr_status      drr_dataset_open(drr_dataset **dataset, const char *path, const char *format, const char *name,
-                                 drr_error *err);
-void            drr_dataset_free(drr_dataset *dataset);
-const char     *drr_dataset_name(const drr_dataset *dataset);
-size_t          drr_dataset_count(const drr_dataset *dataset);
+drr_status drr_dataset_open(drr_dataset **dataset, const char *path, const char *format, const char *name,
+                            drr_error *err);
+void drr_dataset_free(drr_dataset *dataset);
+const char *drr_dataset_name(const drr_dataset *dataset);
+size_t drr_dataset_count(const drr_dataset *dataset);
 const drr_task *drr_dataset_at(const drr_dataset *dataset, size_t index); /* lives as long as the set */
 /* Writes the set as drr JSONL through a temporary name and rename. */
 drr_status drr_dataset_write(const drr_dataset *dataset, const char *path, drr_error *err);
@@ -138,8 +138,8 @@ drr_status drr_answer_grade(drr_label *label, const drr_task *task, const char *
 typedef struct drr_prompts drr_prompts;
 
 /* The built-in prompts (path NULL) or a JSON file that overrides any part of them (docs/formats.md). */
-drr_status  drr_prompts_open(drr_prompts **prompts, const char *path, drr_error *err);
-void        drr_prompts_free(drr_prompts *prompts);
+drr_status drr_prompts_open(drr_prompts **prompts, const char *path, drr_error *err);
+void drr_prompts_free(drr_prompts *prompts);
 const char *drr_prompts_id(const drr_prompts *prompts); /* short hash of the wording: part of a trace's identity */
 
 /* ---- reasoners: src/reasoner --------------------------------------------------------------------- */
@@ -147,11 +147,11 @@ const char *drr_prompts_id(const drr_prompts *prompts); /* short hash of the wor
 typedef struct drr_reasoner drr_reasoner;
 
 typedef struct drr_reasoner_options {
-    uint32_t width;        /* sequences generated at once; 0: by core count and memory */
-    uint32_t context;      /* tokens of one sequence, prompt and answer; 0: 2048 or what the model allows */
-    uint32_t threads;      /* 0: all cores */
-    bool     self_check;   /* compare the first logits with stored ones, where known, before trusting the CPU path */
-    uint64_t seed;         /* replay: order of recorded samples */
+    uint32_t width;   /* sequences generated at once; 0: by core count and memory */
+    uint32_t context; /* tokens of one sequence, prompt and answer; 0: 2048 or what the model allows */
+    uint32_t threads; /* 0: all cores */
+    bool self_check;  /* compare the first logits with stored ones, where known, before trusting the CPU path */
+    uint64_t seed;    /* replay: order of recorded samples */
     const char *replay_reasoner; /* replay: take only this recorded reasoner; NULL: the file must hold one */
     const char *replay_prompt;   /* replay: take only this prompt; NULL: any */
 } drr_reasoner_options;
@@ -159,9 +159,9 @@ typedef struct drr_reasoner_options {
 void drr_reasoner_options_defaults(drr_reasoner_options *options);
 
 /* source: a short model name, a .gguf file, or recorded traces (*.replay.jsonl[.gz]). */
-drr_status  drr_reasoner_open(drr_reasoner **reasoner, const char *source, const drr_reasoner_options *options,
-                              drr_error *err);
-void        drr_reasoner_close(drr_reasoner *reasoner);
+drr_status drr_reasoner_open(drr_reasoner **reasoner, const char *source, const drr_reasoner_options *options,
+                             drr_error *err);
+void drr_reasoner_close(drr_reasoner *reasoner);
 const char *drr_reasoner_id(const drr_reasoner *reasoner); /* "qwen2.5-coder-1.5b-instruct@cc324af0": name and digest */
 /* Human-readable facts: model, width, KV bytes, CPU path in use. Lives as long as the reasoner. */
 const char *drr_reasoner_describe(const drr_reasoner *reasoner);
@@ -171,14 +171,14 @@ const char *drr_reasoner_describe(const drr_reasoner *reasoner);
 /* What a turn's tokens say about the model's certainty. Natural log-probabilities at temperature 1.
  * NaN where the backend has none. "answer" is over the tokens that overlap the extracted answer. */
 typedef struct drr_token_stats {
-    uint32_t n;              /* tokens with a log-probability; 0: none known */
-    uint32_t answer_n;       /* of these, tokens of the answer */
-    float    mean, min;      /* log-probability of the tokens written */
-    float    tail_mean;      /* mean over the last 16 tokens before the answer */
-    float    entropy_mean;   /* nats of the whole distribution */
-    float    answer_mean, answer_min;
-    float    answer_entropy; /* mean over the answer's tokens */
-    float    answer_margin;  /* smallest gap between the chosen token's log-probability and the best other one's */
+    uint32_t n;         /* tokens with a log-probability; 0: none known */
+    uint32_t answer_n;  /* of these, tokens of the answer */
+    float mean, min;    /* log-probability of the tokens written */
+    float tail_mean;    /* mean over the last 16 tokens before the answer */
+    float entropy_mean; /* nats of the whole distribution */
+    float answer_mean, answer_min;
+    float answer_entropy; /* mean over the answer's tokens */
+    float answer_margin;  /* smallest gap between the chosen token's log-probability and the best other one's */
 } drr_token_stats;
 
 typedef enum drr_finish {
@@ -193,23 +193,23 @@ const char *drr_finish_name(drr_finish finish);
 
 /* One turn with all that is known about it. Owned strings; free with drr_trace_clear. */
 typedef struct drr_trace {
-    char *task, *id;        /* data set and question id */
-    char *question;         /* as the critic reads it: question text, and lettered choices where there are any */
-    char *gold;             /* reference answer */
+    char *task, *id; /* data set and question id */
+    char *question;  /* as the critic reads it: question text, and lettered choices where there are any */
+    char *gold;      /* reference answer */
     drr_kind kind;
-    char *reasoner;         /* drr_reasoner_id of who wrote it */
-    char *prompt;           /* drr_prompts_id or a recorded prompt's name */
-    uint32_t sample, turn;  /* which of the k samples; 0 is fresh, n+1 follows a rejection of n */
+    char *reasoner;        /* drr_reasoner_id of who wrote it */
+    char *prompt;          /* drr_prompts_id or a recorded prompt's name */
+    uint32_t sample, turn; /* which of the k samples; 0 is fresh, n+1 follows a rejection of n */
     uint64_t seed;
-    char *feedback;         /* the words that rejected turn-1; NULL for turn 0 */
-    bool  forced;           /* turn-1 was correct and rejected on purpose */
-    char *text;             /* what the reasoner wrote */
-    char *answer;           /* extracted, normalised; NULL when unparsed */
-    drr_label  label;
+    char *feedback; /* the words that rejected turn-1; NULL for turn 0 */
+    bool forced;    /* turn-1 was correct and rejected on purpose */
+    char *text;     /* what the reasoner wrote */
+    char *answer;   /* extracted, normalised; NULL when unparsed */
+    drr_label label;
     drr_finish finish;
     uint32_t n_prompt_tokens, n_tokens;
-    double   seconds;
-    float    temperature;
+    double seconds;
+    float temperature;
     drr_token_stats stats;
 } drr_trace;
 
@@ -219,7 +219,7 @@ typedef struct drr_store drr_store;
 
 /* Opens (creates where `create`) an SQLite trace store; an older schema is migrated, a newer one refused. */
 drr_status drr_store_open(drr_store **store, const char *path, bool create, drr_error *err);
-void       drr_store_close(drr_store *store);
+void drr_store_close(drr_store *store);
 /* Appends; a trace with the same (task,id,reasoner,prompt,sample,turn) is left as it is and *added is false.
  * Durable when the call returns, unless a batch is open (drr_store_batch). */
 drr_status drr_store_append(drr_store *store, const drr_trace *trace, bool *added, drr_error *err);
@@ -227,9 +227,9 @@ drr_status drr_store_append(drr_store *store, const drr_trace *trace, bool *adde
 /* Which traces to read; NULL or negative fields mean any. */
 typedef struct drr_trace_filter {
     const char *task, *id, *reasoner, *prompt;
-    int         label; /* drr_label or -1 */
-    int         turn;  /* or -1 */
-    int64_t     limit; /* or -1 */
+    int label;     /* drr_label or -1 */
+    int turn;      /* or -1 */
+    int64_t limit; /* or -1 */
 } drr_trace_filter;
 void drr_trace_filter_defaults(drr_trace_filter *filter);
 
@@ -245,22 +245,21 @@ drr_status drr_traces_each(const char *path, const drr_trace_filter *filter, drr
                            drr_error *err);
 drr_status drr_store_export(drr_store *store, const drr_trace_filter *filter, const char *path, uint64_t *n,
                             drr_error *err); /* JSONL, ".gz" compresses */
-drr_status drr_store_import(drr_store *store, const char *path, uint64_t *n_added, uint64_t *n_present,
-                            drr_error *err);
+drr_status drr_store_import(drr_store *store, const char *path, uint64_t *n_added, uint64_t *n_present, drr_error *err);
 
 typedef struct drr_trace_counts {
     uint64_t traces, questions, accepted, rejected, unparsed, forced, tokens;
     uint64_t turn0, turn0_accepted; /* fresh answers alone */
-    double   seconds;
+    double seconds;
 } drr_trace_counts;
-drr_status drr_store_counts(drr_store *store, const drr_trace_filter *filter, drr_trace_counts *counts,
-                            drr_error *err);
+drr_status drr_store_counts(drr_store *store, const drr_trace_filter *filter, drr_trace_counts *counts, drr_error *err);
 
 /* Grades recorded traces again with our extraction: docs/results.md's agreement figure. `disagree` may be NULL. */
 typedef struct drr_regrade {
     uint64_t n, agreed, unparsed;
     uint64_t no_reference; /* recorded without a reference answer: not graded, not in n */
-    uint64_t misread;      /* of those that do not agree: the record took our number and cut it at a comma or lost its sign */
+    uint64_t
+        misread; /* of those that do not agree: the record took our number and cut it at a comma or lost its sign */
 } drr_regrade;
 typedef void (*drr_disagree_fn)(void *user, const drr_trace *trace, drr_label ours, const char *our_answer);
 drr_status drr_traces_regrade(const char *path, drr_regrade *result, drr_disagree_fn disagree, void *user,
@@ -269,46 +268,45 @@ drr_status drr_traces_regrade(const char *path, drr_regrade *result, drr_disagre
 /* ---- distillation: src/distill ------------------------------------------------------------------- */
 
 typedef struct drr_distill_options {
-    uint32_t samples;        /* k fresh samples a question */
-    uint32_t turns;          /* at most this many turns a sample */
-    uint32_t max_tokens;     /* of one turn */
-    float    temperature, top_p;
-    double   forced_share;   /* share of correct answers rejected on purpose */
+    uint32_t samples;    /* k fresh samples a question */
+    uint32_t turns;      /* at most this many turns a sample */
+    uint32_t max_tokens; /* of one turn */
+    float temperature, top_p;
+    double forced_share; /* share of correct answers rejected on purpose */
     uint64_t seed;
-    size_t   limit;          /* first n questions only; 0: all */
-    bool     grammar;        /* force the answer line to parse */
-    bool     any_identity;   /* go on although the store holds traces of another reasoner or prompt */
+    size_t limit;      /* first n questions only; 0: all */
+    bool grammar;      /* force the answer line to parse */
+    bool any_identity; /* go on although the store holds traces of another reasoner or prompt */
 } drr_distill_options;
 void drr_distill_options_defaults(drr_distill_options *options);
 
 /* Answers every question of the set k times, each up to `turns` turns, and appends each turn to the store as
  * it ends. What the store already holds is not generated again: killed at any instruction, the same call
  * goes on where it stopped. */
-drr_status drr_distill(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts,
-                       const drr_dataset *dataset, const drr_distill_options *options, const drr_hooks *hooks,
-                       drr_error *err);
+drr_status drr_distill(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts, const drr_dataset *dataset,
+                       const drr_distill_options *options, const drr_hooks *hooks, drr_error *err);
 
 /* ---- critics: src/critic ------------------------------------------------------------------------- */
 
 typedef struct drr_critic drr_critic;
 
 drr_status drr_critic_open(drr_critic **critic, const char *path, drr_error *err);
-void       drr_critic_close(drr_critic *critic);
+void drr_critic_close(drr_critic *critic);
 
 /* What a turn offers beside its text. NaN marks what is not known; the stack was trained to cope. */
 typedef struct drr_features {
     drr_token_stats stats;
-    uint32_t        n_tokens;
-    uint32_t        turn;      /* 0 fresh, n after n rejections */
-    bool            parsed;
-    uint32_t        n_others;  /* other samples or turns of the same question that are known */
-    uint32_t        n_agree;   /* of these, how many gave the same answer */
+    uint32_t n_tokens;
+    uint32_t turn; /* 0 fresh, n after n rejections */
+    bool parsed;
+    uint32_t n_others; /* other samples or turns of the same question that are known */
+    uint32_t n_agree;  /* of these, how many gave the same answer */
 } drr_features;
 void drr_features_defaults(drr_features *features); /* nothing known */
 
 typedef struct drr_score_item {
-    const char         *question; /* drr_trace.question */
-    const char         *text;     /* rationale and answer */
+    const char *question;         /* drr_trace.question */
+    const char *text;             /* rationale and answer */
     const drr_features *features; /* NULL: text alone */
 } drr_score_item;
 
@@ -324,10 +322,10 @@ double drr_critic_combine(const drr_critic *critic, double logit, const drr_feat
 
 typedef struct drr_critic_info {
     const char *name, *sha256, *reasoner, *prompt, *encoder, *tasks, *created;
-    double      threshold;
-    uint32_t    max_length, n_layers, n_embd, n_vocab;
-    uint64_t    n_parameters, n_train_questions, n_train_traces;
-    bool        has_stack;
+    double threshold;
+    uint32_t max_length, n_layers, n_embd, n_vocab;
+    uint64_t n_parameters, n_train_questions, n_train_traces;
+    bool has_stack;
 } drr_critic_info;
 void drr_critic_describe(const drr_critic *critic, drr_critic_info *info);
 /* Writes a folder that Hugging Face transformers loads with the same logits. */
@@ -340,28 +338,29 @@ drr_status drr_critic_score_file(drr_critic *critic, const char *in, const char 
 /* ---- training: src/train ------------------------------------------------------------------------- */
 
 typedef struct drr_train_options {
-    const char *traces;     /* SQLite store or JSONL[.gz] */
-    const char *test_traces; /* held-out traces of their own, instead of test_share; NULL: none. Their questions never train */
-    const char *encoder;    /* Hugging Face folder, or a short name */
-    const char *out;        /* critic.gguf */
-    const char *reasoner;   /* keep only traces of this reasoner (comma list); NULL: all */
-    const char *task;       /* keep only this task; NULL: all */
+    const char *traces; /* SQLite store or JSONL[.gz] */
+    const char
+        *test_traces; /* held-out traces of their own, instead of test_share; NULL: none. Their questions never train */
+    const char *encoder;                          /* Hugging Face folder, or a short name */
+    const char *out;                              /* critic.gguf */
+    const char *reasoner;                         /* keep only traces of this reasoner (comma list); NULL: all */
+    const char *task;                             /* keep only this task; NULL: all */
     uint32_t epochs, batch, max_length, patience; /* patience in epochs; 0: no early stopping */
-    double   learning_rate, weight_decay, warmup_share, clip_norm, dropout;
-    double   dev_share, test_share; /* of questions */
-    bool     class_weights;
-    size_t   max_questions; /* learning curves; 0: all */
+    double learning_rate, weight_decay, warmup_share, clip_norm, dropout;
+    double dev_share, test_share; /* of questions */
+    bool class_weights;
+    size_t max_questions; /* learning curves; 0: all */
     uint64_t seed;
     uint32_t threads;
-    bool     resume;        /* from the checkpoint beside `out`, where there is one */
+    bool resume; /* from the checkpoint beside `out`, where there is one */
 } drr_train_options;
 void drr_train_options_defaults(drr_train_options *options);
 
 typedef struct drr_train_result {
     uint64_t n_train, n_dev, n_test, n_train_questions, n_dev_questions, n_test_questions, n_truncated;
-    double   auroc_text, auroc_stack, auroc_length, auroc_vote; /* held-out; NaN where not defined */
-    double   auprc, brier, ece;                                  /* of p_correct, held-out */
-    double   threshold, best_loss, tokens_per_second, seconds;
+    double auroc_text, auroc_stack, auroc_length, auroc_vote; /* held-out; NaN where not defined */
+    double auprc, brier, ece;                                 /* of p_correct, held-out */
+    double threshold, best_loss, tokens_per_second, seconds;
     uint32_t best_epoch;
 } drr_train_result;
 
@@ -378,7 +377,7 @@ typedef enum drr_strategy {
     DRR_STRATEGY_DRR
 } drr_strategy;
 const char *drr_strategy_name(drr_strategy strategy);
-drr_status  drr_strategy_parse(drr_strategy *strategy, const char *name, drr_error *err);
+drr_status drr_strategy_parse(drr_strategy *strategy, const char *name, drr_error *err);
 
 typedef enum drr_verdict {
     DRR_VERDICT_NONE,
@@ -389,11 +388,11 @@ typedef enum drr_verdict {
 } drr_verdict;
 const char *drr_verdict_name(drr_verdict verdict);
 
-typedef enum drr_exhausted { /* what happens when turns run out */
-    DRR_EXHAUSTED_VOTE,      /* critic-weighted vote over the turns */
-    DRR_EXHAUSTED_BEST,
-    DRR_EXHAUSTED_LAST,
-    DRR_EXHAUSTED_ABSTAIN
+typedef enum drr_exhausted {                     /* what happens when turns run out */
+                             DRR_EXHAUSTED_VOTE, /* critic-weighted vote over the turns */
+                             DRR_EXHAUSTED_BEST,
+                             DRR_EXHAUSTED_LAST,
+                             DRR_EXHAUSTED_ABSTAIN
 } drr_exhausted;
 
 typedef enum drr_feedback {
@@ -402,19 +401,19 @@ typedef enum drr_feedback {
 } drr_feedback;
 
 typedef struct drr_policy {
-    drr_strategy  strategy;
-    uint32_t      samples;       /* vote, best-of-n */
-    uint32_t      max_turns;     /* drr, self-critique */
-    uint64_t      max_tokens;    /* generated tokens a question over all turns; 0: no limit */
-    uint32_t      turn_tokens;   /* of one turn */
-    double        threshold;     /* accept at or above; NaN: the critic's own */
-    double        abstain_below; /* at the end, abstain when the winner's P(correct) is below; 0: never */
+    drr_strategy strategy;
+    uint32_t samples;     /* vote, best-of-n */
+    uint32_t max_turns;   /* drr, self-critique */
+    uint64_t max_tokens;  /* generated tokens a question over all turns; 0: no limit */
+    uint32_t turn_tokens; /* of one turn */
+    double threshold;     /* accept at or above; NaN: the critic's own */
+    double abstain_below; /* at the end, abstain when the winner's P(correct) is below; 0: never */
     drr_exhausted on_exhausted;
-    drr_feedback  feedback;
-    float         first_temperature; /* of cot, self-critique and drr's first turn; 0: the likeliest token */
-    float         temperature, top_p; /* of what must differ: vote, best-of-n, drr's other turns */
-    uint64_t      seed;
-    bool          grammar;
+    drr_feedback feedback;
+    float first_temperature;  /* of cot, self-critique and drr's first turn; 0: the likeliest token */
+    float temperature, top_p; /* of what must differ: vote, best-of-n, drr's other turns */
+    uint64_t seed;
+    bool grammar;
 } drr_policy;
 void drr_policy_defaults(drr_policy *policy);
 
@@ -422,29 +421,29 @@ typedef enum drr_outcome { DRR_ANSWERED, DRR_ABSTAINED, DRR_UNPARSED, DRR_FAILED
 const char *drr_outcome_name(drr_outcome outcome);
 
 typedef struct drr_turn {
-    const char *role; /* "attempt", "critique", "revision": static */
-    char       *text, *answer, *feedback; /* feedback: the words that came before this turn */
-    uint32_t    sample, turn;
-    double      logit, p_correct; /* NaN when nobody scored it */
+    const char *role;               /* "attempt", "critique", "revision": static */
+    char *text, *answer, *feedback; /* feedback: the words that came before this turn */
+    uint32_t sample, turn;
+    double logit, p_correct; /* NaN when nobody scored it */
     drr_verdict verdict;
-    int         correct; /* 1, 0, or -1 when there is no reference */
-    drr_finish  finish;
-    uint32_t    n_prompt_tokens, n_tokens;
-    double      seconds;
+    int correct; /* 1, 0, or -1 when there is no reference */
+    drr_finish finish;
+    uint32_t n_prompt_tokens, n_tokens;
+    double seconds;
     drr_token_stats stats;
 } drr_turn;
 
 typedef struct drr_result {
     const drr_task *task;
-    char       *answer; /* NULL unless DRR_ANSWERED */
+    char *answer; /* NULL unless DRR_ANSWERED */
     drr_outcome outcome;
-    double      p_correct; /* of the answer given; NaN without a critic */
-    int         correct;   /* 1, 0, or -1 when there is no reference; an abstention is 0 with coverage apart */
-    drr_turn   *turns;
-    size_t      n_turns;
-    uint64_t    n_prompt_tokens, n_tokens; /* over all turns */
-    double      seconds; /* of the reasoner, summed over the turns */
-    char       *failure; /* why a turn failed: the reason when DRR_FAILED */
+    double p_correct; /* of the answer given; NaN without a critic */
+    int correct;      /* 1, 0, or -1 when there is no reference; an abstention is 0 with coverage apart */
+    drr_turn *turns;
+    size_t n_turns;
+    uint64_t n_prompt_tokens, n_tokens; /* over all turns */
+    double seconds;                     /* of the reasoner, summed over the turns */
+    char *failure;                      /* why a turn failed: the reason when DRR_FAILED */
 } drr_result;
 void drr_result_clear(drr_result *result);
 
@@ -454,18 +453,18 @@ typedef void (*drr_turn_fn)(void *user, const drr_result *so_far, const drr_turn
 /* Answers n questions with one strategy, as many at once as the reasoner is wide. results: n slots of the
  * caller's, each cleared with drr_result_clear. critic may be NULL for strategies that need none. */
 drr_status drr_solve(drr_result *results, drr_reasoner *reasoner, drr_critic *critic, const drr_prompts *prompts,
-                     const drr_task *const *tasks, size_t n, const drr_policy *policy, drr_turn_fn on_turn,
-                     void *user, const drr_hooks *hooks, drr_error *err);
+                     const drr_task *const *tasks, size_t n, const drr_policy *policy, drr_turn_fn on_turn, void *user,
+                     const drr_hooks *hooks, drr_error *err);
 
 /* ---- evaluation: src/eval ------------------------------------------------------------------------ */
 
 typedef struct drr_eval_options {
-    const char *out;      /* folder for report.json, report.html, report.txt and the sample cache */
+    const char *out; /* folder for report.json, report.html, report.txt and the sample cache */
     const drr_strategy *strategies;
-    size_t      n_strategies;
-    drr_policy  policy;   /* strategy is taken from the list */
-    size_t      limit;    /* questions of each set; 0: all */
-    uint32_t    bootstrap; /* resamples */
+    size_t n_strategies;
+    drr_policy policy;           /* strategy is taken from the list */
+    size_t limit;                /* questions of each set; 0: all */
+    uint32_t bootstrap;          /* resamples */
     const char *title, *command; /* shown in the report; may be NULL */
 } drr_eval_options;
 void drr_eval_options_defaults(drr_eval_options *options);
@@ -473,9 +472,9 @@ void drr_eval_options_defaults(drr_eval_options *options);
 /* Compares strategies on the same questions of one or more data sets. Generated text is cached under
  * out/samples.db: run again, it is resumed, and re-scored without generating what is there.
  * *json (caller frees) is the report as drr eval --json prints it; *table the plain table. */
-drr_status drr_eval(char **json, char **table, drr_reasoner *reasoner, drr_critic *critic,
-                    const drr_prompts *prompts, const drr_dataset *const *datasets, size_t n_datasets,
-                    const drr_eval_options *options, const drr_hooks *hooks, drr_error *err);
+drr_status drr_eval(char **json, char **table, drr_reasoner *reasoner, drr_critic *critic, const drr_prompts *prompts,
+                    const drr_dataset *const *datasets, size_t n_datasets, const drr_eval_options *options,
+                    const drr_hooks *hooks, drr_error *err);
 
 /* ---- this machine -------------------------------------------------------------------------------- */
 

@@ -244,7 +244,7 @@ extern const char *const cli_exhausted_names[], *const cli_feedback_names[], *co
          .argument = "T",                                                                                              \
          .type = CLI_FLOAT,                                                                                            \
          .value = &(p).temperature,                                                                                    \
-         .meaning = "of vote, best-of-n, drr's other turns",                                                             \
+         .meaning = "of vote, best-of-n, drr's other turns",                                                           \
          .high = 10},                                                                                                  \
         {.name = "top-p",                                                                                              \
          .argument = "P",                                                                                              \

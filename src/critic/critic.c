@@ -76,8 +76,7 @@ static drr_status make_room(drr_critic *c, size_t tokens, size_t sequences, drr_
     const size_t room_tokens = small ? (size_t)4 * c->meta.max_length : (size_t)MOST_TOKENS + c->meta.max_length;
     const size_t room_sequences = small ? 4 : MOST_SEQUENCES;
     encoder_workspace *w;
-    drr_status status =
-        encoder_workspace_plan(&w, c->e, room_tokens, room_sequences, c->meta.max_length, false, err);
+    drr_status status = encoder_workspace_plan(&w, c->e, room_tokens, room_sequences, c->meta.max_length, false, err);
     if (status != DRR_OK)
         return status;
     encoder_workspace_free(c->workspace);
@@ -125,8 +124,8 @@ drr_status drr_critic_score(drr_critic *critic, drr_score *scores, const drr_sco
     for (size_t at = 0, taken; at < n; at += taken) {
         drr_status status = pack(critic, items + at, n - at, &taken, err);
         if (status == DRR_OK)
-            status = encoder_logits(critic->e, critic->workspace, critic->ids, critic->starts, taken, critic->logits,
-                                    err);
+            status =
+                encoder_logits(critic->e, critic->workspace, critic->ids, critic->starts, taken, critic->logits, err);
         if (status != DRR_OK)
             return status;
         for (size_t i = 0; i < taken; i++) {

@@ -10,10 +10,10 @@ typedef struct wordpiece wordpiece;
 drr_status wordpiece_new(wordpiece **tokenizer, const char *const *tokens, size_t n_tokens, bool lowercase,
                          drr_error *err);
 drr_status wordpiece_open(wordpiece **tokenizer, const char *vocab_txt, bool lowercase, drr_error *err);
-void       wordpiece_free(wordpiece *tokenizer);
-size_t     wordpiece_size(const wordpiece *tokenizer);
+void wordpiece_free(wordpiece *tokenizer);
+size_t wordpiece_size(const wordpiece *tokenizer);
 const char *wordpiece_token(const wordpiece *tokenizer, size_t id);
-bool       wordpiece_lowercase(const wordpiece *tokenizer);
+bool wordpiece_lowercase(const wordpiece *tokenizer);
 /* Ids of a text without [CLS] and [SEP]. *ids is the caller's to free. */
 drr_status wordpiece_encode(const wordpiece *tokenizer, const char *text, int32_t **ids, size_t *n, drr_error *err);
 /* [CLS] question [SEP] text [SEP], at most max_length. Where it does not fit the question is kept (cut to
@@ -24,28 +24,28 @@ drr_status wordpiece_encode_pair(const wordpiece *tokenizer, const char *questio
 /* ---- the encoder's shape and weights (encoder.c) */
 typedef struct encoder_shape {
     uint32_t n_layers, n_embd, n_heads, n_ff, n_vocab, n_positions, n_types;
-    float    norm_epsilon;
+    float norm_epsilon;
 } encoder_shape;
 
 /* All parameters in one fp32 arena, laid out from one table in GGUF/llama.cpp names (encoder_tensor). Matrices are
  * row-major [out][in] as in Hugging Face. The head is cls.weight (pooler, [n_embd][n_embd]), cls.bias, tanh,
  * cls.output.weight [1][n_embd], cls.output.bias: docs/model.md. */
 typedef struct encoder_tensor {
-    char     name[64];    /* "blk.0.attn_q.weight" */
-    char     hf_name[96]; /* "encoder.layer.0.attention.self.query.weight", without a "bert." prefix */
+    char name[64];          /* "blk.0.attn_q.weight" */
+    char hf_name[96];       /* "encoder.layer.0.attention.self.query.weight", without a "bert." prefix */
     uint32_t rows, columns; /* a vector has rows 1 */
-    size_t   offset;        /* in floats */
-    bool     decay;         /* weight decay applies: not to biases and norms */
+    size_t offset;          /* in floats */
+    bool decay;             /* weight decay applies: not to biases and norms */
 } encoder_tensor;
 
 typedef struct encoder {
-    encoder_shape   shape;
+    encoder_shape shape;
     encoder_tensor *tensors;
-    size_t          n_tensors, n_parameters;
-    float          *parameters; /* n_parameters, 64-byte aligned */
+    size_t n_tensors, n_parameters;
+    float *parameters; /* n_parameters, 64-byte aligned */
 } encoder;
 drr_status encoder_new(encoder **e, const encoder_shape *shape, drr_error *err); /* zeroed parameters */
-void       encoder_free(encoder *e);
+void encoder_free(encoder *e);
 const encoder_tensor *encoder_find(const encoder *e, const char *name);
 /* From a Hugging Face folder (config.json, model.safetensors, vocab.txt). A missing head (pooler or
  * classifier) is initialised from `seed`: normal(0, 0.02), zero biases; *has_head tells. */
@@ -57,18 +57,18 @@ drr_status encoder_open_hf(encoder **e, wordpiece **tokenizer, bool *has_head, c
 typedef struct encoder_workspace encoder_workspace;
 drr_status encoder_workspace_new(encoder_workspace **w, const encoder *e, size_t max_tokens, size_t max_sequences,
                                  drr_error *err);
-void       encoder_workspace_free(encoder_workspace *w);
+void encoder_workspace_free(encoder_workspace *w);
 drr_status encoder_logits(const encoder *e, encoder_workspace *w, const int32_t *ids, const uint32_t *starts, size_t n,
                           float *logits, drr_error *err);
 
 /* ---- the stack (stack.c): logistic model over the text logit and what else a turn offers */
 #define STACK_MAX_FEATURES 32
 typedef struct stack_model {
-    uint32_t n;                            /* features in use, named by stack_feature_name */
-    double   mean[STACK_MAX_FEATURES];     /* imputed where a feature is not known */
-    double   scale[STACK_MAX_FEATURES];
-    double   weight[STACK_MAX_FEATURES];   /* of the standardised feature */
-    double   bias;
+    uint32_t n;                      /* features in use, named by stack_feature_name */
+    double mean[STACK_MAX_FEATURES]; /* imputed where a feature is not known */
+    double scale[STACK_MAX_FEATURES];
+    double weight[STACK_MAX_FEATURES]; /* of the standardised feature */
+    double bias;
 } stack_model;
 const char *stack_feature_name(uint32_t index); /* NULL past the last */
 void stack_features(double values[STACK_MAX_FEATURES], double logit, const drr_features *features); /* NaN: unknown */
@@ -86,12 +86,12 @@ drr_status platt_fit(platt *p, const double *logits, const uint8_t *labels, size
 
 /* ---- one critic, one file (critic.c, gguf.c) */
 typedef struct critic_meta { /* owned strings */
-    char    *name, *reasoner, *prompt, *encoder, *tasks, *created;
-    double   threshold;
+    char *name, *reasoner, *prompt, *encoder, *tasks, *created;
+    double threshold;
     uint32_t max_length;
     uint64_t n_train_questions, n_train_traces, seed;
-    platt    calibration; /* of the text logit alone */
-    bool     has_stack;
+    platt calibration; /* of the text logit alone */
+    bool has_stack;
     stack_model stack;
 } critic_meta;
 void critic_meta_clear(critic_meta *meta);
@@ -99,8 +99,8 @@ void critic_meta_clear(critic_meta *meta);
 drr_status critic_write(const char *path, const encoder *e, const wordpiece *tokenizer, const critic_meta *meta,
                         drr_error *err);
 /* The parts of an open critic, borrowed. */
-const encoder     *critic_encoder(const drr_critic *critic);
-const wordpiece   *critic_wordpiece(const drr_critic *critic);
+const encoder *critic_encoder(const drr_critic *critic);
+const wordpiece *critic_wordpiece(const drr_critic *critic);
 const critic_meta *critic_get_meta(const drr_critic *critic);
 /* Hugging Face folder: config.json, model.safetensors, vocab.txt, tokenizer files. */
 drr_status critic_export_hf(const drr_critic *critic, const char *folder, drr_error *err);

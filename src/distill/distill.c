@@ -14,21 +14,21 @@
 
 typedef struct unit {
     const drr_task *task;
-    uint32_t        sample;
-    drr_trace      *turns; /* those known so far, with room for all */
-    uint32_t        n_turns;
+    uint32_t sample;
+    drr_trace *turns; /* those known so far, with room for all */
+    uint32_t n_turns;
 } unit;
 
 typedef struct job {
-    drr_store                 *store;
-    drr_reasoner              *reasoner;
-    const drr_prompts         *prompts;
-    const drr_dataset         *dataset;
+    drr_store *store;
+    drr_reasoner *reasoner;
+    const drr_prompts *prompts;
+    const drr_dataset *dataset;
     const drr_distill_options *options;
-    const drr_hooks           *hooks;
-    unit                      *units;
-    size_t                     n_units, next_unit;
-    uint64_t                   n_done, n_failed, n_accepted, n_traces;
+    const drr_hooks *hooks;
+    unit *units;
+    size_t n_units, next_unit;
+    uint64_t n_done, n_failed, n_accepted, n_traces;
 } job;
 
 void drr_distill_options_defaults(drr_distill_options *options)
@@ -186,7 +186,8 @@ static drr_status make_trace(drr_trace *trace, const job *j, const unit *u, cons
     trace_token_stats_unknown(&trace->stats);
     if (c->tokens) {
         for (uint32_t i = 0; i < c->n_token_stats; i++)
-            tokens[i] = (trace_token){c->tokens[i].end, c->tokens[i].logprob, c->tokens[i].entropy, c->tokens[i].margin};
+            tokens[i] =
+                (trace_token){c->tokens[i].end, c->tokens[i].logprob, c->tokens[i].entropy, c->tokens[i].margin};
         trace_token_stats(&trace->stats, tokens, c->n_token_stats, begin, end);
     }
 done:
@@ -301,9 +302,8 @@ static drr_status run(job *j, drr_error *err)
     return DRR_OK;
 }
 
-drr_status drr_distill(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts,
-                       const drr_dataset *dataset, const drr_distill_options *options, const drr_hooks *hooks,
-                       drr_error *err)
+drr_status drr_distill(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts, const drr_dataset *dataset,
+                       const drr_distill_options *options, const drr_hooks *hooks, drr_error *err)
 {
     job j = {store, reasoner, prompts, dataset, options, hooks, NULL, 0, 0, 0, 0, 0, 0};
     size_t n_questions = drr_dataset_count(dataset);
@@ -317,7 +317,8 @@ drr_status drr_distill(drr_store *store, drr_reasoner *reasoner, const drr_promp
     if (status != DRR_OK)
         return status;
     if (!size_multiply(&j.n_units, n_questions, options->samples))
-        return error_set(err, DRR_E_LIMIT, "%zu questions times %u samples are too many", n_questions, options->samples);
+        return error_set(err, DRR_E_LIMIT, "%zu questions times %u samples are too many", n_questions,
+                         options->samples);
     j.units = calloc(j.n_units, sizeof *j.units);
     if (!j.units)
         return error_memory(err);

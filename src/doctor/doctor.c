@@ -1,5 +1,5 @@
-/* doctor.c: what drr finds on this machine: versions, the code paths that ggml and oneDNN chose for this CPU, the cache and
- * its checksums, and whether a reasoner's first logits are what they should be. Looks only; mends nothing. */
+/* doctor.c: what drr finds on this machine: versions, the code paths that ggml and oneDNN chose for this CPU, the cache
+ * and its checksums, and whether a reasoner's first logits are what they should be. Looks only; mends nothing. */
 #include "core/json.h"
 #include "reasoner/reasoner.h"
 #include "tensor/tensor.h"

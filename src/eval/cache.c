@@ -1,6 +1,6 @@
-/* cache.c: a reasoner around a reasoner that keeps every completion in a file, under a key of all that decides its text.
- * So strategies that ask the same share one generation, a killed evaluation goes on where it stopped, and another critic
- * is compared on the very same texts. Two equal requests in flight are generated once. Failures are not kept. */
+/* cache.c: a reasoner around a reasoner that keeps every completion in a file, under a key of all that decides its
+ * text. So strategies that ask the same share one generation, a killed evaluation goes on where it stopped, and another
+ * critic is compared on the very same texts. Two equal requests in flight are generated once. Failures are not kept. */
 #include "eval/eval_internal.h"
 #include "trace/trace.h"
 
@@ -207,7 +207,8 @@ static drr_status share(cached *c, const char *key, const reasoner_completion *d
         copy.tokens = done->tokens ? malloc(done->n_token_stats * sizeof *copy.tokens + 1) : NULL;
         if (copy.tokens)
             memcpy(copy.tokens, done->tokens, done->n_token_stats * sizeof *copy.tokens);
-        const bool whole = (copy.text || !done->text) && (copy.failure || !done->failure) && (copy.tokens || !done->tokens);
+        const bool whole =
+            (copy.text || !done->text) && (copy.failure || !done->failure) && (copy.tokens || !done->tokens);
         drr_status status = whole ? add_ready(c, &copy, err) : error_memory(err);
         if (status != DRR_OK) {
             reasoner_completion_clear(&copy);

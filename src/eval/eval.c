@@ -41,9 +41,10 @@ static drr_status comparison_new(comparison *c, const drr_dataset *dataset, cons
     for (size_t i = 0; i < c->n; i++) {
         c->tasks[i] = drr_dataset_at(dataset, i);
         if (!c->tasks[i]->answer[0])
-            return error_set(err, DRR_E_ARGUMENT,
-                             "question %s of %s has no reference answer: an evaluation cannot grade what it does not know",
-                             c->tasks[i]->id, c->name);
+            return error_set(
+                err, DRR_E_ARGUMENT,
+                "question %s of %s has no reference answer: an evaluation cannot grade what it does not know",
+                c->tasks[i]->id, c->name);
     }
     return DRR_OK;
 }
@@ -148,8 +149,8 @@ drr_status drr_eval(char **json, char **table, drr_reasoner *reasoner, drr_criti
         status = run_strategies(&e.comparisons[d], remembering, critic, prompts, options, hooks, err);
     if (status != DRR_OK)
         goto done;
-    hooks_log(hooks, DRR_LOG_INFO, "%llu completions generated, %llu taken from %s", (unsigned long long)counts.generated,
-              (unsigned long long)counts.found, path.data);
+    hooks_log(hooks, DRR_LOG_INFO, "%llu completions generated, %llu taken from %s",
+              (unsigned long long)counts.generated, (unsigned long long)counts.found, path.data);
     status = write_report(&as_json, &as_text, &e, err);
     if (status != DRR_OK)
         goto done;

@@ -23,7 +23,8 @@ double mcnemar_exact(uint64_t b, uint64_t c); /* p; b, c: questions that one alo
 typedef struct risk_point {
     double coverage, risk, threshold;
 } risk_point;
-size_t risk_coverage(risk_point *points, const double *p, const uint8_t *right, size_t n); /* room for n; returns how many */
+size_t risk_coverage(risk_point *points, const double *p, const uint8_t *right,
+                     size_t n);                       /* room for n; returns how many */
 double risk_area(const risk_point *points, size_t n); /* AURC */
 typedef struct reliability_bin {
     uint64_t n, n_right;
@@ -43,8 +44,8 @@ typedef struct strategy_run {
 
 typedef struct pair { /* strategies a and b on the same questions */
     size_t a, b;
-    uint64_t only_a, only_b; /* right by one alone */
-    double p;                /* McNemar */
+    uint64_t only_a, only_b;     /* right by one alone */
+    double p;                    /* McNemar */
     interval difference, tokens; /* accuracy and mean tokens, a less b */
 } pair;
 

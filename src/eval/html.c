@@ -15,17 +15,22 @@ static const char style[] =
     "--s0:#9aa3ad;--s1:#fb923c;--s2:#38bdf8;--s3:#c4a5ff;--s4:#4ade80}}\n"
     "body{font:16px/1.5 system-ui,sans-serif;color:var(--fg);background:var(--bg);max-width:66rem;margin:2rem auto;"
     "padding:0 1rem}\n"
-    "table{border-collapse:collapse;margin:1rem 0}td,th{padding:.35rem .9rem .35rem 0;text-align:right;border-bottom:1px "
+    "table{border-collapse:collapse;margin:1rem 0}td,th{padding:.35rem .9rem .35rem "
+    "0;text-align:right;border-bottom:1px "
     "solid var(--line)}td:first-child,th:first-child{text-align:left}th{color:var(--soft);font-weight:600}\n"
-    ".plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(20rem,1fr));gap:1rem}svg{width:100%;background:var("
+    ".plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(20rem,1fr));gap:1rem}svg{width:100%;background:"
+    "var("
     "--card);border-radius:8px}\n"
     "svg text{font:12px system-ui,sans-serif;fill:var(--fg)}svg .h{font-size:14px;font-weight:600}svg .t,svg "
     ".a{fill:var(--soft)}.axis{fill:none;stroke:var(--soft)}.g{stroke:var(--line)}.w{fill:none;stroke-width:2}\n"
     ".d.s0{fill:var(--s0)}.d.s1{fill:var(--s1)}.d.s2{fill:var(--s2)}.d.s3{fill:var(--s3)}.d.s4{fill:var(--s4)}"
-    ".w.s0{stroke:var(--s0)}.w.s1{stroke:var(--s1)}.w.s2{stroke:var(--s2)}.w.s3{stroke:var(--s3)}.w.s4{stroke:var(--s4)}"
-    "svg .f0{fill:var(--s0)}svg .f1{fill:var(--s1)}svg .f2{fill:var(--s2)}svg .f3{fill:var(--s3)}svg .f4{fill:var(--s4)}\n"
+    ".w.s0{stroke:var(--s0)}.w.s1{stroke:var(--s1)}.w.s2{stroke:var(--s2)}.w.s3{stroke:var(--s3)}.w.s4{stroke:var(--s4)"
+    "}"
+    "svg .f0{fill:var(--s0)}svg .f1{fill:var(--s1)}svg .f2{fill:var(--s2)}svg .f3{fill:var(--s3)}svg "
+    ".f4{fill:var(--s4)}\n"
     "details{background:var(--card);border-radius:8px;padding:.5rem 1rem;margin:.5rem 0}summary{cursor:pointer}"
-    "pre{white-space:pre-wrap;font:14px/1.4 ui-monospace,monospace;border-left:3px solid var(--line);padding-left:.8rem;"
+    "pre{white-space:pre-wrap;font:14px/1.4 ui-monospace,monospace;border-left:3px solid "
+    "var(--line);padding-left:.8rem;"
     "margin:.3rem 0}.soft{color:var(--soft)}.right{color:var(--s4)}.wrong{color:var(--s1)}\n"
     "</style>\n";
 
@@ -72,10 +77,10 @@ static drr_status put_head(buffer *b, const evaluation *e, drr_error *err)
     if (status == DRR_OK && e->has_critic) {
         status = put_element(b, "; critic ", e->critic.name, "", err);
         if (status == DRR_OK)
-            status = buffer_printf(b, err, " (%.12s), trained on %llu questions, accepts at %.2f", e->critic.sha256,
-                                   (unsigned long long)e->critic.n_train_questions,
-                                   isnan(e->options->policy.threshold) ? e->critic.threshold
-                                                                       : e->options->policy.threshold);
+            status =
+                buffer_printf(b, err, " (%.12s), trained on %llu questions, accepts at %.2f", e->critic.sha256,
+                              (unsigned long long)e->critic.n_train_questions,
+                              isnan(e->options->policy.threshold) ? e->critic.threshold : e->options->policy.threshold);
     }
     if (status == DRR_OK)
         status = buffer_printf(b, err, "; seed %llu; %s; drr %s</p>\n", (unsigned long long)e->options->policy.seed,
@@ -87,10 +92,11 @@ static drr_status put_head(buffer *b, const evaluation *e, drr_error *err)
 
 static drr_status put_table(buffer *b, const comparison *c, drr_error *err)
 {
-    drr_status status = buffer_puts(b,
-                                    "<table><tr><th>strategy</th><th>accuracy</th><th>95 % interval</th><th>coverage</th>"
-                                    "<th>right of answered</th><th>turns</th><th>tokens</th></tr>\n",
-                                    err);
+    drr_status status =
+        buffer_puts(b,
+                    "<table><tr><th>strategy</th><th>accuracy</th><th>95 % interval</th><th>coverage</th>"
+                    "<th>right of answered</th><th>turns</th><th>tokens</th></tr>\n",
+                    err);
     for (size_t s = 0; status == DRR_OK && s < c->n_runs; s++) {
         const strategy_run *r = &c->runs[s];
         status = buffer_printf(b, err,
@@ -231,11 +237,12 @@ drr_status report_html(char **html, const evaluation *e, drr_error *err)
     for (size_t i = 0; status == DRR_OK && i < e->n; i++)
         status = put_comparison(&b, &e->comparisons[i], err);
     if (status == DRR_OK)
-        status = buffer_puts(&b,
-                             "<p class=\"soft\">Intervals: percentile bootstrap over questions. p: McNemar's exact test on "
-                             "the same questions; from 0.05 on a difference is called within noise. Abstentions count as "
-                             "not right in accuracy.</p>\n</body></html>\n",
-                             err);
+        status =
+            buffer_puts(&b,
+                        "<p class=\"soft\">Intervals: percentile bootstrap over questions. p: McNemar's exact test on "
+                        "the same questions; from 0.05 on a difference is called within noise. Abstentions count as "
+                        "not right in accuracy.</p>\n</body></html>\n",
+                        err);
     if (status == DRR_OK)
         *html = buffer_take(&b);
     else

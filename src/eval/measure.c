@@ -132,8 +132,8 @@ static double vote_share(const answer_row *row)
         if (other == row->turn || strcmp(other->role, "critique") == 0)
             continue;
         others++;
-        agree += row->turn->answer && other->answer &&
-                 drr_answer_equal(r->task->kind, row->turn->answer, other->answer);
+        agree +=
+            row->turn->answer && other->answer && drr_answer_equal(r->task->kind, row->turn->answer, other->answer);
     }
     return others > 0 ? agree / others : NAN;
 }

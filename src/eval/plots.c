@@ -1,5 +1,5 @@
-/* plots.c: the report's plots as inline SVG, in colours that its style sheet names (--s0 .. --s4), so that they follow a
- * light or a dark page. Each plot has a title and a description for those who do not see it. */
+/* plots.c: the report's plots as inline SVG, in colours that its style sheet names (--s0 .. --s4), so that they follow
+ * a light or a dark page. Each plot has a title and a description for those who do not see it. */
 #include "eval/eval_internal.h"
 
 #include <math.h>
@@ -48,14 +48,14 @@ static drr_status draw_ticks(buffer *b, const frame *f, drr_error *err)
 static drr_status begin_plot(buffer *b, const frame *f, const char *title, const char *what, const char *x,
                              const char *y, drr_error *err)
 {
-    drr_status status = buffer_printf(
-        b, err,
-        "<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s\">\n<title>%s</title>\n<desc>%s</desc>\n"
-        "<text class=\"h\" x=\"%d\" y=\"18\">%s</text>\n"
-        "<text class=\"a\" x=\"%d\" y=\"%d\" text-anchor=\"middle\">%s</text>\n"
-        "<text class=\"a\" transform=\"translate(14 %d) rotate(-90)\" text-anchor=\"middle\">%s</text>\n",
-        WIDTH, HEIGHT, title, title, what, LEFT, title, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, x,
-        (TOP + HEIGHT - BOTTOM) / 2, y);
+    drr_status status =
+        buffer_printf(b, err,
+                      "<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"%s\">\n<title>%s</title>\n<desc>%s</desc>\n"
+                      "<text class=\"h\" x=\"%d\" y=\"18\">%s</text>\n"
+                      "<text class=\"a\" x=\"%d\" y=\"%d\" text-anchor=\"middle\">%s</text>\n"
+                      "<text class=\"a\" transform=\"translate(14 %d) rotate(-90)\" text-anchor=\"middle\">%s</text>\n",
+                      WIDTH, HEIGHT, title, title, what, LEFT, title, (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 10, x,
+                      (TOP + HEIGHT - BOTTOM) / 2, y);
     if (status == DRR_OK)
         status = draw_ticks(b, f, err);
     if (status == DRR_OK)
@@ -144,9 +144,10 @@ drr_status plot_risk(buffer *b, const comparison *c, drr_error *err)
     size_t row = 0;
     for (size_t s = 0; s < c->n_runs; s++)
         f.y_high = fmax(f.y_high, fmin(100, 140 * (1 - c->runs[s].accuracy.value)));
-    drr_status status = begin_plot(b, &f, "Risk against coverage",
-                                   "Share of wrong answers when only the surest questions are answered; lower is better.",
-                                   "questions answered, %", "of these wrong, %", err);
+    drr_status status =
+        begin_plot(b, &f, "Risk against coverage",
+                   "Share of wrong answers when only the surest questions are answered; lower is better.",
+                   "questions answered, %", "of these wrong, %", err);
     for (size_t s = 0; status == DRR_OK && s < c->n_runs; s++)
         if (!isnan(c->runs[s].aurc))
             status = draw_risk(b, &f, c, s, row++, err);
@@ -170,11 +171,11 @@ drr_status plot_reliability(buffer *b, const comparison *c, drr_error *err)
     for (size_t i = 0; status == DRR_OK && i < BINS; i++)
         if (bins[i].n) {
             const double n = (double)bins[i].n, share = (double)bins[i].n_right / n;
-            status = buffer_printf(b, err, "<circle class=\"d s4\" cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\"><title>%llu answers: "
-                                           "given %.2f, right %.2f</title></circle>\n",
-                                   at_x(&f, bins[i].sum_p / n), at_y(&f, share),
-                                   3 + 9 * sqrt(n / (double)c->critic.n), (unsigned long long)bins[i].n,
-                                   bins[i].sum_p / n, share);
+            status = buffer_printf(b, err,
+                                   "<circle class=\"d s4\" cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\"><title>%llu answers: "
+                                   "given %.2f, right %.2f</title></circle>\n",
+                                   at_x(&f, bins[i].sum_p / n), at_y(&f, share), 3 + 9 * sqrt(n / (double)c->critic.n),
+                                   (unsigned long long)bins[i].n, bins[i].sum_p / n, share);
         }
     return status == DRR_OK ? end_plot(b, err) : status;
 }
@@ -188,9 +189,10 @@ static drr_status draw_bars(buffer *b, const frame *f, const uint64_t *counts, c
     drr_status status = DRR_OK;
     for (size_t i = 0; status == DRR_OK && i < SCORE_BINS; i++)
         if (counts[i])
-            status = buffer_printf(b, err, "<rect class=\"%s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>\n",
-                                   class, at_x(f, (double)i / SCORE_BINS) + shift * (width + 1),
-                                   at_y(f, (double)counts[i]), width, at_y(f, 0) - at_y(f, (double)counts[i]));
+            status =
+                buffer_printf(b, err, "<rect class=\"%s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>\n",
+                              class, at_x(f, (double)i / SCORE_BINS) + shift * (width + 1), at_y(f, (double)counts[i]),
+                              width, at_y(f, 0) - at_y(f, (double)counts[i]));
     return status;
 }
 

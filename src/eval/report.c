@@ -1,4 +1,5 @@
-/* report.c: an evaluation as JSON (docs/evaluation.md has its shape) and as a plain table with its findings in words. */
+/* report.c: an evaluation as JSON (docs/evaluation.md has its shape) and as a plain table with its findings in words.
+ */
 #include "eval/eval_internal.h"
 
 #include <math.h>

@@ -1,5 +1,5 @@
-/* statistics.c: how sure a comparison is: bootstrap intervals over questions, McNemar's exact test for two strategies on
- * the same questions, and risk against coverage. How good a score is at telling right from wrong is
+/* statistics.c: how sure a comparison is: bootstrap intervals over questions, McNemar's exact test for two strategies
+ * on the same questions, and risk against coverage. How good a score is at telling right from wrong is
  * core/statistics.h's, which training shares. */
 #include "eval/eval_internal.h"
 
@@ -80,8 +80,7 @@ size_t risk_coverage(risk_point *points, const double *p, const uint8_t *right, 
     for (size_t i = 0; i < n_rows; i++) {
         wrong += !rows[i].right;
         if (i + 1 == n_rows || rows[i + 1].p < rows[i].p)
-            points[n_points++] =
-                (risk_point){(double)(i + 1) / (double)n, wrong / (double)(i + 1), rows[i].p};
+            points[n_points++] = (risk_point){(double)(i + 1) / (double)n, wrong / (double)(i + 1), rows[i].p};
     }
     free(rows);
     return n_points;

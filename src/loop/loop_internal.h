@@ -62,7 +62,7 @@ void strategy_end(loop *l, seeker *s);
 drr_status loop_score_turn(loop *l, seeker *s, size_t i, drr_error *err); /* sets its logit */
 void loop_judge_turn(loop *l, seeker *s, size_t i); /* P(correct) of an answer, given the others that are known */
 void loop_judge_turns(loop *l, seeker *s);          /* of all answers: a new one says something about the old ones */
-bool loop_turn_answers(const drr_turn *turn); /* an attempt or revision, not a critique */
+bool loop_turn_answers(const drr_turn *turn);       /* an attempt or revision, not a critique */
 /* Settle the result; each handles that nothing could be read. */
 void loop_settle_on(loop *l, seeker *s, size_t i);        /* the answer of this turn */
 void loop_settle_vote(loop *l, seeker *s, bool weighted); /* weighted: by each turn's own P(correct) */

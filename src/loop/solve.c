@@ -288,8 +288,9 @@ static drr_status check(const drr_policy *p, drr_critic *critic, drr_error *err)
     if (needs_critic && !critic)
         return error_set(err, DRR_E_ARGUMENT, "the strategy %s needs a critic", drr_strategy_name(p->strategy));
     if (!p->turn_tokens || !p->max_turns)
-        return error_set(err, DRR_E_ARGUMENT, "%u turns of %u tokens leave no room for an answer: give at least 1 of each",
-                         p->max_turns, p->turn_tokens);
+        return error_set(err, DRR_E_ARGUMENT,
+                         "%u turns of %u tokens leave no room for an answer: give at least 1 of each", p->max_turns,
+                         p->turn_tokens);
     return DRR_OK;
 }
 

@@ -151,11 +151,10 @@ drr_status reasoner_open_llama(drr_reasoner **reasoner, const char *path, const 
         goto done;
     char model_text[128] = "";
     llama_model_desc(b->model, model_text, sizeof model_text);
-    status = buffer_printf(&about, err, "%s, %u sequences of %u tokens (%.0f MiB of KV), %u threads, %s", model_text,
-                           b->width, b->n_context,
-                           (double)(kv_bytes_per_token(b->model) * b->n_context * b->width) / 1048576.0,
-                           parallel_threads(),
-                           ggml_backend_dev_count() ? ggml_backend_dev_description(ggml_backend_dev_get(0)) : "no CPU");
+    status = buffer_printf(
+        &about, err, "%s, %u sequences of %u tokens (%.0f MiB of KV), %u threads, %s", model_text, b->width,
+        b->n_context, (double)(kv_bytes_per_token(b->model) * b->n_context * b->width) / 1048576.0, parallel_threads(),
+        ggml_backend_dev_count() ? ggml_backend_dev_description(ggml_backend_dev_get(0)) : "no CPU");
     if (status != DRR_OK)
         goto done;
     static const reasoner_backend table = {llama_submit, llama_next, llama_cancel, llama_close};

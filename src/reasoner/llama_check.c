@@ -130,10 +130,11 @@ drr_status llama_check(struct llama_context *context, const struct llama_vocab *
         const double want_logit = json_number_or(check, "logit", 0);
         const double tolerance = json_number_or(check, "tolerance", 0.5);
         if (want != top || fabs(want_logit - (double)logit) > tolerance)
-            status = error_set(err, DRR_E_BACKEND,
-                               "the first logits of %s are not what they should be on this CPU (token %d at %.2f instead "
-                               "of token %d at %.2f): its code path computes garbage; `drr doctor --reasoner %s` tells more",
-                               name, top, (double)logit, want, want_logit, name);
+            status =
+                error_set(err, DRR_E_BACKEND,
+                          "the first logits of %s are not what they should be on this CPU (token %d at %.2f instead "
+                          "of token %d at %.2f): its code path computes garbage; `drr doctor --reasoner %s` tells more",
+                          name, top, (double)logit, want, want_logit, name);
     }
     json_decref(table);
     return status;
@@ -181,13 +182,15 @@ drr_status reasoner_doctor(char **json, const char *path, const char *name, drr_
             goto done;
         llama_token_to_piece(vocab, top, piece, (int32_t)sizeof piece - 1, 0, false);
         const bool known = json_is_object(check);
-        const bool good = known && (int)json_number_or(check, "token", -1) == top &&
-                          fabs(json_number_or(check, "logit", 0) - (double)logit) <=
-                              json_number_or(check, "tolerance", 0.5);
+        const bool good =
+            known && (int)json_number_or(check, "token", -1) == top &&
+            fabs(json_number_or(check, "logit", 0) - (double)logit) <= json_number_or(check, "tolerance", 0.5);
         json_object_set_new(report, "first_logits",
                             json_pack("{s:s, s:i, s:s, s:f, s:s}", "prompt", check_prompt, "token", (int)top, "text",
                                       piece, "logit", (double)logit, "verdict",
-                                      !known ? "not stored for this model" : good ? "as stored" : "WRONG"));
+                                      !known ? "not stored for this model"
+                                      : good ? "as stored"
+                                             : "WRONG"));
     }
     *json = json_dumps(report, JSON_COMPACT);
     if (!*json)

@@ -11,83 +11,83 @@
 /* One sequence of the KV cache. tokens[0, n_cached) are in the cache; while a request runs, tokens[n_cached]
  * is the one token to decode next. A free slot keeps its tokens: they may be the beginning of a later prompt. */
 typedef struct slot {
-    bool         active;
+    bool active;
     llama_token *tokens; /* context + 1 of them */
-    uint32_t     n_tokens, n_cached, n_prompt, n_reused, n_written;
-    uint64_t     last_used;
+    uint32_t n_tokens, n_cached, n_prompt, n_reused, n_written;
+    uint64_t last_used;
     /* the request */
     uint64_t tag;
     uint32_t max_tokens;
-    float    temperature, top_p;
+    float temperature, top_p;
     bool (*complete)(void *user, const char *text, size_t length);
-    void                 *complete_user;
-    rng                   random;
+    void *complete_user;
+    rng random;
     struct llama_sampler *grammar;
     /* the completion so far */
-    buffer          text;
+    buffer text;
     reasoner_token *stats; /* context of them */
-    double          started_s;
-    int32_t         logits_row; /* of the batch just decoded */
-    bool            ended;
-    drr_finish      finish;
+    double started_s;
+    int32_t logits_row; /* of the batch just decoded */
+    bool ended;
+    drr_finish finish;
 } slot;
 
 typedef struct queued {
     reasoner_request request; /* messages and question are not kept: the prompt is already tokens */
-    char            *grammar;
-    llama_token     *prompt;
-    uint32_t         n_prompt;
+    char *grammar;
+    llama_token *prompt;
+    uint32_t n_prompt;
 } queued;
 
 /* Room for one thread's draw. */
 typedef struct sample_candidate {
     llama_token token;
-    float       logit;
-    double      p;
+    float logit;
+    double p;
 } sample_candidate;
 typedef struct sample_space {
     sample_candidate *candidates; /* n_vocab of them */
     llama_token_data *data;       /* only under a grammar */
-    uint32_t          n_vocab;
+    uint32_t n_vocab;
 } sample_space;
 
 typedef struct llama_backend {
-    struct llama_model       *model;
-    struct llama_context     *context;
+    struct llama_model *model;
+    struct llama_context *context;
     const struct llama_vocab *vocab;
-    const char               *chat_template;
-    uint32_t                  width, n_context, n_vocab, n_batch;
-    slot                     *slots;
-    queued                   *queue;
-    size_t                    n_queue, queue_capacity;
-    reasoner_completion      *done; /* ring-free list: few at a time */
-    size_t                    n_done, done_capacity;
-    struct llama_batch        batch;
-    uint64_t                  clock; /* admissions so far: orders slots by use */
-    sample_space             *spaces; /* one a thread */
-    uint32_t                  n_spaces;
+    const char *chat_template;
+    uint32_t width, n_context, n_vocab, n_batch;
+    slot *slots;
+    queued *queue;
+    size_t n_queue, queue_capacity;
+    reasoner_completion *done; /* ring-free list: few at a time */
+    size_t n_done, done_capacity;
+    struct llama_batch batch;
+    uint64_t clock;       /* admissions so far: orders slots by use */
+    sample_space *spaces; /* one a thread */
+    uint32_t n_spaces;
 } llama_backend;
 
 /* llama_slots.c */
 drr_status llama_submit(void *self, const reasoner_request *request, drr_error *err);
 drr_status llama_next(void *self, reasoner_completion *completion, drr_error *err);
-void       llama_cancel(void *self);
-void       slots_clear(llama_backend *b);
+void llama_cancel(void *self);
+void slots_clear(llama_backend *b);
 
 /* llama_sample.c */
 sample_space *sample_spaces_new(uint32_t n, uint32_t n_vocab);
-void                 sample_spaces_free(sample_space *spaces, uint32_t n);
+void sample_spaces_free(sample_space *spaces, uint32_t n);
 /* Draws the slot's next token from its row of logits; fills logprob, entropy and margin of *stats. */
-llama_token sample_token(llama_backend *b, slot *s, const float *logits, sample_space *space,
-                         reasoner_token *stats);
+llama_token sample_token(llama_backend *b, slot *s, const float *logits, sample_space *space, reasoner_token *stats);
 
 /* llama_check.c */
-void       llama_runtime_start(void); /* once a process: loads ggml's CPU variants, silences its log */
+void llama_runtime_start(void); /* once a process: loads ggml's CPU variants, silences its log */
 const char *llama_runtime_last_message(void);
 /* Loads the backend's answer to a fixed prompt: the most likely token and its logit. */
 drr_status llama_first_logits(struct llama_context *context, const struct llama_vocab *vocab, llama_token *top,
                               float *logit, drr_error *err);
 /* Compares with tools/models.json where the model is known there, and refuses NaN always. */
-drr_status llama_check(struct llama_context *context, const struct llama_vocab *vocab, const char *name, drr_error *err);
+drr_status llama_check(struct llama_context *context, const struct llama_vocab *vocab, const char *name,
+                       drr_error *err);
 
 #endif

@@ -47,16 +47,16 @@ void sample_spaces_free(sample_space *spaces, uint32_t n)
 /* e^x for x <= 0, relative error below 3e-7: 2^(x log2 e), split in whole and fraction, Taylor to degree 6. */
 static inline float exp_negative(float x)
 {
-    const float   clamped = x < -87.0f ? -87.0f : x;
-    const float   t = clamped * 1.44269504f;
+    const float clamped = x < -87.0f ? -87.0f : x;
+    const float t = clamped * 1.44269504f;
     const int32_t whole = (int32_t)(t - 0.5f);
-    const float   f = (t - (float)whole) * 0.69314718f;
-    const float   p =
+    const float f = (t - (float)whole) * 0.69314718f;
+    const float p =
         1.0f +
         f * (1.0f + f * (0.5f + f * (0.16666667f + f * (0.041666668f + f * (0.0083333338f + f * 0.0013888889f)))));
     union {
         int32_t i;
-        float   f;
+        float f;
     } power = {.i = (whole + 127) << 23};
     return p * power.f;
 }
@@ -173,14 +173,13 @@ static size_t gather_allowed(sample_space *space, struct llama_sampler *grammar,
 
 static bool grammar_allows(struct llama_sampler *grammar, llama_token token, float logit)
 {
-    llama_token_data       one = {.id = token, .logit = logit, .p = 0};
+    llama_token_data one = {.id = token, .logit = logit, .p = 0};
     llama_token_data_array array = {.data = &one, .size = 1, .selected = -1, .sorted = false};
     llama_sampler_apply(grammar, &array);
     return array.size == 1 && one.logit > -INFINITY;
 }
 
-llama_token sample_token(llama_backend *b, slot *s, const float *logits, sample_space *space,
-                         reasoner_token *stats)
+llama_token sample_token(llama_backend *b, slot *s, const float *logits, sample_space *space, reasoner_token *stats)
 {
     const float max = row_max(logits, b->n_vocab);
     double sum, weighted;

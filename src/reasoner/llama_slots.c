@@ -39,8 +39,8 @@ static drr_status render_prompt(llama_backend *b, const reasoner_request *reques
             status = error_memory(err);
             goto done;
         }
-        const int32_t n = llama_chat_apply_template(b->chat_template, chat, request->n_messages, true, out,
-                                                    (int32_t)room);
+        const int32_t n =
+            llama_chat_apply_template(b->chat_template, chat, request->n_messages, true, out, (int32_t)room);
         if (n < 0) {
             status = error_set(err, DRR_E_BACKEND,
                                "the model's chat template is not one that libllama can apply; use a model whose "
@@ -118,13 +118,14 @@ drr_status llama_submit(void *self, const reasoner_request *request, drr_error *
     if (status != DRR_OK)
         goto done;
     if (item.n_prompt + 8 > b->n_context) {
-        reasoner_completion refused = {.tag = request->tag, .finish = DRR_FINISH_FAILED,
-                                       .n_prompt_tokens = item.n_prompt};
+        reasoner_completion refused = {
+            .tag = request->tag, .finish = DRR_FINISH_FAILED, .n_prompt_tokens = item.n_prompt};
         buffer why = {0};
-        status = buffer_printf(&why, err,
-                               "the prompt has %u tokens and the context of one sequence holds %u: shorten the question "
-                               "or raise --context",
-                               item.n_prompt, b->n_context);
+        status =
+            buffer_printf(&why, err,
+                          "the prompt has %u tokens and the context of one sequence holds %u: shorten the question "
+                          "or raise --context",
+                          item.n_prompt, b->n_context);
         if (status != DRR_OK)
             goto done;
         refused.failure = buffer_take(&why);
@@ -303,7 +304,7 @@ static drr_status admit(llama_backend *b, size_t item_index, uint32_t slot_index
 
 typedef struct step {
     llama_backend *b;
-    uint32_t      *rows; /* slot of each batch row */
+    uint32_t *rows; /* slot of each batch row */
 } step;
 
 static void sample_rows(void *user, size_t begin, size_t end, uint32_t thread)

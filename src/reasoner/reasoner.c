@@ -6,10 +6,10 @@
 
 struct drr_reasoner {
     reasoner_backend backend;
-    void            *self;
-    char            *id, *description;
-    uint32_t         width;
-    size_t           pending;
+    void *self;
+    char *id, *description;
+    uint32_t width;
+    size_t pending;
 };
 
 const char *drr_finish_name(drr_finish finish)
@@ -29,7 +29,9 @@ drr_status reasoner_new(drr_reasoner **reasoner, const reasoner_backend *backend
     drr_reasoner *r = calloc(1, sizeof *r);
     if (!r)
         return error_memory(err);
-    *r = (drr_reasoner){.backend = *backend, .id = string_copy(id), .description = string_copy(description),
+    *r = (drr_reasoner){.backend = *backend,
+                        .id = string_copy(id),
+                        .description = string_copy(description),
                         .width = width ? width : 1};
     if (!r->id || !r->description) {
         drr_reasoner_close(r);

@@ -11,39 +11,39 @@
 #include "task/task.h"
 
 typedef struct reasoner_request {
-    uint64_t           tag; /* handed back with the completion */
+    uint64_t tag; /* handed back with the completion */
     const drr_message *messages;
-    size_t             n_messages;
-    uint32_t           max_tokens;
-    float              temperature, top_p; /* temperature 0: greedy */
-    uint64_t           seed;
-    const char        *grammar; /* GBNF or NULL; a backend without grammars ignores it */
+    size_t n_messages;
+    uint32_t max_tokens;
+    float temperature, top_p; /* temperature 0: greedy */
+    uint64_t seed;
+    const char *grammar; /* GBNF or NULL; a backend without grammars ignores it */
     /* Optional: asked after each token with the text so far; true ends the completion (DRR_FINISH_ANSWERED). */
     bool (*complete)(void *user, const char *text, size_t length);
     void *complete_user;
     /* Which recorded answer this is, for the replay backend: question text, and a running number. */
     const char *question;
-    uint32_t    sample;
+    uint32_t sample;
 } reasoner_request;
 
 /* Everything is copied at submit except complete_user, which must live until the completion comes back. */
 
 typedef struct reasoner_token {
-    uint32_t end;     /* byte offset in text just after this token */
-    float    logprob; /* natural log, temperature 1 */
-    float    entropy; /* nats */
-    float    margin;  /* logprob minus the best other token's */
+    uint32_t end;  /* byte offset in text just after this token */
+    float logprob; /* natural log, temperature 1 */
+    float entropy; /* nats */
+    float margin;  /* logprob minus the best other token's */
 } reasoner_token;
 
 typedef struct reasoner_completion {
-    uint64_t        tag;
-    char           *text;
-    drr_finish      finish;
-    uint32_t        n_prompt_tokens, n_cached_tokens, n_tokens;
+    uint64_t tag;
+    char *text;
+    drr_finish finish;
+    uint32_t n_prompt_tokens, n_cached_tokens, n_tokens;
     reasoner_token *tokens; /* n_token_stats of them; NULL where the backend has none */
-    uint32_t        n_token_stats;
-    double          seconds; /* from admission to the end */
-    char           *failure; /* DRR_FINISH_FAILED: the reason */
+    uint32_t n_token_stats;
+    double seconds; /* from admission to the end */
+    char *failure;  /* DRR_FINISH_FAILED: the reason */
 } reasoner_completion;
 void reasoner_completion_clear(reasoner_completion *completion);
 
@@ -61,9 +61,9 @@ drr_status reasoner_new(drr_reasoner **reasoner, const reasoner_backend *backend
 /* A request that cannot fit the context comes back as DRR_FINISH_FAILED with a sentence, not as an error here. */
 drr_status reasoner_submit(drr_reasoner *reasoner, const reasoner_request *request, drr_error *err);
 drr_status reasoner_next(drr_reasoner *reasoner, reasoner_completion *completion, drr_error *err);
-void       reasoner_cancel(drr_reasoner *reasoner);
-uint32_t   reasoner_width(const drr_reasoner *reasoner);
-size_t     reasoner_pending(const drr_reasoner *reasoner); /* submitted and not yet handed back */
+void reasoner_cancel(drr_reasoner *reasoner);
+uint32_t reasoner_width(const drr_reasoner *reasoner);
+size_t reasoner_pending(const drr_reasoner *reasoner); /* submitted and not yet handed back */
 
 /* Openers of the backends; drr_reasoner_open chooses. */
 drr_status reasoner_open_llama(drr_reasoner **reasoner, const char *path, const char *name,

@@ -55,7 +55,8 @@ static bool wanted(const char *value, const char *only)
     return !only || (value && strcmp(value, only) == 0);
 }
 
-static drr_status take_line(replay *r, json_t *o, const char *where, const drr_reasoner_options *options, drr_error *err)
+static drr_status take_line(replay *r, json_t *o, const char *where, const drr_reasoner_options *options,
+                            drr_error *err)
 {
     const char *question, *text, *reasoner;
     drr_status status = json_get_string(&question, o, "question", where, err);
@@ -98,11 +99,10 @@ static drr_status read_records(replay *r, const char *path, const drr_reasoner_o
     if (status == DRR_E_EMPTY)
         status = DRR_OK;
     if (status == DRR_OK && r->n == 0)
-        status = error_set(err, DRR_E_EMPTY, "%s holds no fresh answer%s%s%s%s", path,
-                           options->replay_reasoner ? " of reasoner " : "",
-                           options->replay_reasoner ? options->replay_reasoner : "",
-                           options->replay_prompt ? " to prompt " : "",
-                           options->replay_prompt ? options->replay_prompt : "");
+        status = error_set(
+            err, DRR_E_EMPTY, "%s holds no fresh answer%s%s%s%s", path, options->replay_reasoner ? " of reasoner " : "",
+            options->replay_reasoner ? options->replay_reasoner : "", options->replay_prompt ? " to prompt " : "",
+            options->replay_prompt ? options->replay_prompt : "");
     if (status == DRR_OK)
         qsort(r->records, r->n, sizeof *r->records, record_compare);
     return status;

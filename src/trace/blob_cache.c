@@ -18,10 +18,11 @@ drr_status blob_cache_open(blob_cache **cache, const char *path, drr_error *err)
     c->path = string_copy(path);
     drr_status status = c->path ? sqlite_open_file(&c->db, path, true, err) : error_memory(err);
     if (status == DRR_OK)
-        status = sqlite_run(c->db, path,
-                            "PRAGMA synchronous=NORMAL; CREATE TABLE IF NOT EXISTS blobs(key TEXT PRIMARY KEY, value BLOB "
-                            "NOT NULL) WITHOUT ROWID",
-                            err);
+        status =
+            sqlite_run(c->db, path,
+                       "PRAGMA synchronous=NORMAL; CREATE TABLE IF NOT EXISTS blobs(key TEXT PRIMARY KEY, value BLOB "
+                       "NOT NULL) WITHOUT ROWID",
+                       err);
     if (status == DRR_OK &&
         (sqlite3_prepare_v2(c->db, "SELECT value FROM blobs WHERE key=?1", -1, &c->get, NULL) != SQLITE_OK ||
          sqlite3_prepare_v2(c->db, "INSERT OR REPLACE INTO blobs(key, value) VALUES(?1, ?2)", -1, &c->put, NULL) !=
@@ -72,9 +73,8 @@ drr_status blob_cache_put(blob_cache *cache, const char *key, const void *data, 
 {
     sqlite3_bind_text(cache->put, 1, key, -1, SQLITE_STATIC);
     sqlite3_bind_blob64(cache->put, 2, data, size, SQLITE_STATIC);
-    drr_status status = sqlite3_step(cache->put) == SQLITE_DONE
-                            ? DRR_OK
-                            : sqlite_fail(cache->db, cache->path, "writing", err);
+    drr_status status =
+        sqlite3_step(cache->put) == SQLITE_DONE ? DRR_OK : sqlite_fail(cache->db, cache->path, "writing", err);
     sqlite3_reset(cache->put);
     sqlite3_clear_bindings(cache->put);
     return status;

@@ -32,13 +32,13 @@ static float *stat_field(const drr_token_stats *stats, size_t i)
 
 drr_status trace_to_json(json_t **object, const drr_trace *t, drr_error *err)
 {
-    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:s, s:s?, s:b, s:s, s:s?, s:s, s:s, s:I, s:I}",
-                          "task", t->task, "id", t->id, "question", t->question, "gold", t->gold, "kind",
-                          drr_kind_name(t->kind), "reasoner", t->reasoner, "prompt", t->prompt, "sample",
-                          (json_int_t)t->sample, "turn", (json_int_t)t->turn, "seed", "", "feedback", t->feedback,
-                          "forced", (int)t->forced, "text", t->text, "answer", t->answer, "label",
-                          drr_label_name(t->label), "finish", drr_finish_name(t->finish), "n_prompt_tokens",
-                          (json_int_t)t->n_prompt_tokens, "n_tokens", (json_int_t)t->n_tokens);
+    json_t *o =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:s, s:s?, s:b, s:s, s:s?, s:s, s:s, s:I, s:I}",
+                  "task", t->task, "id", t->id, "question", t->question, "gold", t->gold, "kind",
+                  drr_kind_name(t->kind), "reasoner", t->reasoner, "prompt", t->prompt, "sample", (json_int_t)t->sample,
+                  "turn", (json_int_t)t->turn, "seed", "", "feedback", t->feedback, "forced", (int)t->forced, "text",
+                  t->text, "answer", t->answer, "label", drr_label_name(t->label), "finish", drr_finish_name(t->finish),
+                  "n_prompt_tokens", (json_int_t)t->n_prompt_tokens, "n_tokens", (json_int_t)t->n_tokens);
     if (!o)
         return error_set(err, DRR_E_FORMAT, "trace %s/%s/%u/%u cannot be written as JSON: is its text UTF-8?", t->task,
                          t->id, t->sample, t->turn);
@@ -92,9 +92,9 @@ static drr_status read_label(drr_trace *t, json_t *object, const char *where, dr
             t->label = (drr_label)l;
             return DRR_OK;
         }
-    return status != DRR_OK ? status
-                            : error_set(err, DRR_E_FORMAT, "%s: the label \"%s\" is none of accept, reject, unparsed", where,
-                                        name);
+    return status != DRR_OK
+               ? status
+               : error_set(err, DRR_E_FORMAT, "%s: the label \"%s\" is none of accept, reject, unparsed", where, name);
 }
 
 static drr_status read_count(uint32_t *count, json_t *object, const char *field, const char *where, drr_error *err)
@@ -133,10 +133,8 @@ drr_status trace_from_json(drr_trace *trace, json_t *o, const char *where, drr_e
     const struct {
         uint32_t *to;
         const char *field;
-    } counts[] = {{&t.sample, "sample"},
-                  {&t.turn, "turn"},
-                  {&t.n_prompt_tokens, "n_prompt_tokens"},
-                  {&t.n_tokens, "n_tokens"}};
+    } counts[] = {
+        {&t.sample, "sample"}, {&t.turn, "turn"}, {&t.n_prompt_tokens, "n_prompt_tokens"}, {&t.n_tokens, "n_tokens"}};
     for (size_t i = 0; status == DRR_OK && i < sizeof counts / sizeof *counts; i++)
         status = read_count(counts[i].to, o, counts[i].field, where, err);
     if (status != DRR_OK)

@@ -58,7 +58,7 @@ static drr_status read_row(drr_trace *t, sqlite3_stmt *q, drr_error *err)
 /* ---- filters */
 
 #define FILTERED                                                                                                       \
-    " FROM traces WHERE (?1 IS NULL OR task=?1) AND (?2 IS NULL OR id=?2) AND (?3 IS NULL OR reasoner=?3)"              \
+    " FROM traces WHERE (?1 IS NULL OR task=?1) AND (?2 IS NULL OR id=?2) AND (?3 IS NULL OR reasoner=?3)"             \
     " AND (?4 IS NULL OR prompt=?4) AND (?5<0 OR label=?5) AND (?6<0 OR turn=?6)"
 
 static drr_status prepare_filtered(sqlite3_stmt **q, drr_store *s, const char *sql, const drr_trace_filter *filter,
@@ -85,8 +85,8 @@ drr_status drr_store_each(drr_store *store, const drr_trace_filter *filter, drr_
     sqlite3_stmt *q = NULL;
     int code = SQLITE_DONE;
     drr_status status = prepare_filtered(
-        &q, store, "SELECT " TRACE_COLUMNS FILTERED " ORDER BY task, id, sample, turn, reasoner, prompt LIMIT ?7", filter,
-        err);
+        &q, store, "SELECT " TRACE_COLUMNS FILTERED " ORDER BY task, id, sample, turn, reasoner, prompt LIMIT ?7",
+        filter, err);
     while (status == DRR_OK && (code = sqlite3_step(q)) == SQLITE_ROW) {
         drr_trace t;
         status = read_row(&t, q, err);

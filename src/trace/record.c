@@ -26,7 +26,8 @@ static bool copy_field(char **to, const char *from)
 drr_status trace_copy(drr_trace *to, const drr_trace *from, drr_error *err)
 {
     *to = *from;
-    to->task = to->id = to->question = to->gold = to->reasoner = to->prompt = to->feedback = to->text = to->answer = NULL;
+    to->task = to->id = to->question = to->gold = to->reasoner = to->prompt = to->feedback = to->text = to->answer =
+        NULL;
     if (copy_field(&to->task, from->task) && copy_field(&to->id, from->id) &&
         copy_field(&to->question, from->question) && copy_field(&to->gold, from->gold) &&
         copy_field(&to->reasoner, from->reasoner) && copy_field(&to->prompt, from->prompt) &&

@@ -31,15 +31,17 @@ drr_status sqlite_fail(sqlite3 *db, const char *path, const char *doing, drr_err
     switch (code) {
     case SQLITE_NOTADB:
     case SQLITE_CORRUPT:
-        return error_set(err, DRR_E_FORMAT,
-                         "%s: not a sound SQLite file (%s); restore a copy, or import its traces from an export into a new "
-                         "store",
-                         path, words);
+        return error_set(
+            err, DRR_E_FORMAT,
+            "%s: not a sound SQLite file (%s); restore a copy, or import its traces from an export into a new "
+            "store",
+            path, words);
     case SQLITE_FULL:
-        return error_set(err, DRR_E_IO,
-                         "%s: the disk is full while %s; free some space and run the same command again, nothing committed "
-                         "is lost",
-                         path, doing);
+        return error_set(
+            err, DRR_E_IO,
+            "%s: the disk is full while %s; free some space and run the same command again, nothing committed "
+            "is lost",
+            path, doing);
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
         return error_set(err, DRR_E_IO, "%s: another process is writing to it; wait for it to end or use another store",
@@ -47,13 +49,13 @@ drr_status sqlite_fail(sqlite3 *db, const char *path, const char *doing, drr_err
     case SQLITE_READONLY:
     case SQLITE_PERM:
     case SQLITE_CANTOPEN:
-        return error_set(err, DRR_E_IO, "%s: cannot be opened for %s (%s); check that the folder exists and is writable",
-                         path, doing, words);
+        return error_set(err, DRR_E_IO,
+                         "%s: cannot be opened for %s (%s); check that the folder exists and is writable", path, doing,
+                         words);
     case SQLITE_NOMEM:
         return error_memory(err);
     default:
-        return error_set(err, DRR_E_IO, "%s: %s while %s%s%s", path, words, doing,
-                         sqlite3_system_errno(db) ? ": " : "",
+        return error_set(err, DRR_E_IO, "%s: %s while %s%s%s", path, words, doing, sqlite3_system_errno(db) ? ": " : "",
                          !sqlite3_system_errno(db) ? "" : strerror_r(sqlite3_system_errno(db), reason, sizeof reason));
     }
 }
@@ -107,10 +109,11 @@ static drr_status migrate(drr_store *s, drr_error *err)
     if (status != DRR_OK || version == SCHEMA_VERSION)
         return status;
     if (version > SCHEMA_VERSION)
-        return error_set(err, DRR_E_MISMATCH,
-                         "%s was written by a newer drr (store version %d, this one knows %d); update drr, or export the "
-                         "traces with the newer one",
-                         s->path, version, SCHEMA_VERSION);
+        return error_set(
+            err, DRR_E_MISMATCH,
+            "%s was written by a newer drr (store version %d, this one knows %d); update drr, or export the "
+            "traces with the newer one",
+            s->path, version, SCHEMA_VERSION);
     status = sqlite_run(s->db, s->path, "BEGIN IMMEDIATE", err);
     if (status == DRR_OK) /* another process may have been faster */
         status = read_version(s, &version, err);
@@ -142,7 +145,8 @@ drr_status drr_store_open(drr_store **store, const char *path, bool create, drr_
         status = migrate(s, err);
     if (status == DRR_OK &&
         sqlite3_prepare_v2(s->db,
-                           "INSERT OR IGNORE INTO traces(" TRACE_COLUMNS ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,"
+                           "INSERT OR IGNORE INTO traces(" TRACE_COLUMNS
+                           ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,"
                            "?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30)",
                            -1, &s->append, NULL) != SQLITE_OK)
         status = sqlite_fail(s->db, path, "preparing", err);

@@ -7,10 +7,10 @@
 #include <sqlite3.h>
 
 struct drr_store {
-    sqlite3      *db;
+    sqlite3 *db;
     sqlite3_stmt *append;
-    char         *path;
-    bool          batch;
+    char *path;
+    bool batch;
 };
 
 /* DRR_E_IO, DRR_E_FORMAT or DRR_E_LIMIT with SQLite's words, the file and what to do. */
@@ -20,8 +20,8 @@ drr_status sqlite_open_file(sqlite3 **db, const char *path, bool create, drr_err
 drr_status sqlite_run(sqlite3 *db, const char *path, const char *sql, drr_error *err);
 
 #define TRACE_COLUMNS                                                                                                  \
-    "task, id, reasoner, prompt, sample, turn, question, gold, kind, seed, feedback, forced, text, answer, label, "     \
-    "finish, n_prompt_tokens, n_tokens, seconds, temperature, lp_n, lp_answer_n, lp_mean, lp_min, lp_tail_mean, "       \
+    "task, id, reasoner, prompt, sample, turn, question, gold, kind, seed, feedback, forced, text, answer, label, "    \
+    "finish, n_prompt_tokens, n_tokens, seconds, temperature, lp_n, lp_answer_n, lp_mean, lp_min, lp_tail_mean, "      \
     "lp_entropy_mean, lp_answer_mean, lp_answer_min, lp_answer_entropy, lp_answer_margin"
 
 #endif

@@ -12,7 +12,7 @@ drr_status trace_copy(drr_trace *to, const drr_trace *from, drr_error *err);
  * token ends, log-probabilities, entropies and margins are parallel arrays. */
 typedef struct trace_token {
     uint32_t end;
-    float    logprob, entropy, margin;
+    float logprob, entropy, margin;
 } trace_token;
 void trace_token_stats(drr_token_stats *stats, const trace_token *tokens, size_t n, size_t answer_begin,
                        size_t answer_end);
@@ -38,7 +38,7 @@ drr_status store_fact_set(drr_store *store, const char *name, const char *value,
 /* A durable map from key to bytes in a file of its own (SQLite, WAL): the evaluation's cache of samples. */
 typedef struct blob_cache blob_cache;
 drr_status blob_cache_open(blob_cache **cache, const char *path, drr_error *err);
-void       blob_cache_close(blob_cache *cache);
+void blob_cache_close(blob_cache *cache);
 /* DRR_E_EMPTY (and *err untouched) when absent; the caller frees *data (NUL-terminated). */
 drr_status blob_cache_get(blob_cache *cache, const char *key, char **data, size_t *size, drr_error *err);
 drr_status blob_cache_put(blob_cache *cache, const char *key, const void *data, size_t size, drr_error *err);

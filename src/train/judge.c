@@ -326,9 +326,8 @@ static double best_threshold(const rehearsal *r)
 static drr_status choose_threshold(critic_meta *meta, groups *g, drr_error *err)
 {
     const size_t most = g->n * MOST_TRIES + 1;
-    rehearsal r = {.episodes = calloc(g->n + 1, sizeof *r.episodes),
-                   .p = calloc(most, sizeof *r.p),
-                   .right = calloc(most, 1)};
+    rehearsal r = {
+        .episodes = calloc(g->n + 1, sizeof *r.episodes), .p = calloc(most, sizeof *r.p), .right = calloc(most, 1)};
     size_t steps[MOST_TRIES];
     drr_status status = r.episodes && r.p && r.right ? DRR_OK : error_memory(err);
     if (status == DRR_OK) {

@@ -1,5 +1,5 @@
-/* test_eval_run.c: the cache of completions, and whole evaluations over a reasoner made here whose answers depend on the
- * seed: figures, resumption, and the report's three forms. */
+/* test_eval_run.c: the cache of completions, and whole evaluations over a reasoner made here whose answers depend on
+ * the seed: figures, resumption, and the report's three forms. */
 #include "eval/eval_internal.h"
 #include "trace/trace.h"
 
@@ -70,7 +70,8 @@ static int make_folder(void **state)
     snprintf(data_path, sizeof data_path, "%s/q.jsonl", folder);
     FILE *f = fopen(data_path, "w");
     for (int i = 0; i < 40; i++)
-        fprintf(f, "{\"id\": \"q%d\", \"question\": \"q%d <script>?\", \"answer\": \"%d\", \"kind\": \"number\"}\n", i, i, i);
+        fprintf(f, "{\"id\": \"q%d\", \"question\": \"q%d <script>?\", \"answer\": \"%d\", \"kind\": \"number\"}\n", i,
+                i, i);
     return fclose(f);
 }
 
@@ -228,7 +229,8 @@ static finished evaluate(counting *work, const char *name, const drr_hooks *hook
     options.n_strategies = 2;
     options.bootstrap = 200;
     options.title = "a <title>";
-    f.status = drr_eval(&f.json, &f.table, r, NULL, prompts, (const drr_dataset *const *)&data, 1, &options, hooks, &f.err);
+    f.status =
+        drr_eval(&f.json, &f.table, r, NULL, prompts, (const drr_dataset *const *)&data, 1, &options, hooks, &f.err);
     snprintf(html, sizeof html, "%s/report.html", out);
     if (f.status == DRR_OK)
         assert_int_equal(file_read(&f.html, &size, html, 0, NULL), DRR_OK);
@@ -264,7 +266,8 @@ static void figures_are_those_of_the_answers(void **state)
     assert_true(fabs(number_at(json, "q", "strategies", "cot", "mean_tokens") - 3) < 1e-9);
     assert_true(fabs(number_at(json, "q", "strategies", "vote", "mean_calls") - 5) < 1e-9);
     assert_true(number_at(json, "q", "strategies", "vote", "accuracy") > 0.85);
-    json_t *against = json_array_get(json_object_get(json_object_get(json_object_get(json, "tasks"), "q"), "comparisons"), 0);
+    json_t *against =
+        json_array_get(json_object_get(json_object_get(json_object_get(json, "tasks"), "q"), "comparisons"), 0);
     const double a = json_number_value(json_object_get(against, "only_a_right")),
                  b = json_number_value(json_object_get(against, "only_b_right"));
     const double difference = number_at(json, "q", "strategies", "vote", "accuracy") - 0.75;
@@ -321,7 +324,8 @@ static void a_difference_within_noise_is_called_that(void **state)
     drr_result none = {0};
     strategy_run runs[2] = {{.strategy = DRR_STRATEGY_COT, .results = &none}, {.strategy = DRR_STRATEGY_DRR}};
     const comparison c = {.runs = runs, .n_runs = 2};
-    pair p = {.a = 1, .b = 0, .only_a = 6, .only_b = 4, .p = 0.75, .difference = {0.02, -0.04, 0.08}, .tokens = {12, 9, 15}};
+    pair p = {
+        .a = 1, .b = 0, .only_a = 6, .only_b = 4, .p = 0.75, .difference = {0.02, -0.04, 0.08}, .tokens = {12, 9, 15}};
     buffer b = {0};
     assert_int_equal(pair_sentence(&b, &c, &p, NULL), DRR_OK);
     assert_non_null(strstr(b.data, "within noise"));

@@ -143,8 +143,8 @@ static drr_result *solve(stage *s, const drr_task *a, const drr_task *b)
     const drr_task *tasks[] = {a, b};
     drr_error err = {0};
     s->n = b ? 2 : 1;
-    const drr_status status = drr_solve(s->results, s->reasoner, s->critic, s->prompts, tasks, s->n, &s->policy, NULL,
-                                        NULL, NULL, &err);
+    const drr_status status =
+        drr_solve(s->results, s->reasoner, s->critic, s->prompts, tasks, s->n, &s->policy, NULL, NULL, NULL, &err);
     if (status != DRR_OK)
         fail_msg("drr_solve: %s", err.message);
     return s->results;
@@ -201,8 +201,8 @@ static void a_failed_question_does_not_end_the_others(void **state)
 static void the_most_frequent_answer_wins_a_vote(void **state)
 {
     (void)state;
-    static const line lines[] = {{"one?", 0, "Answer: 3", 9}, {"one?", 1, "Answer: 7", -9}, {"one?", 2, "?", 9},
-                                 {"one?", 3, "Answer: 7.0", -9}};
+    static const line lines[] = {
+        {"one?", 0, "Answer: 3", 9}, {"one?", 1, "Answer: 7", -9}, {"one?", 2, "?", 9}, {"one?", 3, "Answer: 7.0", -9}};
     stage s;
     STAGE(s, lines, DRR_STRATEGY_VOTE);
     s.policy.samples = 4;
@@ -245,7 +245,8 @@ static void a_vote_goes_on_without_a_failed_sample(void **state)
 static void best_of_n_takes_what_the_critic_likes_most(void **state)
 {
     (void)state;
-    static const line lines[] = {{"one?", 0, "Answer: 3", 1}, {"one?", 1, "Answer: 7", 2}, {"one?", 2, "Answer: 3", 1.5f}};
+    static const line lines[] = {
+        {"one?", 0, "Answer: 3", 1}, {"one?", 1, "Answer: 7", 2}, {"one?", 2, "Answer: 3", 1.5f}};
     stage s;
     STAGE(s, lines, DRR_STRATEGY_BEST_OF_N);
     s.policy.samples = 3;
@@ -278,7 +279,8 @@ static void drr_accepts_at_once_what_is_good_enough(void **state)
 static void drr_starts_afresh_after_a_rejection(void **state)
 {
     (void)state;
-    static const line lines[] = {{"one?", 0, "Answer: 3", -1}, {"one?", 1, "Answer: 7", 1}, {"one?", 1000, "Answer: 5", 1}};
+    static const line lines[] = {
+        {"one?", 0, "Answer: 3", -1}, {"one?", 1, "Answer: 7", 1}, {"one?", 1000, "Answer: 5", 1}};
     stage s;
     STAGE(s, lines, DRR_STRATEGY_DRR);
     drr_result *r = solve(&s, &q1, NULL);
@@ -377,8 +379,10 @@ static void a_failing_retry_leaves_the_answers_there_are(void **state)
 static void self_critique_stops_when_it_finds_no_mistake(void **state)
 {
     (void)state;
-    static const line lines[] = {{"one?", 0, "Answer: 3", 0}, {"one?", 1000, "The sum is wrong.", 0},
-                                 {"one?", 2000, "Answer: 7", 0}, {"one?", 3000, "No mistake.", 0}};
+    static const line lines[] = {{"one?", 0, "Answer: 3", 0},
+                                 {"one?", 1000, "The sum is wrong.", 0},
+                                 {"one?", 2000, "Answer: 7", 0},
+                                 {"one?", 3000, "No mistake.", 0}};
     stage s;
     STAGE(s, lines, DRR_STRATEGY_SELF_CRITIQUE);
     drr_result *r = solve(&s, &q1, NULL);
@@ -395,8 +399,8 @@ static void self_critique_stops_when_it_finds_no_mistake(void **state)
 static void self_critique_never_sees_the_reference(void **state)
 {
     (void)state; /* right at first, it is talked out of it */
-    static const line lines[] = {{"one?", 0, "Answer: 7", 0}, {"one?", 1000, "It is wrong.", 0},
-                                 {"one?", 2000, "Answer: 3", 0}};
+    static const line lines[] = {
+        {"one?", 0, "Answer: 7", 0}, {"one?", 1000, "It is wrong.", 0}, {"one?", 2000, "Answer: 3", 0}};
     stage s;
     STAGE(s, lines, DRR_STRATEGY_SELF_CRITIQUE);
     s.policy.max_turns = 2;
@@ -435,8 +439,9 @@ static void an_interrupted_call_leaves_nothing_behind(void **state)
     drr_error err = {0};
     stage s;
     STAGE(s, lines, DRR_STRATEGY_DRR);
-    assert_int_equal(drr_solve(s.results, s.reasoner, s.critic, s.prompts, tasks, 1, &s.policy, NULL, NULL, &hooks, &err),
-                     DRR_E_INTERRUPTED);
+    assert_int_equal(
+        drr_solve(s.results, s.reasoner, s.critic, s.prompts, tasks, 1, &s.policy, NULL, NULL, &hooks, &err),
+        DRR_E_INTERRUPTED);
     assert_int_equal(reasoner_pending(s.reasoner), 0);
     assert_null(s.results[0].turns);
     stage_close(&s);

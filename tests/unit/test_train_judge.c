@@ -189,8 +189,8 @@ static double p_given(const critic_meta *meta, const corpus *c, const size_t *at
     f.parsed = row->trace.answer != NULL;
     f.n_others = (uint32_t)k;
     for (size_t i = 0; i < k; i++)
-        f.n_agree += f.parsed && c->rows[at[i]].trace.answer &&
-                     strcmp(row->trace.answer, c->rows[at[i]].trace.answer) == 0;
+        f.n_agree +=
+            f.parsed && c->rows[at[i]].trace.answer && strcmp(row->trace.answer, c->rows[at[i]].trace.answer) == 0;
     stack_features(values, row->logit, &f);
     return f.parsed ? stack_predict(&meta->stack, values) : -1;
 }
@@ -253,8 +253,8 @@ static void the_threshold_is_the_lowest_that_is_all_but_the_best_on_dev(void **s
     double best = 0;
     for (int t = 0; t <= 200; t += 2)
         best = fmax(best, right_at(t / 200.0, &meta, &c));
-    print_message("threshold %.3f: %.4f right on dev, best %.4f, just below it %.4f, accepting all %.4f\n", meta.threshold,
-                  chosen, best, lower, right_at(0, &meta, &c));
+    print_message("threshold %.3f: %.4f right on dev, best %.4f, just below it %.4f, accepting all %.4f\n",
+                  meta.threshold, chosen, best, lower, right_at(0, &meta, &c));
     assert_true(chosen >= best - 0.005 - 1e-9);
     assert_true(lower < chosen);
     assert_true(chosen > right_at(0, &meta, &c) + 0.02); /* and it is worth something */

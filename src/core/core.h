@@ -114,6 +114,12 @@ void lines_close(line_reader *reader);
  * gzip stream cut short is DRR_E_FORMAT naming the line. */
 drr_status lines_next(line_reader *reader, char **line, size_t *length, drr_error *err);
 uint64_t lines_number(const line_reader *reader); /* of the line last returned, from 1 */
+/* Writes lines, gzip where `path` ends in ".gz", with file_writer's promise: whole or not at all (lines_write.c). */
+typedef struct line_writer line_writer;
+drr_status lines_create(line_writer **writer, const char *path, drr_error *err);
+drr_status lines_put(line_writer *writer, const char *line, drr_error *err); /* adds the newline */
+drr_status lines_commit(line_writer *writer, drr_error *err);                /* frees in any case */
+void lines_abandon(line_writer *writer);                                     /* frees; NULL is fine */
 
 /* ---- parallel loops (parallel.c), a pool over pthreads */
 void parallel_set_threads(uint32_t n); /* 0: all cores this process may use */

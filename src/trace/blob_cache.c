@@ -16,7 +16,7 @@ drr_status blob_cache_open(blob_cache **cache, const char *path, drr_error *err)
     if (!c)
         return error_memory(err);
     c->path = string_copy(path);
-    drr_status status = c->path ? sqlite_open_file(&c->db, path, true, err) : error_memory(err);
+    drr_status status = c->path ? sqlite_open_file(&c->db, path, "blobs", true, err) : error_memory(err);
     if (status == DRR_OK)
         status =
             sqlite_run(c->db, path,

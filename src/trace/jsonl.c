@@ -8,7 +8,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <zlib.h>
 
 /* ---- one record */
 
@@ -240,33 +239,11 @@ drr_status drr_traces_each(const char *path, const drr_trace_filter *filter, drr
 /* ---- export and import */
 
 typedef struct exporting {
-    file_writer w;
-    z_stream z; /* of a gzip file */
-    bool gzip;
-    const char *path;
+    line_writer *w;
     uint64_t n;
     drr_status status;
     drr_error *err;
 } exporting;
-
-static drr_status put(exporting *e, const char *data, size_t size, int flush)
-{
-    if (!e->gzip)
-        return file_writer_put(&e->w, data, size, e->err);
-    unsigned char out[1 << 14];
-    e->z.next_in = (unsigned char *)(uintptr_t)data;
-    e->z.avail_in = (unsigned)size;
-    do {
-        e->z.next_out = out;
-        e->z.avail_out = sizeof out;
-        if (deflate(&e->z, flush) == Z_STREAM_ERROR)
-            return error_set(e->err, DRR_E_BACKEND, "%s: zlib failed", e->path);
-        drr_status status = file_writer_put(&e->w, out, sizeof out - e->z.avail_out, e->err);
-        if (status != DRR_OK)
-            return status;
-    } while (e->z.avail_out == 0);
-    return DRR_OK;
-}
 
 static bool export_one(void *user, const drr_trace *t)
 {
@@ -278,9 +255,7 @@ static bool export_one(void *user, const drr_trace *t)
     if (e->status == DRR_OK && !line)
         e->status = error_memory(e->err);
     if (e->status == DRR_OK)
-        e->status = put(e, line, strlen(line), Z_NO_FLUSH);
-    if (e->status == DRR_OK)
-        e->status = put(e, "\n", 1, Z_NO_FLUSH);
+        e->status = lines_put(e->w, line, e->err);
     free(line);
     e->n += e->status == DRR_OK;
     return e->status == DRR_OK;
@@ -289,26 +264,16 @@ static bool export_one(void *user, const drr_trace *t)
 drr_status drr_store_export(drr_store *store, const drr_trace_filter *filter, const char *path, uint64_t *n,
                             drr_error *err)
 {
-    const size_t length = strlen(path);
-    exporting e = {.path = path, .err = err, .gzip = length > 3 && strcmp(path + length - 3, ".gz") == 0};
-    drr_status status = file_writer_open(&e.w, path, err);
-    if (status != DRR_OK)
-        return status;
-    if (e.gzip && deflateInit2(&e.z, 6, Z_DEFLATED, 15 + 16, 8, Z_DEFAULT_STRATEGY) != Z_OK) {
-        file_writer_abandon(&e.w);
-        return error_memory(err);
-    }
-    status = drr_store_each(store, filter, export_one, &e, err);
+    exporting e = {.err = err};
+    drr_status status = lines_create(&e.w, path, err);
+    if (status == DRR_OK)
+        status = drr_store_each(store, filter, export_one, &e, err);
     if (status == DRR_OK)
         status = e.status;
-    if (status == DRR_OK && e.gzip)
-        status = put(&e, "", 0, Z_FINISH);
-    if (e.gzip)
-        deflateEnd(&e.z);
     if (status == DRR_OK)
-        status = file_writer_commit(&e.w, err);
+        status = lines_commit(e.w, err);
     else
-        file_writer_abandon(&e.w);
+        lines_abandon(e.w);
     if (status == DRR_OK && n)
         *n = e.n;
     return status;

@@ -17,8 +17,25 @@ static float column_float(sqlite3_stmt *q, int column)
     return sqlite3_column_type(q, column) == SQLITE_NULL ? NAN : (float)sqlite3_column_double(q, column);
 }
 
-static drr_status read_row(drr_trace *t, sqlite3_stmt *q, drr_error *err)
+/* What the schema promises of a row. A damaged file breaks it without SQLite's notice. */
+static bool row_is_whole(sqlite3_stmt *q)
 {
+    static const int texts[] = {0, 1, 2, 3, 6, 7, 12};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (sqlite3_column_type(q, texts[i]) != SQLITE_TEXT)
+            return false;
+    const int kind = sqlite3_column_int(q, 8), label = sqlite3_column_int(q, 14), finish = sqlite3_column_int(q, 15);
+    return kind >= 0 && kind <= DRR_KIND_TEXT && label >= 0 && label <= DRR_LABEL_UNPARSED && finish >= 0 &&
+           finish <= DRR_FINISH_FAILED;
+}
+
+static drr_status read_row(drr_trace *t, sqlite3_stmt *q, const char *path, drr_error *err)
+{
+    if (!row_is_whole(q))
+        return error_set(err, DRR_E_FORMAT,
+                         "%s: a trace in it is damaged; restore a copy, or import its traces from an export into a "
+                         "new store",
+                         path);
     *t = (drr_trace){.task = column_copy(q, 0),
                      .id = column_copy(q, 1),
                      .reasoner = column_copy(q, 2),
@@ -89,7 +106,7 @@ drr_status drr_store_each(drr_store *store, const drr_trace_filter *filter, drr_
         filter, err);
     while (status == DRR_OK && (code = sqlite3_step(q)) == SQLITE_ROW) {
         drr_trace t;
-        status = read_row(&t, q, err);
+        status = read_row(&t, q, store->path, err);
         if (status != DRR_OK)
             break;
         const bool more = each(user, &t);
@@ -161,7 +178,7 @@ drr_status store_sample_turns(drr_store *store, const char *task, const char *id
             break;
         }
         list = larger;
-        status = read_row(&list[count], q, err);
+        status = read_row(&list[count], q, store->path, err);
         count += status == DRR_OK;
     }
     if (status == DRR_OK && code != SQLITE_DONE)
@@ -189,7 +206,9 @@ drr_status store_fact_get(drr_store *store, const char *name, char **value, drr_
         return sqlite_fail(store->db, store->path, "reading", err);
     sqlite3_bind_text(q, 1, name, -1, SQLITE_STATIC);
     const int code = sqlite3_step(q);
-    if (code == SQLITE_ROW) {
+    if (code == SQLITE_ROW && sqlite3_column_type(q, 0) != SQLITE_TEXT) {
+        status = error_set(err, DRR_E_FORMAT, "%s: its fact \"%s\" is damaged; restore a copy", store->path, name);
+    } else if (code == SQLITE_ROW) {
         *value = column_copy(q, 0);
         if (!*value)
             status = error_memory(err);

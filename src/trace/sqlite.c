@@ -67,7 +67,29 @@ drr_status sqlite_run(sqlite3 *db, const char *path, const char *sql, drr_error 
     return sqlite_fail(db, path, "writing", err);
 }
 
-drr_status sqlite_open_file(sqlite3 **db, const char *path, bool create, drr_error *err)
+/* Is this file empty, or one of ours? Another program's is left as it is, its journal mode too. */
+static drr_status check_owner(sqlite3 *db, const char *path, const char *table, drr_error *err)
+{
+    sqlite3_stmt *q = NULL;
+    drr_status status = DRR_OK;
+    if (sqlite3_prepare_v2(db, "SELECT count(*), sum(name=?1) FROM sqlite_master WHERE type='table'", -1, &q, NULL) !=
+        SQLITE_OK) {
+        status = sqlite_fail(db, path, "reading", err);
+    } else {
+        sqlite3_bind_text(q, 1, table, -1, SQLITE_STATIC);
+        if (sqlite3_step(q) != SQLITE_ROW)
+            status = sqlite_fail(db, path, "reading", err);
+        else if (sqlite3_column_int(q, 0) > 0 && sqlite3_column_int(q, 1) == 0)
+            status = error_set(err, DRR_E_FORMAT,
+                               "%s is another program's SQLite file (it has no table \"%s\") and is left alone; name "
+                               "a file of drr's or a new one",
+                               path, table);
+    }
+    sqlite3_finalize(q);
+    return status;
+}
+
+drr_status sqlite_open_file(sqlite3 **db, const char *path, const char *table, bool create, drr_error *err)
 {
     if (!create && !file_exists(path))
         return error_set(err, DRR_E_NOT_FOUND, "there is no trace store %s; `drr distill` makes one", path);
@@ -81,7 +103,9 @@ drr_status sqlite_open_file(sqlite3 **db, const char *path, bool create, drr_err
     }
     sqlite3_extended_result_codes(opened, 0);
     sqlite3_busy_timeout(opened, 20000);
-    status = sqlite_run(opened, path, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;", err);
+    status = check_owner(opened, path, table, err);
+    if (status == DRR_OK)
+        status = sqlite_run(opened, path, "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;", err);
 done:
     if (status != DRR_OK)
         sqlite3_close(opened);
@@ -140,7 +164,7 @@ drr_status drr_store_open(drr_store **store, const char *path, bool create, drr_
         status = error_memory(err);
         goto done;
     }
-    status = sqlite_open_file(&s->db, path, create, err);
+    status = sqlite_open_file(&s->db, path, "traces", create, err);
     if (status == DRR_OK)
         status = migrate(s, err);
     if (status == DRR_OK &&

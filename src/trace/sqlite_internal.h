@@ -15,8 +15,9 @@ struct drr_store {
 
 /* DRR_E_IO, DRR_E_FORMAT or DRR_E_LIMIT with SQLite's words, the file and what to do. */
 drr_status sqlite_fail(sqlite3 *db, const char *path, const char *doing, drr_error *err);
-/* Opens with WAL, a busy timeout of 20 s and full synchronisation. */
-drr_status sqlite_open_file(sqlite3 **db, const char *path, bool create, drr_error *err);
+/* Opens with WAL, a busy timeout of 20 s and full synchronisation. A file that has tables, and not `table` among them,
+ * is another program's and refused. */
+drr_status sqlite_open_file(sqlite3 **db, const char *path, const char *table, bool create, drr_error *err);
 drr_status sqlite_run(sqlite3 *db, const char *path, const char *sql, drr_error *err);
 
 #define TRACE_COLUMNS                                                                                                  \

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # some activations look for a kernel there, and wait
+os.environ["HF_HUB_OFFLINE"] = "1"  # a test asks no network for anything
 
 import torch  # noqa: E402
 from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: E402

@@ -1,5 +1,5 @@
-/* mutate.h: seeded damage to valid bytes, for the test_fuzz_*.c programs: flipped bits, cuts, pieces doubled, swapped or
- * overwritten, and words that readers stumble over. The same seed does the same damage everywhere. */
+/* mutate.h: seeded damage to valid bytes, for the test_fuzz_*.c programs: flipped bits, cuts, pieces doubled, swapped
+ * or overwritten, and words that readers stumble over. The same seed does the same damage everywhere. */
 #ifndef MUTATE_H
 #define MUTATE_H
 
@@ -55,9 +55,35 @@ static inline void mutate_put(buffer *b, const char *data, size_t size)
 /* `out` becomes `data` with one piece of damage; positions before `head` are chosen as often as all others. */
 static inline void mutate_once(buffer *out, const char *data, size_t size, size_t head, rng *r)
 {
-    static const char *const words[] = {"null", "-1", "1e999", "\"", "[[[[[[[[", "{", "}", "\\u0000", "\\ud800", "\xff", "",
-                                        "99999999999999999999", "4294967296", "-0.0", "true", "\n", ",", ":\"\"", "{}", "[]",
-                                        "(A)", "####", "1/0", "9^9^9^9", "\xf0\x9f\x98\x80", "None", "1,2,3", "%n%s", "A-Z"};
+    static const char *const words[] = {"null",
+                                        "-1",
+                                        "1e999",
+                                        "\"",
+                                        "[[[[[[[[",
+                                        "{",
+                                        "}",
+                                        "\\u0000",
+                                        "\\ud800",
+                                        "\xff",
+                                        "",
+                                        "99999999999999999999",
+                                        "4294967296",
+                                        "-0.0",
+                                        "true",
+                                        "\n",
+                                        ",",
+                                        ":\"\"",
+                                        "{}",
+                                        "[]",
+                                        "(A)",
+                                        "####",
+                                        "1/0",
+                                        "9^9^9^9",
+                                        "\xf0\x9f\x98\x80",
+                                        "None",
+                                        "1,2,3",
+                                        "%n%s",
+                                        "A-Z"};
     const size_t within = head && head < size && rng_below(r, 2) ? head : size;
     const size_t at = rng_below(r, within + 1), left = size - at;
     const size_t piece = left ? 1 + rng_below(r, rng_below(r, 4) ? (left < 40 ? left : 40) : left) : 0;

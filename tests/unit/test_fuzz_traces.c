@@ -213,9 +213,25 @@ static void damaged_gzip_is_read_or_refused(void **state)
 static void any_value_in_any_field_is_read_or_refused(void **state)
 {
     (void)state;
-    static const char *const values[] = {"null", "true", "0", "-1", "4294967296", "4294967295", "-0.5", "1e308", "-1e308",
-                                         "99999999999", "\"\"", "\"x\"", "\"-1\"", "\"99999999999999999999999\"", "[]", "{}",
-                                         "{\"n\":-1}", "{\"n\":1e300,\"answer_n\":-5}", "{\"n\":\"x\",\"mean\":[]}",
+    static const char *const values[] = {"null",
+                                         "true",
+                                         "0",
+                                         "-1",
+                                         "4294967296",
+                                         "4294967295",
+                                         "-0.5",
+                                         "1e308",
+                                         "-1e308",
+                                         "99999999999",
+                                         "\"\"",
+                                         "\"x\"",
+                                         "\"-1\"",
+                                         "\"99999999999999999999999\"",
+                                         "[]",
+                                         "{}",
+                                         "{\"n\":-1}",
+                                         "{\"n\":1e300,\"answer_n\":-5}",
+                                         "{\"n\":\"x\",\"mean\":[]}",
                                          "{\"n\":3,\"mean\":1e300}"};
     const drr_trace t = make_trace(1);
     json_t *whole = NULL, *value;

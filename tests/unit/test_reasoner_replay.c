@@ -46,8 +46,8 @@ static void refused(const char *text, const drr_reasoner_options *options, drr_s
 static reasoner_completion ask(drr_reasoner *r, const char *question, uint32_t sample)
 {
     static const drr_message messages[] = {{"system", "12345678"}, {"user", "1234"}};
-    const reasoner_request request = {.tag = 7 + sample, .messages = messages, .n_messages = 2, .question = question,
-                                      .sample = sample};
+    const reasoner_request request = {
+        .tag = 7 + sample, .messages = messages, .n_messages = 2, .question = question, .sample = sample};
     reasoner_completion c = {0};
     assert_int_equal(reasoner_submit(r, &request, NULL), DRR_OK);
     assert_int_equal(reasoner_next(r, &c, NULL), DRR_OK);

@@ -1,0 +1,164 @@
+/* test_distill_resume.c: distillation stopped anywhere and gone on with, failing requests, and stores that belong to
+ * another reasoner or wording. */
+#include "distill_fixture.h"
+
+typedef enum how { BY_CANCEL, BY_NEXT, BY_SUBMIT, N_WAYS } how;
+
+static void open_varied(stage *t)
+{
+    open_stage(t, 6, 40, 20);
+    t->options.samples = 3;
+    t->options.turns = 3;
+    t->options.forced_share = 0.3;
+}
+
+static void stopped_anywhere_and_resumed_the_traces_are_the_same(void **state)
+{
+    (void)state;
+    stage t;
+    open_varied(&t);
+    t.quick = true;
+    distill_fine(&t);
+    char *whole = exported(&t);
+    const uint64_t n_whole = count(&t).traces;
+    assert_true(n_whole > 30);
+    close_stage(&t);
+    rng r;
+    rng_seed(&r, 17);
+    for (int round = 0; round < 8 * N_WAYS; round++) {
+        const how way = (how)(round % N_WAYS);
+        size_t n_stops = 0;
+        open_varied(&t);
+        t.s.run = 1000 * (uint64_t)round;
+        t.quick = round >= N_WAYS;
+        t.s.failing = round % 2 ? 10 : 0;
+        for (;;) {
+            const size_t stop = rng_below(&r, 40); /* 0: before anything has happened */
+            t.s.stop_next = way == BY_NEXT ? stop : FOR_EVER;
+            t.s.stop_submit = way == BY_SUBMIT ? stop : FOR_EVER;
+            t.cancel_after = way == BY_CANCEL ? t.s.n_given + t.s.n_failed + stop : FOR_EVER;
+            const size_t n_failed = t.s.n_failed;
+            const drr_status status = distill(&t);
+            if (status == DRR_OK && t.s.n_failed == n_failed)
+                break;
+            if (status != DRR_OK)
+                assert_int_equal(status, way == BY_CANCEL ? DRR_E_INTERRUPTED : DRR_E_BACKEND);
+            assert_true(strlen(t.err.message) > 10 || status == DRR_OK);
+            assert_int_equal(count(&t).traces, t.s.n_given); /* all that was handed out is kept, and once */
+            if (n_stops++ % 3 == 0) {                        /* as a new process would find it */
+                drr_store_close(t.store);
+                assert_int_equal(drr_store_open(&t.store, t.store_path, false, NULL), DRR_OK);
+            }
+            assert_true(n_stops < 1000);
+        }
+        char *pieces = exported(&t);
+        assert_string_equal(pieces, whole);
+        assert_int_equal(t.s.n_given, n_whole);
+        free(pieces);
+        close_stage(&t);
+    }
+    free(whole);
+}
+
+static void a_finished_run_asks_nothing_more(void **state)
+{
+    (void)state;
+    stage t;
+    open_varied(&t);
+    distill_fine(&t);
+    const size_t n = t.s.n_asked;
+    distill_fine(&t);
+    assert_int_equal(t.s.n_asked, n);
+    close_stage(&t);
+}
+
+static void failed_completions_are_not_stored_and_are_asked_again_next_time(void **state)
+{
+    (void)state;
+    stage t;
+    open_stage(&t, 6, 100, 0);
+    t.options.forced_share = 0;
+    t.s.failing = 30;
+    distill_fine(&t); /* a failure ends one sample, not the run */
+    const size_t n_failed = t.s.n_failed;
+    assert_true(n_failed > 2 && n_failed < 20);
+    assert_int_equal(count(&t).traces, 6 * 4 - n_failed);
+    assert_int_equal(t.n_warnings, n_failed + 1); /* each, and how many there were */
+    t.s.failing = 0;
+    distill_fine(&t);
+    assert_int_equal(count(&t).traces, 6 * 4);
+    assert_int_equal(t.s.n_asked, 6 * 4 + n_failed);
+    close_stage(&t);
+}
+
+/* ---- whose store it is */
+
+static void another_reasoner_is_refused_unless_mixing_is_meant(void **state)
+{
+    (void)state;
+    static seeded other_self;
+    stage t;
+    drr_reasoner *other = NULL;
+    open_stage(&t, 3, 100, 0);
+    distill_fine(&t);
+    const uint64_t n = count(&t).traces;
+    drr_reasoner *first = t.reasoner;
+    other_self = (seeded){.set = t.set, .right = 100, .stop_next = FOR_EVER, .stop_submit = FOR_EVER};
+    assert_int_equal(reasoner_new(&other, &seeded_backend, &other_self, "seeded@2", "another", 3, NULL), DRR_OK);
+    t.reasoner = other;
+    assert_int_equal(distill(&t), DRR_E_MISMATCH);
+    assert_non_null(strstr(t.err.message, "seeded@1"));
+    assert_non_null(strstr(t.err.message, "seeded@2"));
+    assert_int_equal(other_self.n_asked, 0);
+    assert_int_equal(count(&t).traces, n);
+    t.options.any_identity = true;
+    distill_fine(&t);
+    assert_int_equal(count(&t).traces, 2 * n);
+    t.options.any_identity = false; /* the store still belongs to the first */
+    assert_int_equal(distill(&t), DRR_E_MISMATCH);
+    t.reasoner = first;
+    distill_fine(&t);
+    assert_int_equal(count(&t).traces, 2 * n);
+    drr_reasoner_close(other);
+    close_stage(&t);
+}
+
+static void another_wording_is_refused_unless_mixing_is_meant(void **state)
+{
+    (void)state;
+    static const char wording[] = "{\"number\": {\"system\": \"Solve it.\"}}";
+    stage t;
+    char path[96];
+    open_stage(&t, 3, 100, 0);
+    distill_fine(&t);
+    const uint64_t n = count(&t).traces;
+    const size_t n_asked = t.s.n_asked;
+    char *first = string_copy(drr_prompts_id(t.prompts));
+    in_folder(path, "prompts.json");
+    assert_int_equal(file_write_all(path, wording, sizeof wording - 1, NULL), DRR_OK);
+    drr_prompts_free(t.prompts);
+    t.prompts = NULL;
+    assert_int_equal(drr_prompts_open(&t.prompts, path, NULL), DRR_OK);
+    assert_int_equal(distill(&t), DRR_E_MISMATCH);
+    assert_non_null(strstr(t.err.message, first));
+    assert_non_null(strstr(t.err.message, drr_prompts_id(t.prompts)));
+    assert_non_null(strstr(t.err.message, "--any-identity"));
+    assert_int_equal(t.s.n_asked, n_asked);
+    t.options.any_identity = true;
+    distill_fine(&t);
+    assert_int_equal(count(&t).traces, 2 * n);
+    free(first);
+    close_stage(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(stopped_anywhere_and_resumed_the_traces_are_the_same),
+        cmocka_unit_test(a_finished_run_asks_nothing_more),
+        cmocka_unit_test(failed_completions_are_not_stored_and_are_asked_again_next_time),
+        cmocka_unit_test(another_reasoner_is_refused_unless_mixing_is_meant),
+        cmocka_unit_test(another_wording_is_refused_unless_mixing_is_meant),
+    };
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}

@@ -277,6 +277,8 @@ typedef struct drr_distill_options {
     size_t limit;      /* first n questions only; 0: all */
     bool grammar;      /* force the answer line to parse */
     bool any_identity; /* go on although the store holds traces of another reasoner or prompt */
+    bool skip_failed;  /* a sample that failed is only warned of; else the job, when all others are done, ends with
+                          DRR_E_BACKEND and the first one's reason */
 } drr_distill_options;
 void drr_distill_options_defaults(drr_distill_options *options);
 

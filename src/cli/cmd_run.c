@@ -235,6 +235,7 @@ static int run(int argc, char **argv)
     warn_of_overlap(&c);
     if (c.distill.turns > c.eval.policy.max_turns)
         c.distill.turns = c.eval.policy.max_turns;
+    c.distill.skip_failed = true; /* one question that does not fit must not cost the cycle */
     c.distill.max_tokens = c.eval.policy.turn_tokens;
     c.distill.temperature = c.eval.policy.temperature;
     c.distill.top_p = c.eval.policy.top_p;

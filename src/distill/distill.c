@@ -29,6 +29,7 @@ typedef struct job {
     unit *units;
     size_t n_units, next_unit;
     uint64_t n_done, n_failed, n_accepted, n_traces;
+    char first_failure[600];
 } job;
 
 void drr_distill_options_defaults(drr_distill_options *options)
@@ -201,9 +202,12 @@ static drr_status take_completion(job *j, const reasoner_completion *c, drr_erro
 {
     unit *u = &j->units[c->tag];
     if (c->finish == DRR_FINISH_FAILED || c->finish == DRR_FINISH_CANCELLED) {
-        j->n_failed++;
-        hooks_log(j->hooks, DRR_LOG_WARN, "question %s, sample %u, turn %u failed: %s", u->task->id, u->sample,
-                  u->n_turns, c->failure ? c->failure : drr_finish_name(c->finish));
+        char what[sizeof j->first_failure];
+        snprintf(what, sizeof what, "question %.100s of %.100s, sample %u, turn %u failed: %.300s", u->task->id,
+                 u->task->task, u->sample, u->n_turns, c->failure ? c->failure : drr_finish_name(c->finish));
+        hooks_log(j->hooks, DRR_LOG_WARN, "%s", what);
+        if (j->n_failed++ == 0)
+            memcpy(j->first_failure, what, sizeof what);
         unit_end(j, u);
         return DRR_OK;
     }
@@ -296,16 +300,25 @@ static drr_status run(job *j, drr_error *err)
         progress_update(&meter, j->n_done, note);
     }
     progress_end(&meter, j->n_done, NULL);
-    if (j->n_failed)
-        hooks_log(j->hooks, DRR_LOG_WARN, "%llu samples failed and are not in the store; run again to retry them",
-                  (unsigned long long)j->n_failed);
+    if (!j->n_failed)
+        return DRR_OK;
+    if (!j->options->skip_failed)
+        return error_set(err, DRR_E_BACKEND, "%llu of %zu samples failed and are not in the store, the first: %s",
+                         (unsigned long long)j->n_failed, j->n_units, j->first_failure);
+    hooks_log(j->hooks, DRR_LOG_WARN, "%llu samples failed and are not in the store; run again to retry them",
+              (unsigned long long)j->n_failed);
     return DRR_OK;
 }
 
 drr_status drr_distill(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts, const drr_dataset *dataset,
                        const drr_distill_options *options, const drr_hooks *hooks, drr_error *err)
 {
-    job j = {store, reasoner, prompts, dataset, options, hooks, NULL, 0, 0, 0, 0, 0, 0};
+    job j = {.store = store,
+             .reasoner = reasoner,
+             .prompts = prompts,
+             .dataset = dataset,
+             .options = options,
+             .hooks = hooks};
     size_t n_questions = drr_dataset_count(dataset);
     drr_status status;
     if (options->limit && options->limit < n_questions)

@@ -20,7 +20,8 @@ skip() { echo "skip - $1"; }
 skip_all() { echo "$1"; exit 77; }
 finish() { [ "$failures" -eq 0 ]; exit; }
 
-# run COMMAND...: leaves $status, $work/out and $work/err
+# run COMMAND...: leaves $status, $work/out and $work/err. The command has no standard input: a script in a here-document goes
+# to test_that.
 run() {
     status=0
     timeout 600 "$@" >"$work/out" 2>"$work/err" </dev/null || status=$?

@@ -9,6 +9,7 @@ static void open_varied(stage *t)
     open_stage(t, 6, 40, 20);
     t->options.samples = 3;
     t->options.turns = 3;
+    t->options.skip_failed = true;
     t->options.forced_share = 0.3;
 }
 
@@ -78,6 +79,7 @@ static void failed_completions_are_not_stored_and_are_asked_again_next_time(void
     stage t;
     open_stage(&t, 6, 100, 0);
     t.options.forced_share = 0;
+    t.options.skip_failed = true;
     t.s.failing = 30;
     distill_fine(&t); /* a failure ends one sample, not the run */
     const size_t n_failed = t.s.n_failed;
@@ -88,6 +90,23 @@ static void failed_completions_are_not_stored_and_are_asked_again_next_time(void
     distill_fine(&t);
     assert_int_equal(count(&t).traces, 6 * 4);
     assert_int_equal(t.s.n_asked, 6 * 4 + n_failed);
+    close_stage(&t);
+}
+
+static void a_failure_that_matters_is_told_when_all_else_is_done(void **state)
+{
+    (void)state;
+    stage t;
+    open_stage(&t, 6, 100, 0);
+    t.options.forced_share = 0;
+    t.s.failing = 30;
+    assert_int_equal(distill(&t), DRR_E_BACKEND);
+    assert_true(t.s.n_failed > 2 && strstr(t.err.message, "of 24 samples failed") &&
+                strstr(t.err.message, "question "));
+    assert_int_equal(count(&t).traces, 6 * 4 - t.s.n_failed);
+    t.s.failing = 0;
+    distill_fine(&t);
+    assert_int_equal(count(&t).traces, 6 * 4);
     close_stage(&t);
 }
 
@@ -157,6 +176,7 @@ int main(void)
         cmocka_unit_test(stopped_anywhere_and_resumed_the_traces_are_the_same),
         cmocka_unit_test(a_finished_run_asks_nothing_more),
         cmocka_unit_test(failed_completions_are_not_stored_and_are_asked_again_next_time),
+        cmocka_unit_test(a_failure_that_matters_is_told_when_all_else_is_done),
         cmocka_unit_test(another_reasoner_is_refused_unless_mixing_is_meant),
         cmocka_unit_test(another_wording_is_refused_unless_mixing_is_meant),
     };

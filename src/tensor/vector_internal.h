@@ -44,9 +44,9 @@ static inline __attribute__((always_inline)) float exp_fast(float x)
     p = p * r + 0.5f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
-    int32_t bits;
+    uint32_t bits; /* unsigned: a NaN, whose p is NaN too, may wrap here */
     memcpy(&bits, &shifted, sizeof bits);
-    bits = (bits - 0x4b400000 + 127) * (1 << 23);
+    bits = (bits - 0x4b400000u + 127u) << 23;
     float power;
     memcpy(&power, &bits, sizeof power);
     return p * power;

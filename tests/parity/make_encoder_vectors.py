@@ -20,7 +20,7 @@ import shutil
 import sys
 import tempfile
 
-VERSIONS = {"torch": "2.15.0", "transformers": "5.23.0"}
+VERSIONS = {"torch": "1.13.0a0", "transformers": "4.41.2"}
 
 import torch  # noqa: E402
 import transformers  # noqa: E402
@@ -49,8 +49,7 @@ def choose_texts(shared):
 
 
 def build_model(encoder):
-    model = BertForSequenceClassification.from_pretrained(encoder, num_labels=1, dtype=torch.float32,
-                                                          attn_implementation="eager")
+    model = BertForSequenceClassification.from_pretrained(encoder, num_labels=1, attn_implementation="eager")
     generator = torch.Generator().manual_seed(SEED)
     with torch.no_grad():
         model.classifier.weight.normal_(0, HEAD_DEVIATION, generator=generator)

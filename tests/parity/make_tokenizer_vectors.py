@@ -20,7 +20,7 @@ import struct
 import sys
 import unicodedata
 
-TRANSFORMERS, TOKENIZERS = "5.23.0", "0.23.3"
+TRANSFORMERS, TOKENIZERS = "4.41.2", "0.19.1"
 
 import tokenizers  # noqa: E402
 import transformers  # noqa: E402

@@ -29,6 +29,9 @@ drr_status pair_sentence(buffer *b, const comparison *c, const pair *p, drr_erro
         return status;
     if (fabs(tokens) < 0.5)
         return buffer_puts(b, ", at the same tokens a question.", err);
+    if (p->tokens.low <= 0 && p->tokens.high >= 0)
+        return buffer_printf(b, err, ", at about the same tokens a question (%+.0f, interval %+.0f to %+.0f).", tokens,
+                             p->tokens.low, p->tokens.high);
     return buffer_printf(b, err, ", at %.0f tokens a question %s.", fabs(tokens), tokens > 0 ? "more" : "less");
 }
 

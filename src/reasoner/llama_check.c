@@ -7,10 +7,13 @@
 
 #include <dlfcn.h>
 #include <ggml-backend.h>
+#include <link.h>
 #include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { VARIANT_LENGTH = 32 };
 
 static const char check_prompt[] = "The capital of France is the city of";
 
@@ -140,6 +143,22 @@ drr_status llama_check(struct llama_context *context, const struct llama_vocab *
     return status;
 }
 
+/* Which of ggml's builds of its CPU code was loaded: "zen4" of libggml-cpu-zen4.so; "built in" where there is but one.
+ */
+static int find_variant(struct dl_phdr_info *info, size_t size, void *user)
+{
+    static const char prefix[] = "libggml-cpu-";
+    char *variant = user;
+    const char *name = strrchr(info->dlpi_name, '/');
+    (void)size;
+    name = name ? name + 1 : info->dlpi_name;
+    if (strncmp(name, prefix, sizeof prefix - 1) != 0)
+        return 0;
+    name += sizeof prefix - 1;
+    snprintf(variant, VARIANT_LENGTH, "%.*s", (int)strcspn(name, "."), name);
+    return 1;
+}
+
 static json_t *device_list(void)
 {
     json_t *list = json_array();
@@ -158,7 +177,10 @@ drr_status reasoner_doctor(char **json, const char *path, const char *name, drr_
     struct llama_context *context = NULL;
     json_t *table = NULL, *check = NULL;
     llama_runtime_start();
-    json_t *report = json_pack("{s:o, s:s}", "devices", device_list(), "cpu_features", llama_print_system_info());
+    char variant[VARIANT_LENGTH] = "built in";
+    dl_iterate_phdr(find_variant, variant);
+    json_t *report = json_pack("{s:o, s:s, s:s}", "devices", device_list(), "cpu_path", variant, "cpu_features",
+                               llama_print_system_info());
     if (!report)
         return error_memory(err);
     if (path) {

@@ -27,6 +27,13 @@ test_that "that names the file" grep -q absent.jsonl "$work/err"
 
 expect "doctor --json is a success" 0 "$drr" doctor --json
 test_that "and prints one JSON object" json "$work/out" 'isinstance(j, dict)'
+if [ -f "$cache/models/smollm2-135m.gguf" ]; then
+    expect "doctor --reasoner loads the model" 0 "$drr" doctor --reasoner smollm2-135m --json
+    test_that "and names the CPU path in use" json "$work/out" "j['reasoner']['cpu_path'] and j['reasoner']['cpu_features']"
+    test_that "and what its first token is" json "$work/out" "j['reasoner']['first_logits']['verdict'] != 'WRONG'"
+else
+    skip "doctor --reasoner (smollm2-135m is not in the cache)"
+fi
 
 "$(dirname "$0")/questions.py" 6 >"$work/q.jsonl"
 expect "data show reads a data set" 0 "$drr" data show "$work/q.jsonl"

@@ -74,6 +74,7 @@ drr_status evaluation_run(evaluation *e, const char *out, drr_reasoner *reasoner
     o.command = cli_command_line();
     for (size_t i = 0; i < data->n && status == DRR_OK; i++)
         status = cli_open_dataset(&sets[i], data->items[i], format, err);
+    cli_check_critic(critic, reasoner);
     if (status == DRR_OK)
         status = cli_make_folder(out, err);
     if (status == DRR_OK)

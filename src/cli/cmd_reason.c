@@ -12,7 +12,7 @@ static int run(int argc, char **argv);
 
 const cli_command cli_reason = {
     "reason", "QUESTION", "answer one question, showing each turn",
-    "With --critic the strategy is drr: the critic scores each turn, and accepts it, rejects it with words, or "
+    "With --critic the strategy is drr: the critic scores each turn, and accepts it, rejects it and asks again, or "
     "abstains in the\n"
     "end. Without one it is cot, a single answer. QUESTION - is read from stdin. Where --kind is not given, it is "
     "choice\n"
@@ -213,6 +213,7 @@ static drr_status solve(drr_result *result, const asking *a, const drr_policy *p
     if (status == DRR_OK)
         status = cli_open_reasoner(&reasoner, &prompts, choice, err);
     if (status == DRR_OK) {
+        cli_check_critic(critic, reasoner);
         cli_note("kind: %s; strategy: %s", drr_kind_name(task->kind), drr_strategy_name(policy->strategy));
         status = drr_solve(result, reasoner, critic, prompts, &task, 1, policy, show_turn, (void *)(uintptr_t)a,
                            cli_hooks(), err);

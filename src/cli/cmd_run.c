@@ -100,7 +100,14 @@ static drr_status train(cycle *c, const drr_trace_counts *counts, drr_error *err
     unlink(c->key);
     c->training.traces = c->store;
     c->training.out = c->critic;
+    if (c->retrain)
+        c->training.resume = false;
     drr_status status = drr_train(&result, &c->training, cli_hooks(), err);
+    if (status == DRR_E_MISMATCH && c->training.resume) {
+        cli_note("an interrupted training with other options or traces is given up, and training begins anew");
+        c->training.resume = false;
+        status = drr_train(&result, &c->training, cli_hooks(), err);
+    }
     if (status == DRR_OK)
         status = cli_write_file(c->key, wanted, err);
     if (status == DRR_OK) {

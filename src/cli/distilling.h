@@ -22,6 +22,10 @@ void remove_empty_store(const char *path);
          .meaning = "of right answers, the share rejected on purpose",                                                 \
          .low = 0,                                                                                                     \
          .high = 1},                                                                                                   \
+        {.name = "skip-failed",                                                                                        \
+         .type = CLI_FLAG,                                                                                             \
+         .value = &(d).skip_failed,                                                                                    \
+         .meaning = "only warn of samples that fail, such as questions longer than the context"},                      \
     {                                                                                                                  \
         .name = "any-identity", .type = CLI_FLAG, .value = &(d).any_identity,                                          \
         .meaning = "go on although the store holds traces of another reasoner or prompt"                               \

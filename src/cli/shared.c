@@ -119,6 +119,18 @@ void cli_reasoner_defaults(cli_reasoner_choice *choice)
     drr_reasoner_options_defaults(&choice->options);
 }
 
+void cli_check_critic(const drr_critic *critic, const drr_reasoner *reasoner)
+{
+    drr_critic_info info;
+    if (!critic)
+        return;
+    drr_critic_describe(critic, &info);
+    if (info.reasoner && *info.reasoner && !strstr(info.reasoner, drr_reasoner_id(reasoner)))
+        cli_note(
+            "warning: the critic was trained on answers of %s, and %s answers here: its P(correct) may mean little",
+            info.reasoner, drr_reasoner_id(reasoner));
+}
+
 drr_status cli_open_reasoner(drr_reasoner **reasoner, drr_prompts **prompts, const cli_reasoner_choice *choice,
                              drr_error *err)
 {

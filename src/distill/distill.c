@@ -326,6 +326,13 @@ drr_status drr_distill(drr_store *store, drr_reasoner *reasoner, const drr_promp
     if (n_questions == 0 || options->samples == 0 || options->turns == 0)
         return error_set(err, DRR_E_ARGUMENT, "nothing to distil: %zu questions, %u samples, %u turns", n_questions,
                          options->samples, options->turns);
+    for (size_t i = 0; i < n_questions; i++)
+        if (!drr_dataset_at(dataset, i)->answer[0])
+            return error_set(
+                err, DRR_E_ARGUMENT,
+                "question %s of %s has no reference answer: its traces could not be labelled; leave it out "
+                "or give the answer",
+                drr_dataset_at(dataset, i)->id, drr_dataset_name(dataset));
     status = check_identity(&j, err);
     if (status != DRR_OK)
         return status;

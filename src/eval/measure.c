@@ -40,7 +40,7 @@ static drr_status measure_risk(strategy_run *run, const comparison *c, drr_error
     uint8_t *right = calloc(c->n + 1, 1);
     drr_status status = points && p && right ? DRR_OK : error_memory(err);
     for (size_t i = 0; status == DRR_OK && i < c->n; i++) {
-        p[i] = run->results[i].p_correct;
+        p[i] = run->results[i].outcome == DRR_ANSWERED ? run->results[i].p_correct : NAN; /* abstained: no risk taken */
         right[i] = run->results[i].correct == 1;
     }
     if (status == DRR_OK)

@@ -120,7 +120,7 @@ static drr_status draw_risk(buffer *b, const frame *f, const comparison *c, size
     uint8_t *right = calloc(c->n + 1, 1);
     drr_status status = points && p && right ? DRR_OK : error_memory(err);
     for (size_t i = 0; status == DRR_OK && i < c->n; i++) {
-        p[i] = r->results[i].p_correct;
+        p[i] = r->results[i].outcome == DRR_ANSWERED ? r->results[i].p_correct : NAN;
         right[i] = r->results[i].correct == 1;
     }
     const size_t n = status == DRR_OK ? risk_coverage(points, p, right, c->n) : 0;

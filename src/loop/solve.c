@@ -85,6 +85,7 @@ static drr_status ask(loop *l, seeker *s, const conversation *c, const loop_requ
     status = reasoner_submit(l->reasoner, &asked, err);
     if (status != DRR_OK) {
         free(r->feedback);
+        r->feedback = NULL;
         return status;
     }
     r->used = true;
@@ -187,6 +188,8 @@ static void take_failure(loop *l, seeker *s, const reasoner_completion *c)
         return;
     }
     r->outcome = DRR_FAILED;
+    hooks_log(l->hooks, DRR_LOG_WARN, "question %s of %s failed: %s", s->task->id, s->task->task,
+              r->failure ? r->failure : "no reason given");
     if (s->task->answer[0])
         r->correct = 0;
     s->finished = true;

@@ -97,6 +97,10 @@ PY
     refuses "a question longer than the context" "long" "$drr" distill --data long.jsonl --reasoner smollm2-135m \
         --out long.db --samples 1
     rm -f long.db*
+    echo '{"id": "silent", "question": "Why?", "answer": "", "kind": "text"}' >unanswered.jsonl
+    refuses "a question to distil without its answer" "silent unanswered" "$drr" distill --data unanswered.jsonl \
+        --reasoner smollm2-135m --out silent.db
+    rm -f silent.db*
 else
     skip "broken GGUF files (smollm2-135m is not in the cache)"
 fi

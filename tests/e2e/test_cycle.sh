@@ -95,6 +95,12 @@ run "$drr" reason "Is it true that bees make honey?" --kind boolean --reasoner s
     --turn-tokens 24
 if [ "$status" -eq 0 ] && [ -s "$work/out" ]; then ok "reason shows its turns"; else not_ok "reason shows its turns" "$(seen)"; fi
 
+test_that "without a warning, for the critic is this reasoner's" bash -c "! grep -q 'was trained on answers of' '$work/err'"
+ln -s "$cache/models/smollm2-135m.gguf" stranger.gguf
+expect "another reasoner is judged all the same" 0 "$drr" reason "Do bees make honey?" --reasoner stranger.gguf --critic critic.gguf \
+    --max-turns 1 --turn-tokens 16
+test_that "but not without a warning" grep -q "warning: the critic was trained on answers of smollm2-135m" "$work/err"
+
 # --- evaluate
 expect "eval --json" 0 "$drr" eval --data others.jsonl --reasoner smollm2-135m --critic critic.gguf --out report \
     --samples 2 --max-turns 2 --turn-tokens 24 --json
@@ -116,7 +122,8 @@ PY
 test_that "and lies beside as JSON, text and HTML" test -s report/report.json -a -s report/report.txt -a -s report/report.html
 if cp eval.json first.json && run "$drr" eval --data others.jsonl --reasoner smollm2-135m --critic critic.gguf --out report \
     --samples 2 --max-turns 2 --turn-tokens 24 --json && [ "$status" -eq 0 ]; then
-    test_that "a second eval generates nothing and says the same" python3 - "$work/out" <<'PY'
+    test_that "a second eval generates nothing" grep -q "^0 completions generated" "$work/err"
+    test_that "and says the same" python3 - "$work/out" <<'PY'
 import json, sys
 a, b = (json.load(open(name)) for name in ("first.json", sys.argv[1]))
 pick = lambda r: {n: (s["accuracy"], s["mean_tokens"]) for n, s in r["tasks"]["others"]["strategies"].items()}

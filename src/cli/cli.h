@@ -138,9 +138,9 @@ typedef struct cli_reasoner_choice {
     drr_reasoner_options options;
 } cli_reasoner_choice;
 void cli_reasoner_defaults(cli_reasoner_choice *choice);
-/* Both, with a note on what was opened; *prompts first since it is cheap to get wrong. */
 /* Warns where the critic (may be NULL) was trained on the answers of another reasoner. */
 void cli_check_critic(const drr_critic *critic, const drr_reasoner *reasoner);
+/* Both, with a note on what was opened; *prompts first since it is cheap to get wrong. */
 drr_status cli_open_reasoner(drr_reasoner **reasoner, drr_prompts **prompts, const cli_reasoner_choice *choice,
                              drr_error *err);
 #define CLI_REASONER_OPTIONS(c)                                                                                        \

@@ -9,8 +9,8 @@ static int run(int argc, char **argv);
 
 const cli_command cli_distill = {
     "distill", NULL, "let the reasoner answer, and keep each turn with its label",
-    "Each question is answered --samples times. A wrong answer is rejected with words (those of --feedback "
-    "words), up to\n"
+    "Each question is answered --samples times. A wrong answer is rejected with the words of `--feedback "
+    "words`, up to\n"
     "--turns turns; a small share of right ones is rejected too, as the critic will by mistake. Labels come from the\n"
     "reference answers alone. Every turn is on disk when it ends: interrupted or killed, the same command goes on.\n\n"
     "Examples:\n"

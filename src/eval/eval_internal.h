@@ -78,6 +78,8 @@ typedef struct evaluation {
     size_t n;
 } evaluation;
 
+/* Risk against coverage of one strategy over its answers that have a P(correct); *points is the caller's. */
+drr_status run_risk(risk_point **points, size_t *n, const strategy_run *run, size_t n_questions, drr_error *err);
 drr_status comparison_measure(comparison *c, const drr_eval_options *options, drr_error *err);
 /* The strategy that a sentence of the findings is about, beside another: "drr is 8.3 points above cot ...". */
 drr_status pair_sentence(buffer *b, const comparison *c, const pair *p, drr_error *err);

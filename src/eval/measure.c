@@ -33,21 +33,35 @@ static void measure_run(strategy_run *run, const comparison *c, const drr_eval_o
     run->accuracy_answered = run->n_answered ? (double)right / (double)run->n_answered : NAN;
 }
 
-static drr_status measure_risk(strategy_run *run, const comparison *c, drr_error *err)
+drr_status run_risk(risk_point **points, size_t *n, const strategy_run *run, size_t n_questions, drr_error *err)
 {
-    risk_point *points = calloc(c->n + 1, sizeof *points);
-    double *p = calloc(c->n + 1, sizeof *p);
-    uint8_t *right = calloc(c->n + 1, 1);
-    drr_status status = points && p && right ? DRR_OK : error_memory(err);
-    for (size_t i = 0; status == DRR_OK && i < c->n; i++) {
+    risk_point *list = calloc(n_questions + 1, sizeof *list);
+    double *p = calloc(n_questions + 1, sizeof *p);
+    uint8_t *right = calloc(n_questions + 1, 1);
+    drr_status status = list && p && right ? DRR_OK : error_memory(err);
+    for (size_t i = 0; status == DRR_OK && i < n_questions; i++) {
         p[i] = run->results[i].outcome == DRR_ANSWERED ? run->results[i].p_correct : NAN; /* abstained: no risk taken */
         right[i] = run->results[i].correct == 1;
     }
-    if (status == DRR_OK)
-        run->aurc = risk_area(points, risk_coverage(points, p, right, c->n));
-    free(points);
+    if (status == DRR_OK) {
+        *n = risk_coverage(list, p, right, n_questions);
+        *points = list;
+        list = NULL;
+    }
+    free(list);
     free(p);
     free(right);
+    return status;
+}
+
+static drr_status measure_risk(strategy_run *run, const comparison *c, drr_error *err)
+{
+    risk_point *points = NULL;
+    size_t n = 0;
+    drr_status status = run_risk(&points, &n, run, c->n, err);
+    if (status == DRR_OK)
+        run->aurc = risk_area(points, n);
+    free(points);
     return status;
 }
 

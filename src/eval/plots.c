@@ -115,15 +115,9 @@ drr_status plot_accuracy(buffer *b, const comparison *c, drr_error *err)
 static drr_status draw_risk(buffer *b, const frame *f, const comparison *c, size_t s, size_t row, drr_error *err)
 {
     const strategy_run *r = &c->runs[s];
-    risk_point *points = calloc(c->n + 1, sizeof *points);
-    double *p = calloc(c->n + 1, sizeof *p);
-    uint8_t *right = calloc(c->n + 1, 1);
-    drr_status status = points && p && right ? DRR_OK : error_memory(err);
-    for (size_t i = 0; status == DRR_OK && i < c->n; i++) {
-        p[i] = r->results[i].outcome == DRR_ANSWERED ? r->results[i].p_correct : NAN;
-        right[i] = r->results[i].correct == 1;
-    }
-    const size_t n = status == DRR_OK ? risk_coverage(points, p, right, c->n) : 0;
+    risk_point *points = NULL;
+    size_t n = 0;
+    drr_status status = run_risk(&points, &n, r, c->n, err);
     if (status == DRR_OK)
         status = buffer_printf(b, err, "<path class=\"w s%zu\" d=\"", s % 5);
     for (size_t i = 0; status == DRR_OK && i < n; i++)
@@ -133,8 +127,6 @@ static drr_status draw_risk(buffer *b, const frame *f, const comparison *c, size
         status = buffer_printf(b, err, "\"/>\n<text class=\"l f%zu\" x=\"%d\" y=\"%zu\">%s (area %.3f)</text>\n", s % 5,
                                LEFT + 10, TOP + 12 + 15 * row, drr_strategy_name(r->strategy), r->aurc);
     free(points);
-    free(p);
-    free(right);
     return status;
 }
 

@@ -142,6 +142,17 @@ drr_status drr_prompts_open(drr_prompts **prompts, const char *path, drr_error *
 void drr_prompts_free(drr_prompts *prompts);
 const char *drr_prompts_id(const drr_prompts *prompts); /* short hash of the wording: part of a trace's identity */
 
+typedef struct drr_message {
+    const char *role; /* "system", "user", "assistant" */
+    const char *content;
+} drr_message;
+
+/* What a reasoner is first asked `task` with: system words, worked examples, the question. drr_messages_free frees
+ * the array and its strings. */
+drr_status drr_prompts_messages(drr_message **messages, size_t *n, const drr_prompts *prompts, const drr_task *task,
+                                drr_error *err);
+void drr_messages_free(drr_message *messages, size_t n);
+
 /* ---- reasoners: src/reasoner --------------------------------------------------------------------- */
 
 typedef struct drr_reasoner drr_reasoner;

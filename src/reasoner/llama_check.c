@@ -1,5 +1,5 @@
 /* llama_check.c: starts ggml once a process and looks whether the code path it chose for this CPU computes what it
- * should: the first logits of a fixed prompt beside the stored ones of tools/models.json. Miscompiled kernels have been
+ * should: the first logits of a fixed prompt beside the stored ones of models.json. Miscompiled kernels have been
  * seen to write garbage without failing. */
 #include "reasoner/llama_internal.h"
 
@@ -103,11 +103,11 @@ drr_status llama_first_logits(struct llama_context *context, const struct llama_
 
 static drr_status stored_check(const char *name, json_t **table, json_t **check, drr_error *err)
 {
-    const char *share = getenv("DRR_SHARE");
     char path[4096];
-    snprintf(path, sizeof path, "%s/models.json", share ? share : DRR_SOURCE_DIR "/tools");
     *check = NULL;
-    drr_status status = json_parse_file(table, path, err);
+    drr_status status = drr_share_path(path, sizeof path, "models.json", err);
+    if (status == DRR_OK)
+        status = json_parse_file(table, path, err);
     if (status != DRR_OK)
         return status;
     json_t *models = json_object_get(*table, "models");
@@ -170,57 +170,89 @@ static json_t *device_list(void)
     return list;
 }
 
-drr_status reasoner_doctor(char **json, const char *path, const char *name, drr_error *err)
+/* What a version function of libllama or ggml says; versions without that function are drr's to run on too. */
+static const char *version_of(const char *function)
 {
-    drr_status status = DRR_OK;
-    struct llama_model *model = NULL;
-    struct llama_context *context = NULL;
+    typedef const char *(*teller)(void);
+    const teller tell = (teller)(uintptr_t)dlsym(RTLD_DEFAULT, function);
+    const char *version = tell ? tell() : NULL;
+    return version ? version : "unknown";
+}
+
+static json_t *library_list(void)
+{
+    Dl_info info;
+    const bool found = dladdr((void *)(uintptr_t)llama_backend_init, &info) && info.dli_fname;
+    return json_pack("{s:s, s:o, s:s?}", "libllama", version_of("llama_version"), "ggml",
+                     json_sprintf("%s, commit %s", version_of("ggml_version"), version_of("ggml_commit")),
+                     "libllama_file", found ? info.dli_fname : NULL);
+}
+
+/* A model that cannot be run is a finding, not a failure of the search for it. */
+static drr_status examine_model(json_t **finding, const char *path, const char *name, drr_error *err)
+{
+    llama_token top = 0;
+    float logit = 0;
+    char piece[64] = "";
     json_t *table = NULL, *check = NULL;
-    llama_runtime_start();
-    char variant[VARIANT_LENGTH] = "built in";
-    dl_iterate_phdr(find_variant, variant);
-    json_t *report = json_pack("{s:o, s:s, s:s}", "devices", device_list(), "cpu_path", variant, "cpu_features",
-                               llama_print_system_info());
-    if (!report)
-        return error_memory(err);
-    if (path) {
-        llama_token top = 0;
-        float logit = 0;
-        char piece[64] = "";
-        struct llama_context_params params = llama_context_default_params();
-        params.n_ctx = 256;
-        model = llama_model_load_from_file(path, llama_model_default_params());
-        context = model ? llama_init_from_model(model, params) : NULL;
-        if (!context) {
-            status = error_set(err, DRR_E_BACKEND, "%s: cannot be loaded: %s", path, last_message);
-            goto done;
-        }
-        const struct llama_vocab *vocab = llama_model_get_vocab(model);
-        status = llama_first_logits(context, vocab, &top, &logit, err);
-        if (status != DRR_OK)
-            goto done;
-        status = stored_check(name, &table, &check, err);
-        if (status != DRR_OK)
-            goto done;
-        llama_token_to_piece(vocab, top, piece, (int32_t)sizeof piece - 1, 0, false);
-        const bool known = json_is_object(check);
-        const bool good =
-            known && (int)json_number_or(check, "token", -1) == top &&
-            fabs(json_number_or(check, "logit", 0) - (double)logit) <= json_number_or(check, "tolerance", 0.5);
-        json_object_set_new(report, "first_logits",
-                            json_pack("{s:s, s:i, s:s, s:f, s:s}", "prompt", check_prompt, "token", (int)top, "text",
-                                      piece, "logit", (double)logit, "verdict",
-                                      !known ? "not stored for this model"
-                                      : good ? "as stored"
-                                             : "WRONG"));
+    drr_error why = {0};
+    struct llama_context_params params = llama_context_default_params();
+    params.n_ctx = 256;
+    struct llama_model *model = llama_model_load_from_file(path, llama_model_default_params());
+    struct llama_context *context = model ? llama_init_from_model(model, params) : NULL;
+    const struct llama_vocab *vocab = model ? llama_model_get_vocab(model) : NULL;
+    drr_status status = DRR_OK;
+    if (!context)
+        error_set(&why, DRR_E_BACKEND, "%s: cannot be loaded: %s", path, last_message);
+    else
+        llama_first_logits(context, vocab, &top, &logit, &why);
+    if (why.status != DRR_OK) {
+        *finding = json_pack("{s:s, s:s, s:s}", "prompt", check_prompt, "verdict", "WRONG", "why", why.message);
+        goto done;
     }
-    *json = json_dumps(report, JSON_COMPACT);
-    if (!*json)
-        status = error_memory(err);
+    status = stored_check(name, &table, &check, err);
+    if (status != DRR_OK)
+        goto done;
+    llama_token_to_piece(vocab, top, piece, (int32_t)sizeof piece - 1, 0, false);
+    const bool known = json_is_object(check);
+    const int want = (int)json_number_or(check, "token", -1);
+    const double want_logit = json_number_or(check, "logit", 0);
+    const bool good = want == top && fabs(want_logit - (double)logit) <= json_number_or(check, "tolerance", 0.5);
+    *finding = json_pack("{s:s, s:i, s:o?, s:f, s:s}", "prompt", check_prompt, "token", (int)top, "text",
+                         json_string(piece), "logit", (double)logit, "verdict",
+                         !known ? "not stored for this model"
+                         : good ? "as stored"
+                                : "WRONG");
+    if (*finding && known && !good)
+        json_object_set_new(
+            *finding, "why",
+            json_sprintf("%s: the first token is %d at %.2f and should be %d at %.2f: libllama's code "
+                         "path on this CPU computes garbage; take the pinned libllama (docs/install.md)",
+                         name, (int)top, (double)logit, want, want_logit));
 done:
-    json_decref(report);
+    if (status == DRR_OK && !*finding)
+        status = error_memory(err);
     json_decref(table);
     llama_free(context);
     llama_model_free(model);
+    return status;
+}
+
+drr_status reasoner_doctor(char **json, const char *path, const char *name, drr_error *err)
+{
+    json_t *finding = NULL;
+    llama_runtime_start();
+    char variant[VARIANT_LENGTH] = "built in";
+    dl_iterate_phdr(find_variant, variant);
+    json_t *report = json_pack("{s:o, s:o, s:s, s:s}", "libraries", library_list(), "devices", device_list(),
+                               "cpu_path", variant, "cpu_features", llama_print_system_info());
+    if (!report)
+        return error_memory(err);
+    drr_status status = path ? examine_model(&finding, path, name, err) : DRR_OK;
+    if (finding)
+        json_object_set_new(report, "first_logits", finding);
+    if (status == DRR_OK && !(*json = json_dumps(report, JSON_COMPACT)))
+        status = error_memory(err);
+    json_decref(report);
     return status;
 }

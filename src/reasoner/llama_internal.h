@@ -86,7 +86,7 @@ const char *llama_runtime_last_message(void);
 /* Loads the backend's answer to a fixed prompt: the most likely token and its logit. */
 drr_status llama_first_logits(struct llama_context *context, const struct llama_vocab *vocab, llama_token *top,
                               float *logit, drr_error *err);
-/* Compares with tools/models.json where the model is known there, and refuses NaN always. */
+/* Compares with models.json where the model is known there, and refuses NaN always. */
 drr_status llama_check(struct llama_context *context, const struct llama_vocab *vocab, const char *name,
                        drr_error *err);
 

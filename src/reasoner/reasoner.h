@@ -71,8 +71,9 @@ drr_status reasoner_open_llama(drr_reasoner **reasoner, const char *path, const 
 drr_status reasoner_open_replay(drr_reasoner **reasoner, const char *path, const drr_reasoner_options *options,
                                 drr_error *err);
 
-/* For the doctor: JSON text about ggml's devices, the CPU path in use and, with a model, its first logits
- * beside the stored ones. The caller frees. */
+/* For the doctor: JSON text about libllama and ggml, their devices, the CPU path in use and, with a model, its first
+ * logits beside the stored ones. A model that cannot be run has the verdict "WRONG" and the reason in "why". The caller
+ * frees. */
 drr_status reasoner_doctor(char **json, const char *path, const char *name, drr_error *err);
 
 #endif

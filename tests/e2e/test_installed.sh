@@ -1,0 +1,43 @@
+#!/usr/bin/env bash
+# `cmake --install`: the command works from any folder with the source tree gone, and a C program links with the library.
+. "$(dirname "$0")/lib.sh"
+build=$source_root/build/release
+[ -f "$build/cmake_install.cmake" ] || skip_all "there is no build in $build: run make build"
+expect "cmake --install" 0 cmake --install "$build" --prefix "$work/first"
+mv "$work/first" "$work/moved" # its own place is all it may rely on
+drr=$work/moved/bin/drr
+cd "$work" || exit 1
+
+test_that "the table and the fetcher are in share/drr" test -f moved/share/drr/models.json -a -x moved/share/drr/fetch.py
+sed -i 's/"name": "mmlu"/"name": "only-here"/' moved/share/drr/models.json
+expect "models list" 0 "$drr" models list
+test_that "reads the installed table" grep -q only-here "$work/out"
+expect "the fetcher reads it too" 1 "$drr" models get --offline nobody
+test_that "and lists its names" grep -q only-here "$work/err"
+sed -i 's/"name": "only-here"/"name": "mmlu"/' moved/share/drr/models.json
+
+# An empty folder is mounted over the source tree, for these commands alone.
+hidden=(unshare -m sh -c 'mount -t tmpfs none "$1" && shift && exec "$@"' - "$source_root")
+case $cache/ in "$source_root"/*) inside=yes ;; *) inside= ;; esac
+if [ -z "$inside" ] && "${hidden[@]}" test ! -e "$source_root/CMakeLists.txt" 2>/dev/null; then
+    expect "models list without the source tree" 0 "${hidden[@]}" "$drr" models list
+    test_that "knows the table" grep -q qwen2.5-coder-1.5b "$work/out"
+    expect "models get without the source tree" 1 "${hidden[@]}" env DRR_CACHE="$work/none" "$drr" models get --offline smollm2-135m
+    test_that "reaches the fetcher" grep -q '^fetch.py: smollm2-135m' "$work/err"
+    if [ -f "$cache/models/smollm2-135m.gguf" ]; then
+        mkdir -p few/models && ln -s "$cache/models/smollm2-135m.gguf" few/models/
+        expect "doctor --reasoner without the source tree" 0 "${hidden[@]}" env DRR_CACHE="$work/few" "$drr" doctor \
+            --reasoner smollm2-135m --json
+        test_that "has the stored logits" json "$work/out" "j['reasoner']['first_logits']['verdict'] == 'as stored'"
+    else
+        skip "doctor without the source tree (smollm2-135m is not in the cache)"
+    fi
+    mv moved/share/drr moved/share/away
+    expect "without its table it fails" 1 "${hidden[@]}" "$drr" models list
+    test_that "and says where it looked and what to do" grep -q 'models.json.*share/drr.*DRR_SHARE' "$work/err"
+    expect "unless DRR_SHARE names the folder" 0 "${hidden[@]}" env DRR_SHARE="$work/moved/share/away" "$drr" models list
+    mv moved/share/away moved/share/drr
+else
+    skip "the source tree gone (hiding it needs root, and the cache outside of it)"
+fi
+finish

@@ -76,18 +76,19 @@ typedef struct drr_hooks {
  * command that fetches it. Writes at most `size` bytes. */
 drr_status drr_cache_path(char *path, size_t size, const char *name, drr_error *err);
 
-/* One row of tools/models.json: what has a short name, and whether the cache holds it. */
+/* One row of models.json: what has a short name, and whether the cache holds it. */
 typedef struct drr_cache_item {
-    const char *name, *kind; /* kind: "reasoner", "encoder", "data" */
-    const char *what, *licence, *sha256;
-    const char *path; /* where it is or would be; an encoder is a folder */
+    const char *name, *kind;             /* kind: "reasoner", "encoder", "data" */
+    const char *what, *licence, *sha256; /* sha256: "" where none is known */
+    const char *path;                    /* where it is or would be; an encoder is a folder */
     uint64_t bytes;
     bool present;
 } drr_cache_item;
 /* Calls `each` for every row in the table's order; the item lives during the call. */
 typedef void (*drr_cache_fn)(void *user, const drr_cache_item *item);
 drr_status drr_cache_each(drr_cache_fn each, void *user, drr_error *err);
-/* Path of a file that travels with drr ("models.json", "fetch.py"): in DRR_SHARE, default the source tree's tools. */
+/* Path of a file that travels with drr ("models.json", "fetch.py"): in DRR_SHARE; where that is not set, the first that
+ * has it of PREFIX/share/drr of a program in PREFIX/bin, the source tree's tools, and the build's PREFIX/share/drr. */
 drr_status drr_share_path(char *path, size_t size, const char *file, drr_error *err);
 
 /* ---- data sets: src/task ------------------------------------------------------------------------- */
@@ -491,9 +492,10 @@ drr_status drr_eval(char **json, char **table, drr_reasoner *reasoner, drr_criti
 
 /* ---- this machine -------------------------------------------------------------------------------- */
 
-/* JSON (caller frees): versions, CPU features, the code path that ggml and oneDNN chose, models in the cache with
- * checksum state, and, for `reasoner` (may be NULL), its first-logits check. */
-drr_status drr_doctor(char **json, const char *reasoner, const drr_hooks *hooks, drr_error *err);
+/* JSON (caller frees): versions of drr and the libraries it runs on, CPU features, the code path that ggml and oneDNN
+ * chose, models in the cache with checksum state, and, for `reasoner` (may be NULL), its first-logits check. What is
+ * wrong is a sentence in its list "problems", of which *n_problems is the length; it is no failure of the call. */
+drr_status drr_doctor(char **json, size_t *n_problems, const char *reasoner, const drr_hooks *hooks, drr_error *err);
 
 #ifdef __cplusplus
 }

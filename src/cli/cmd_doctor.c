@@ -6,10 +6,10 @@
 static int run(int argc, char **argv);
 
 const cli_command cli_doctor = {
-    "doctor", NULL, "versions, CPU code paths, the cache; check a reasoner's logits",
+    "doctor", NULL, "versions, CPU code paths, checksums of the cache; check a reasoner's logits",
     "With --reasoner the model is loaded and its first logits are compared with stored ones, which finds a CPU path "
     "that\n"
-    "computes wrongly.\n\n"
+    "computes wrongly. What is wrong is a sentence under \"problems\", and makes the exit code 1.\n\n"
     "Examples:\n  drr doctor\n  drr doctor --reasoner qwen2.5-coder-1.5b\n  drr doctor --json\n",
     run};
 
@@ -25,11 +25,12 @@ static int run(int argc, char **argv)
                                   {.name = "json", .type = CLI_FLAG, .value = &json, .meaning = "one JSON object"},
                                   CLI_END};
     char *report = NULL;
+    size_t n_problems = 0;
     drr_error err = {0};
     int code;
     if (!cli_parse(&cli_doctor, options, &argc, &argv, 0, 0, &code))
         return code;
-    if (drr_doctor(&report, reasoner, cli_hooks(), &err) != DRR_OK)
+    if (drr_doctor(&report, &n_problems, reasoner, cli_hooks(), &err) != DRR_OK)
         return cli_fail(&err);
     cli_clear_progress();
     if (json)
@@ -37,5 +38,11 @@ static int run(int argc, char **argv)
     else
         cli_json_show(stdout, report);
     free(report);
-    return CLI_DONE;
+    if (!n_problems)
+        return CLI_DONE;
+    err.status = DRR_E_MISMATCH;
+    snprintf(err.message, sizeof err.message, "%zu %s wrong here: see \"problems\" in the report", n_problems,
+             n_problems == 1 ? "thing is" : "things are");
+    fflush(stdout);
+    return cli_fail(&err);
 }

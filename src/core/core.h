@@ -120,6 +120,7 @@ drr_status lines_create(line_writer **writer, const char *path, drr_error *err);
 drr_status lines_put(line_writer *writer, const char *line, drr_error *err); /* adds the newline */
 drr_status lines_commit(line_writer *writer, drr_error *err);                /* frees in any case */
 void lines_abandon(line_writer *writer);                                     /* frees; NULL is fine */
+const char *lines_zlib_version(void);                                        /* of the zlib that is loaded */
 
 /* ---- parallel loops (parallel.c), a pool over pthreads */
 void parallel_set_threads(uint32_t n); /* 0: all cores this process may use */

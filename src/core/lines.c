@@ -114,3 +114,8 @@ uint64_t lines_number(const line_reader *reader)
 {
     return reader->number;
 }
+
+const char *lines_zlib_version(void)
+{
+    return zlibVersion();
+}

@@ -12,6 +12,7 @@ drr_status wordpiece_new(wordpiece **tokenizer, const char *const *tokens, size_
 drr_status wordpiece_open(wordpiece **tokenizer, const char *vocab_txt, bool lowercase, drr_error *err);
 void wordpiece_free(wordpiece *tokenizer);
 size_t wordpiece_size(const wordpiece *tokenizer);
+const char *wordpiece_utf8proc_version(void); /* of the utf8proc that is loaded */
 const char *wordpiece_token(const wordpiece *tokenizer, size_t id);
 bool wordpiece_lowercase(const wordpiece *tokenizer);
 /* Ids of a text without [CLS] and [SEP]. *ids is the caller's to free. */

@@ -189,6 +189,11 @@ size_t wordpiece_size(const wordpiece *w)
     return w->n_tokens;
 }
 
+const char *wordpiece_utf8proc_version(void)
+{
+    return utf8proc_version();
+}
+
 const char *wordpiece_token(const wordpiece *w, size_t id)
 {
     return id < w->n_tokens ? w->tokens[id].text : NULL;

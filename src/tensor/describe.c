@@ -23,3 +23,9 @@ void tensor_describe(char *text, size_t size)
             name = names[i].name;
     snprintf(text, size, "oneDNN %d.%d.%d with %s", v->major, v->minor, v->patch, name);
 }
+
+void tensor_onednn_version(char *text, size_t size)
+{
+    const dnnl_version_t *v = dnnl_version();
+    snprintf(text, size, "%d.%d.%d, commit %.12s", v->major, v->minor, v->patch, v->hash ? v->hash : "unknown");
+}

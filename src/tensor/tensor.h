@@ -101,5 +101,6 @@ void adamw_step(float *parameters, float *gradients, float *moment1, float *mome
 
 /* ---- which library and instructions do the arithmetic (describe.c) */
 void tensor_describe(char *text, size_t size);
+void tensor_onednn_version(char *text, size_t size); /* of the oneDNN that is loaded, and its commit */
 
 #endif

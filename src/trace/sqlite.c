@@ -192,6 +192,11 @@ void drr_store_close(drr_store *store)
     free(store);
 }
 
+const char *store_sqlite_version(void)
+{
+    return sqlite3_libversion();
+}
+
 static void bind_text(sqlite3_stmt *q, int index, const char *text)
 {
     if (text)

@@ -43,4 +43,6 @@ void blob_cache_close(blob_cache *cache);
 drr_status blob_cache_get(blob_cache *cache, const char *key, char **data, size_t *size, drr_error *err);
 drr_status blob_cache_put(blob_cache *cache, const char *key, const void *data, size_t size, drr_error *err);
 
+const char *store_sqlite_version(void); /* of the SQLite that is loaded */
+
 #endif

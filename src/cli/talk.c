@@ -123,8 +123,7 @@ static double now_seconds(void)
 static void hear_log(void *user, drr_log_level level, const char *message)
 {
     (void)user;
-    const char *debug = getenv("DRR_DEBUG");
-    if (level == DRR_LOG_DEBUG && (!debug || !*debug))
+    if (level == DRR_LOG_DEBUG)
         return;
     if (level == DRR_LOG_WARN) {
         cli_clear_progress();

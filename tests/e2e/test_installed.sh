@@ -16,6 +16,27 @@ expect "the fetcher reads it too" 1 "$drr" models get --offline nobody
 test_that "and lists its names" grep -q only-here "$work/err"
 sed -i 's/"name": "only-here"/"name": "mmlu"/' moved/share/drr/models.json
 
+# docs/install.md's line, for a program that lies elsewhere
+cat >mine.c <<'C'
+#include <drr.h>
+#include <stdio.h>
+int main(void)
+{
+    drr_critic *critic = NULL;
+    drr_error err = {0};
+    if (drr_critic_open(&critic, "absent.gguf", &err) == DRR_OK)
+        return 1;
+    puts(err.message);
+    return 0;
+}
+C
+llama=$(dirname "$(ldd "$drr" | awk '/libllama/ { print $3 }')")
+# shellcheck disable=SC2046
+expect "a C program links with the library" 0 cc mine.c -Imoved/include -Lmoved/lib -ldrr -L"$llama" "-Wl,-rpath,$llama" \
+    -lllama -lggml -lggml-base -ldnnl $(pkg-config --libs jansson sqlite3 zlib libutf8proc) -fopenmp -lm -o mine
+expect "and runs" 0 ./mine
+test_that "and gets the library's sentences" grep -q absent.gguf "$work/out"
+
 # An empty folder is mounted over the source tree, for these commands alone.
 hidden=(unshare -m sh -c 'mount -t tmpfs none "$1" && shift && exec "$@"' - "$source_root")
 case $cache/ in "$source_root"/*) inside=yes ;; *) inside= ;; esac

@@ -87,7 +87,8 @@ bool file_exists(const char *path);
 bool file_is_folder(const char *path);
 drr_status folder_make(const char *path, drr_error *err); /* with parents */
 /* Atomic write: temporary name beside `path`, flush, fsync, rename, fsync of the folder. Nothing is left
- * behind on failure. What is there and no regular file (a device, a pipe, a folder) is DRR_E_IO and left alone. */
+ * behind on failure; what a killed process left of the same file is removed by the next one that writes it. What is
+ * there and no regular file (a device, a pipe, a folder) is DRR_E_IO and left alone. */
 typedef struct file_writer {
     FILE *file;
     char *path, *temporary;

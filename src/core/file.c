@@ -1,10 +1,13 @@
 /* file.c: whole files, atomic writes and read-only maps. Nothing half-written is ever left under a final name. */
 #include "core/core.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -80,6 +83,54 @@ static drr_status may_replace(const char *path, drr_error *err)
     return DRR_OK;
 }
 
+static const char TEMPORARY[] = ".tmp-"; /* and the writer's process id */
+
+/* The process id in the name of a temporary file of `base`, written as file_writer_open writes it; else 0. */
+static pid_t writer_of(const char *name, const char *base)
+{
+    const size_t n = strlen(base);
+    if (strncmp(name, base, n) != 0 || strncmp(name + n, TEMPORARY, sizeof TEMPORARY - 1) != 0)
+        return 0;
+    const char *digits = name + n + sizeof TEMPORARY - 1;
+    const size_t length = strspn(digits, "0123456789");
+    if (length == 0 || length > 9 || digits[length] != '\0' || digits[0] == '0')
+        return 0;
+    return (pid_t)strtol(digits, NULL, 10);
+}
+
+/* Removes the file if its writer is gone: no process has its number, and none holds the lock that a writer takes, which
+ * is seen from another container or machine too, where the number means nothing. */
+static void remove_if_left(int folder, const char *name, pid_t writer)
+{
+    struct stat st;
+    if (kill(writer, 0) == 0 || errno != ESRCH)
+        return;
+    const int fd = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && flock(fd, LOCK_EX | LOCK_NB) == 0)
+        unlinkat(folder, name, 0);
+    close(fd);
+}
+
+/* A killed writer leaves its temporary file; the next writer of the same file removes it. What cannot be looked at or
+ * removed is left: it is no reason not to write. */
+static void remove_leftovers(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    const char *base = slash ? slash + 1 : path;
+    char *name = slash ? string_copy_n(path, slash == path ? 1 : (size_t)(slash - path)) : string_copy(".");
+    DIR *folder = name ? opendir(name) : NULL;
+    for (struct dirent *entry; folder && (entry = readdir(folder));) {
+        const pid_t writer = writer_of(entry->d_name, base);
+        if (writer > 0)
+            remove_if_left(dirfd(folder), entry->d_name, writer);
+    }
+    if (folder)
+        closedir(folder);
+    free(name);
+}
+
 drr_status file_writer_open(file_writer *w, const char *path, drr_error *err)
 {
     *w = (file_writer){0};
@@ -87,7 +138,8 @@ drr_status file_writer_open(file_writer *w, const char *path, drr_error *err)
     if (allowed != DRR_OK)
         return allowed;
     buffer name = {0};
-    drr_status status = buffer_printf(&name, err, "%s.tmp-%ld", path, (long)getpid());
+    remove_leftovers(path);
+    drr_status status = buffer_printf(&name, err, "%s%s%ld", path, TEMPORARY, (long)getpid());
     if (status != DRR_OK)
         return status;
     w->temporary = buffer_take(&name);
@@ -96,9 +148,11 @@ drr_status file_writer_open(file_writer *w, const char *path, drr_error *err)
         status = error_memory(err);
         goto done;
     }
-    w->file = fopen(w->temporary, "wb");
+    w->file = fopen(w->temporary, "wbe");
     if (!w->file)
         status = error_set_errno(err, errno, "%s cannot be written", path);
+    else
+        flock(fileno(w->file), LOCK_EX | LOCK_NB); /* where there are no locks, the process id alone speaks for it */
 done:
     if (status != DRR_OK)
         file_writer_abandon(w);

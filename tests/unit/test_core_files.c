@@ -195,6 +195,97 @@ static void no_space_left_is_seen_at_the_latest_by_the_commit(void **state)
     assert_int_equal(entries(folder), 0);
 }
 
+/* ---- what killed writers left */
+
+static pid_t dead_process(void)
+{
+    int how = 0;
+    const pid_t child = fork();
+    if (child == 0)
+        _exit(0);
+    assert_true(child > 0);
+    assert_int_equal(waitpid(child, &how, 0), child); /* it is nobody's number now */
+    return child;
+}
+
+static const char *put_leftover(const char *target, const char *tail, long number)
+{
+    static char name[80];
+    snprintf(name, sizeof name, "%s%s%ld", target, tail, number);
+    FILE *file = fopen(at(name), "wb");
+    assert_non_null(file);
+    assert_int_equal(fclose(file), 0);
+    return name;
+}
+
+static void a_killed_writers_file_is_removed_by_the_next_writer(void **state)
+{
+    (void)state;
+    int how = 0;
+    const pid_t child = fork();
+    if (child == 0) {
+        file_writer w;
+        if (file_writer_open(&w, at("a"), NULL) == DRR_OK && file_writer_put(&w, "half", 4, NULL) == DRR_OK)
+            kill(getpid(), SIGKILL);
+        _exit(1);
+    }
+    assert_int_equal(waitpid(child, &how, 0), child);
+    assert_true(WIFSIGNALED(how));
+    assert_int_equal(entries(folder), 1); /* the half */
+    assert_int_equal(file_write_all(at("a"), "whole", 5, NULL), DRR_OK);
+    assert_holds(at("a"), "whole");
+    assert_int_equal(entries(folder), 1);
+    assert_int_equal(chdir(folder), 0); /* a name without a folder is one of this folder */
+    put_leftover("b", ".tmp-", (long)child);
+    assert_int_equal(file_write_all("b", "whole", 5, NULL), DRR_OK);
+    assert_int_equal(chdir("/"), 0);
+    assert_int_equal(entries(folder), 2);
+}
+
+static void a_file_that_may_be_anothers_is_left_alone(void **state)
+{
+    (void)state;
+    const long dead = (long)dead_process(), alive = (long)getppid();
+    put_leftover("a", ".tmp-", dead);                           /* the one that goes */
+    put_leftover("a", ".tmp-", alive);                          /* its writer lives */
+    put_leftover("b", ".tmp-", dead);                           /* another file's */
+    put_leftover("aa", ".tmp-", dead);                          /* the same */
+    put_leftover("a", ".tmp-0", dead);                          /* no number that we write */
+    put_leftover("a", ".tmp--", dead);                          /* a whole group of processes to kill() */
+    put_leftover("a", ".tmp-x", dead);                          /* somebody's word */
+    put_leftover("a", ".tmp-9999999999999999999999999-", dead); /* past any number */
+    put_leftover("a", ".old-", dead);                           /* another ending */
+    char name[80];
+    snprintf(name, sizeof name, "a.tmp-%ld.gz", dead); /* and one that goes on */
+    put_leftover(name, "", 1);
+    const size_t before = entries(folder);
+    assert_int_equal(before, 10);
+    assert_int_equal(file_write_all(at("a"), "x", 1, NULL), DRR_OK);
+    assert_int_equal(entries(folder), before); /* one gone, one new */
+    snprintf(name, sizeof name, "a.tmp-%ld", dead);
+    assert_false(file_exists(at(name)));
+}
+
+/* A process of another container has a number that means nothing here; the lock on its file does. */
+static void a_file_that_is_being_written_is_left_alone_whatever_its_number(void **state)
+{
+    (void)state;
+    file_writer w;
+    char name[80], *mine;
+    assert_int_equal(file_writer_open(&w, at("a"), NULL), DRR_OK);
+    snprintf(name, sizeof name, "a.tmp-%ld", (long)dead_process());
+    mine = w.temporary;
+    w.temporary = string_copy(at(name));
+    assert_non_null(w.temporary);
+    assert_int_equal(rename(mine, w.temporary), 0);
+    free(mine);
+    assert_int_equal(file_write_all(at("a"), "first", 5, NULL), DRR_OK);
+    assert_int_equal(file_writer_put(&w, "second", 6, NULL), DRR_OK);
+    assert_int_equal(file_writer_commit(&w, NULL), DRR_OK);
+    assert_holds(at("a"), "second");
+    assert_int_equal(entries(folder), 1);
+}
+
 static void folders_are_made_with_their_parents_but_not_over_a_file(void **state)
 {
     (void)state;
@@ -374,6 +465,9 @@ int main(void)
         IN_A_PLACE(a_read_only_folder_is_said_to_be_one),
         IN_A_PLACE(a_full_disk_leaves_the_old_file_and_no_other),
         IN_A_PLACE(no_space_left_is_seen_at_the_latest_by_the_commit),
+        IN_A_PLACE(a_killed_writers_file_is_removed_by_the_next_writer),
+        IN_A_PLACE(a_file_that_may_be_anothers_is_left_alone),
+        IN_A_PLACE(a_file_that_is_being_written_is_left_alone_whatever_its_number),
         IN_A_PLACE(folders_are_made_with_their_parents_but_not_over_a_file),
         IN_A_PLACE(a_file_larger_than_allowed_is_refused),
         IN_A_PLACE(a_map_shows_the_files_bytes_and_refuses_an_empty_one),

@@ -118,8 +118,20 @@ void drr_dataset_free(drr_dataset *dataset);
 const char *drr_dataset_name(const drr_dataset *dataset);
 size_t drr_dataset_count(const drr_dataset *dataset);
 const drr_task *drr_dataset_at(const drr_dataset *dataset, size_t index); /* lives as long as the set */
+/* "file:line" of a question, for messages; writes at most `size` bytes. */
+void drr_dataset_place(char *place, size_t size, const drr_dataset *dataset, size_t index);
 /* Writes the set as drr JSONL through a temporary name and rename. */
 drr_status drr_dataset_write(const drr_dataset *dataset, const char *path, drr_error *err);
+
+/* Questions of `test` that stand in `train` too. Case, spacing, the marks at a word's end, the order of choices, ids
+ * and answers do not count. A limit takes the first questions of each set only; 0: all. */
+typedef struct drr_overlap {
+    size_t n, n_test;                                    /* how many, of how many */
+    size_t test_set, test_index, train_set, train_index; /* the first one, and where it stands in `train` */
+} drr_overlap;
+drr_status drr_datasets_overlap(drr_overlap *overlap, const drr_dataset *const *train, size_t n_train,
+                                size_t train_limit, const drr_dataset *const *test, size_t n_test, size_t test_limit,
+                                drr_error *err);
 
 typedef enum drr_label { DRR_LABEL_REJECT = 0, DRR_LABEL_ACCEPT = 1, DRR_LABEL_UNPARSED = 2 } drr_label;
 

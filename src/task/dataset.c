@@ -223,16 +223,42 @@ static uint64_t lines_between(const char *text, size_t begin, size_t end)
     return n;
 }
 
+/* The whole text, plain or gzip. */
+static drr_status read_text(buffer *text, const char *path, drr_error *err)
+{
+    line_reader *reader = NULL;
+    drr_error ended = {0};
+    drr_status status = lines_open(&reader, path, err);
+    while (status == DRR_OK) {
+        char *line;
+        size_t length;
+        status = lines_next(reader, &line, &length, &ended);
+        if (status == DRR_E_EMPTY) {
+            status = DRR_OK;
+            break;
+        }
+        if (status != DRR_OK)
+            error_set(err, status, "%s", ended.message);
+        else
+            status = buffer_append(text, line, length, err);
+        if (status == DRR_OK)
+            status = buffer_append(text, "\n", 1, err);
+    }
+    lines_close(reader);
+    return status;
+}
+
 /* One JSON array, as SVAMP and StrategyQA are published: its records one by one, so that each has its line. */
 static drr_status read_array(drr_dataset *d, const char *path, data_format format, drr_error *err)
 {
-    char *text = NULL;
-    size_t size = 0;
+    buffer whole = {0};
     uint64_t line = 1;
     bool closed = false;
-    drr_status status = file_read(&text, &size, path, 0, err);
-    size_t at = status == DRR_OK ? (size_t)((char *)memchr(text, '[', size) - text) + 1 : 0;
-    for (size_t counted = 0; status == DRR_OK && at < size && !closed;) {
+    drr_status status = read_text(&whole, path, err);
+    const char *text = whole.data, *bracket = text ? memchr(text, '[', whole.size) : NULL;
+    const size_t size = bracket ? whole.size : 0; /* without one, the file is no longer what first_character saw */
+    size_t counted = 0, at = bracket ? (size_t)(bracket - text) + 1 : 0;
+    while (status == DRR_OK && at < size && !closed) {
         while (at < size && isspace((unsigned char)text[at]))
             at++;
         line += lines_between(text, counted, at);
@@ -246,7 +272,13 @@ static drr_status read_array(drr_dataset *d, const char *path, data_format forma
     if (status == DRR_OK && !closed)
         status = error_set(err, DRR_E_FORMAT, "%s:%llu: the list is not closed: the file was cut short; fetch it again",
                            path, (unsigned long long)line);
-    free(text);
+    if (status == DRR_OK && at < size && !blank(text + at, size - at)) {
+        line += lines_between(text, counted, at + strspn(text + at, " \t\n"));
+        status = error_set(err, DRR_E_FORMAT,
+                           "%s:%llu: there is more after the end of the list; give one list, or one record a line",
+                           path, (unsigned long long)line);
+    }
+    buffer_clear(&whole);
     return status;
 }
 
@@ -288,7 +320,8 @@ drr_status drr_dataset_open(drr_dataset **dataset, const char *path, const char 
     d->memory = arena_new(1 << 18);
     if (d->memory)
         d->name = name ? arena_copy(d->memory, name, strlen(name)) : arena_copy(d->memory, base, strcspn(base, "."));
-    if (!d->memory || !d->name) {
+    d->path = d->memory ? arena_copy(d->memory, path, strlen(path)) : NULL;
+    if (!d->memory || !d->name || !d->path) {
         status = error_memory(err);
         goto done;
     }
@@ -331,6 +364,12 @@ size_t drr_dataset_count(const drr_dataset *dataset)
 const drr_task *drr_dataset_at(const drr_dataset *dataset, size_t index)
 {
     return index < dataset->n ? &dataset->tasks[index] : NULL;
+}
+
+void drr_dataset_place(char *place, size_t size, const drr_dataset *dataset, size_t index)
+{
+    const uint64_t line = index < dataset->n ? dataset->lines[index] : 0;
+    snprintf(place, size, "%s:%llu", dataset->path, (unsigned long long)line);
 }
 
 drr_status drr_dataset_write(const drr_dataset *dataset, const char *path, drr_error *err)

@@ -7,7 +7,7 @@
 
 struct drr_dataset {
     arena *memory;
-    char *name;
+    char *name, *path;
     drr_task *tasks;
     uint64_t *lines; /* where each stands in its file, from 1 */
     size_t n, capacity;

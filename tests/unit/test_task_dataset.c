@@ -263,6 +263,104 @@ static void a_file_cut_anywhere_is_refused_or_whole(void **state)
     }
 }
 
+/* ---- one JSON array, compressed */
+
+static char packed[80];
+
+static void write_packed(const char *text)
+{
+    line_writer *w = NULL;
+    assert_int_equal(lines_create(&w, packed, NULL), DRR_OK);
+    assert_int_equal(lines_put(w, text, NULL), DRR_OK);
+    assert_int_equal(lines_commit(w, NULL), DRR_OK);
+}
+
+static void assert_refused(const char *file, const char *words)
+{
+    drr_dataset *set = NULL;
+    drr_error err = {0};
+    assert_int_equal(drr_dataset_open(&set, file, NULL, NULL, &err), DRR_E_FORMAT);
+    assert_null(set);
+    if (!strstr(err.message, file) || !strstr(err.message, words))
+        fail_msg("\"%s\" is not in: %s", words, err.message);
+}
+
+static void a_compressed_array_is_read_like_a_plain_one(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof originals / sizeof *originals; i++) {
+        drr_dataset *set = NULL;
+        drr_error err = {0};
+        if (originals[i].text[0] != '[')
+            continue;
+        write_packed(originals[i].text);
+        if (drr_dataset_open(&set, packed, NULL, NULL, &err) != DRR_OK)
+            fail_msg("%s", err.message);
+        assert_int_equal(drr_dataset_count(set), 1);
+        assert_string_equal(drr_dataset_at(set, 0)->question, originals[i].question);
+        assert_string_equal(drr_dataset_at(set, 0)->answer, originals[i].answer);
+        drr_dataset_free(set);
+    }
+}
+
+/* Longer than what is read or inflated at once, so that the count of lines goes over the seams. */
+static void a_long_compressed_array_names_its_lines(void **state)
+{
+    (void)state;
+    enum { N = 5000, BROKEN = 4321 };
+    char place[120], expected[120];
+    for (int broken = 0; broken < 2; broken++) {
+        drr_dataset *set = NULL;
+        buffer text = {0};
+        assert_int_equal(buffer_puts(&text, "[\r\n", NULL), DRR_OK);
+        for (int i = 1; i <= N; i++)
+            assert_int_equal(buffer_printf(&text, NULL,
+                                           "{\"qid\": \"%d\", \"question\": \"Is %d odd?\", \"answer\": %s}%s\r\n", i,
+                                           i * 7919, broken && i == BROKEN ? "maybe" : "true", i < N ? "," : "]"),
+                             DRR_OK);
+        write_packed(text.data);
+        buffer_clear(&text);
+        snprintf(expected, sizeof expected, "%s:%d", packed, BROKEN + 1);
+        if (broken) {
+            assert_refused(packed, expected);
+            continue;
+        }
+        assert_int_equal(drr_dataset_open(&set, packed, NULL, NULL, NULL), DRR_OK);
+        assert_int_equal(drr_dataset_count(set), N);
+        drr_dataset_place(place, sizeof place, set, BROKEN - 1);
+        assert_string_equal(place, expected);
+        drr_dataset_free(set);
+    }
+}
+
+static void an_array_cut_short_is_refused_wherever_it_was_cut(void **state)
+{
+    (void)state;
+    char *whole = NULL;
+    size_t size = 0;
+    const char *text = originals[1].text;
+    write_packed(text);
+    assert_int_equal(file_read(&whole, &size, packed, 0, NULL), DRR_OK);
+    for (size_t n = 0; n < size; n++) { /* cut after it was compressed */
+        assert_int_equal(file_write_all(packed, whole, n, NULL), DRR_OK);
+        assert_refused(packed, n > 18 ? "cut short" : "");
+    }
+    free(whole);
+    for (size_t n = 2; n + 2 < strlen(text); n++) { /* and before */
+        char *part = string_copy_n(text, n);
+        write_packed(part);
+        assert_refused(packed, "cut short");
+        free(part);
+    }
+}
+
+static void what_follows_an_array_is_not_passed_over(void **state)
+{
+    (void)state;
+    write_packed("[{\"qid\": \"1\", \"question\": \"Q?\", \"answer\": true}]\n\n[{\"qid\": \"2\"}]");
+    assert_refused(packed, ":3: ");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -271,12 +369,18 @@ int main(void)
         cmocka_unit_test(what_is_written_is_read_again),
         cmocka_unit_test(bad_input_is_named_with_its_line),
         cmocka_unit_test(a_file_cut_anywhere_is_refused_or_whole),
+        cmocka_unit_test(a_compressed_array_is_read_like_a_plain_one),
+        cmocka_unit_test(a_long_compressed_array_names_its_lines),
+        cmocka_unit_test(an_array_cut_short_is_refused_wherever_it_was_cut),
+        cmocka_unit_test(what_follows_an_array_is_not_passed_over),
     };
     if (!mkdtemp(folder))
         return 1;
     snprintf(path, sizeof path, "%s/set.test.jsonl", folder);
+    snprintf(packed, sizeof packed, "%s/set.test.json.gz", folder);
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     unlink(path);
+    unlink(packed);
     rmdir(folder);
     return failed;
 }

@@ -123,8 +123,14 @@ void cli_json_show(FILE *out, const char *json);
 /* ---- what several commands need (shared.c) */
 /* A path or a short name; an unknown format is NULL. */
 drr_status cli_open_dataset(drr_dataset **dataset, const char *name, const char *format, drr_error *err);
-/* Reads all of them and forgets them: what is wrong with a data set is said before a model is loaded. */
-drr_status cli_check_datasets(const cli_list *data, const char *format, drr_error *err);
+/* Opens all of them, in their order; `sets` has room for data->n and is filled with NULL behind a failure. Each of the
+ * first `limit` questions (0: all) of a set must have its reference answer. What is wrong with the questions is said so
+ * before a model is loaded. */
+drr_status cli_open_datasets(drr_dataset **sets, const cli_list *data, const char *format, size_t limit,
+                             drr_error *err);
+void cli_free_datasets(drr_dataset **sets, size_t n);
+/* The same, and forgets them. */
+drr_status cli_check_datasets(const cli_list *data, const char *format, size_t limit, drr_error *err);
 drr_status cli_make_folder(const char *path, drr_error *err); /* with parents */
 drr_status cli_make_folder_of(const char *file, drr_error *err);
 /* "runs/<base>/<file>" into `path`, where base is name's last part up to its first dot. */

@@ -127,7 +127,7 @@ static int run(int argc, char **argv)
     out = out ? out : default_out;
     choice.options.seed = d.seed;
     const bool is_new = access(out, F_OK) != 0;
-    drr_status status = cli_check_datasets(&data, format, &err);
+    drr_status status = cli_check_datasets(&data, format, d.limit, &err);
     if (status == DRR_OK)
         status = cli_make_folder_of(out, &err);
     if (status == DRR_OK)

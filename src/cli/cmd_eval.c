@@ -153,7 +153,7 @@ static int run(int argc, char **argv)
     if (!out)
         cli_default_out(path, sizeof path, data.items[0], "");
     choice.options.seed = e.policy.seed;
-    drr_status status = cli_check_datasets(&data, format, &err);
+    drr_status status = cli_check_datasets(&data, format, e.limit, &err);
     if (status == DRR_OK && critic_path)
         status = drr_critic_open(&critic, critic_path, &err);
     if (status == DRR_OK)

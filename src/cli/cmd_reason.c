@@ -153,7 +153,7 @@ static void print_result(const drr_result *r)
         if (r->task->kind == DRR_KIND_CHOICE && letter >= 'A' && letter - 'A' < (int)r->task->n_choices)
             printf(") %s", r->task->choices[letter - 'A']);
     } else {
-        printf("no answer: %s", r->outcome == DRR_FAILED && r->failure ? r->failure : drr_outcome_name(r->outcome));
+        printf("no answer: %s", drr_outcome_name(r->outcome));
     }
     if (isfinite(r->p_correct))
         printf(", P(correct) %s", cli_number(p, r->p_correct, 2));
@@ -222,8 +222,13 @@ static drr_status solve(drr_result *result, const asking *a, const drr_policy *p
         cli_clear_progress();
         if (a->json)
             print_json(result, policy, drr_reasoner_id(reasoner));
-        else
+        else if (result->outcome != DRR_FAILED)
             print_result(result);
+    }
+    if (status == DRR_OK && result->outcome == DRR_FAILED) {
+        status = err->status = DRR_E_BACKEND;
+        snprintf(err->message, sizeof err->message, "no answer: %.1000s",
+                 result->failure ? result->failure : drr_outcome_name(result->outcome));
     }
     drr_reasoner_close(reasoner);
     drr_prompts_free(prompts);
@@ -280,8 +285,6 @@ static int run(int argc, char **argv)
     if (code == CLI_DONE) {
         if (solve(&result, &a, &policy, &choice, &err) != DRR_OK)
             code = cli_fail(&err);
-        else if (result.outcome == DRR_FAILED)
-            code = CLI_FAILED;
     }
     drr_result_clear(&result);
     free(a.read);

@@ -27,14 +27,49 @@ drr_status cli_open_dataset(drr_dataset **dataset, const char *name, const char 
     return status == DRR_OK ? drr_dataset_open(dataset, path, format, NULL, err) : status;
 }
 
-drr_status cli_check_datasets(const cli_list *data, const char *format, drr_error *err)
+static drr_status check_answers(const drr_dataset *dataset, size_t limit, drr_error *err)
+{
+    char place[600];
+    const size_t n = drr_dataset_count(dataset);
+    for (size_t i = 0; i < n && (limit == 0 || i < limit); i++) {
+        const drr_task *task = drr_dataset_at(dataset, i);
+        if (*task->answer)
+            continue;
+        drr_dataset_place(place, sizeof place, dataset, i);
+        err->status = DRR_E_ARGUMENT;
+        snprintf(err->message, sizeof err->message,
+                 "%s: question %.200s has no reference answer, and what is answered could not be graded; leave it out "
+                 "or give its answer",
+                 place, task->id);
+        return DRR_E_ARGUMENT;
+    }
+    return DRR_OK;
+}
+
+drr_status cli_open_datasets(drr_dataset **sets, const cli_list *data, const char *format, size_t limit, drr_error *err)
 {
     drr_status status = DRR_OK;
-    for (size_t i = 0; i < data->n && status == DRR_OK; i++) {
-        drr_dataset *dataset = NULL;
-        status = cli_open_dataset(&dataset, data->items[i], format, err);
-        drr_dataset_free(dataset);
+    for (size_t i = 0; i < data->n; i++) {
+        sets[i] = NULL;
+        if (status == DRR_OK)
+            status = cli_open_dataset(&sets[i], data->items[i], format, err);
+        if (status == DRR_OK)
+            status = check_answers(sets[i], limit, err);
     }
+    return status;
+}
+
+void cli_free_datasets(drr_dataset **sets, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        drr_dataset_free(sets[i]);
+}
+
+drr_status cli_check_datasets(const cli_list *data, const char *format, size_t limit, drr_error *err)
+{
+    drr_dataset *sets[CLI_LIST_MOST] = {NULL};
+    drr_status status = cli_open_datasets(sets, data, format, limit, err);
+    cli_free_datasets(sets, data->n);
     return status;
 }
 

@@ -273,13 +273,21 @@ static drr_status check_identity(job *j, drr_error *err)
     return DRR_OK;
 }
 
+static const char *note_traces(char *note, size_t size, const job *j)
+{
+    int n = snprintf(note, size, "%llu new traces", (unsigned long long)j->n_traces);
+    if (j->n_traces && n > 0 && (size_t)n < size)
+        snprintf(note + n, size - (size_t)n, ", %.1f %% right", 100.0 * (double)j->n_accepted / (double)j->n_traces);
+    return note;
+}
+
 static drr_status run(job *j, drr_error *err)
 {
+    char note[128];
     progress_meter meter;
     progress_begin(&meter, j->hooks, "distill", "samples", 0, j->n_units);
     for (;;) {
         reasoner_completion c = {0};
-        char note[128];
         drr_status status = hooks_cancelled(j->hooks)
                                 ? error_set(err, DRR_E_INTERRUPTED,
                                             "interrupted after %llu new traces; the same command goes on from here",
@@ -295,11 +303,9 @@ static drr_status run(job *j, drr_error *err)
         reasoner_completion_clear(&c);
         if (status != DRR_OK)
             return status;
-        snprintf(note, sizeof note, "%llu new traces, %.1f %% right", (unsigned long long)j->n_traces,
-                 j->n_traces ? 100.0 * (double)j->n_accepted / (double)j->n_traces : 0.0);
-        progress_update(&meter, j->n_done, note);
+        progress_update(&meter, j->n_done, note_traces(note, sizeof note, j));
     }
-    progress_end(&meter, j->n_done, NULL);
+    progress_end(&meter, j->n_done, note_traces(note, sizeof note, j));
     if (!j->n_failed)
         return DRR_OK;
     if (!j->options->skip_failed)

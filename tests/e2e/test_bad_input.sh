@@ -5,7 +5,9 @@
 [ -x "$drr" ] || skip_all "there is no command at $drr: run make build"
 cd "$work" || exit 1
 good=$work/good.jsonl
-"$source_root/tests/e2e/questions.py" 6 >"$good"
+questions=$source_root/tests/e2e/questions.py
+"$questions" 6 >"$good"
+"$questions" 60 --traces recorder >some.replay.jsonl # a critic is not trained on fewer than 50 questions
 reasoner=$cache/models/smollm2-135m.gguf
 encoder=$cache/models/all-minilm-l6-v2
 
@@ -52,6 +54,11 @@ sed 's/"answer": "[^"]*"/"answer": "Z"/; 1,3d' "$good" | grep choices >letter.js
 show "a reference answer that is no choice" "letter.jsonl" letter.jsonl
 gzip -c "$good" | head -c 150 >cut.jsonl.gz
 show "a gzip file cut short" "cut.jsonl.gz" cut.jsonl.gz
+{ echo '['; cat "$good" | sed '$!s/$/,/'; echo ']'; } >list.json
+sed '4s/"kind"/kind/' list.json | gzip -c >broken.json.gz
+show "a broken record of a compressed list is named by its line" "broken.json.gz:4" broken.json.gz
+gzip -c list.json | head -c 150 >cut.json.gz
+show "a compressed list cut short" "cut.json.gz" cut.json.gz
 mkdir folder.jsonl
 show "a folder where a file should be" "folder.jsonl" folder.jsonl
 rmdir folder.jsonl
@@ -97,25 +104,25 @@ PY
     refuses "a question longer than the context" "long" "$drr" distill --data long.jsonl --reasoner smollm2-135m \
         --out long.db --samples 1
     rm -f long.db*
-    echo '{"id": "silent", "question": "Why?", "answer": "", "kind": "text"}' >unanswered.jsonl
-    refuses "a question to distil without its answer" "silent unanswered" "$drr" distill --data unanswered.jsonl \
-        --reasoner smollm2-135m --out silent.db
-    rm -f silent.db*
 else
     skip "broken GGUF files (smollm2-135m is not in the cache)"
 fi
+{ cat "$good"; echo '{"id": "silent", "question": "Why?", "answer": "", "kind": "text"}'; } >unanswered.jsonl
+refuses "a question to distil without its answer" "silent unanswered.jsonl:7" "$drr" distill --data unanswered.jsonl \
+    --reasoner some.replay.jsonl --out silent.db
+refuses "a question to compare on without its answer" "silent unanswered.jsonl:7" "$drr" eval --data unanswered.jsonl \
+    --reasoner some.replay.jsonl --out silent
+refuses "a question that the reasoner cannot answer" "some.replay.jsonl unheard-of" "$drr" reason "An unheard-of question?" \
+    --reasoner some.replay.jsonl
+test_that "says so on stderr alone" test ! -s "$work/out"
+refuses "the same as JSON" "some.replay.jsonl unheard-of" "$drr" reason "An unheard-of question?" --reasoner some.replay.jsonl --json
+test_that "is still one object on stdout" json "$work/out" "j['outcome'] == 'failed' and 'unheard-of' in j['failure']"
 refuses "an unknown model name" "nobody-7b" "$drr" reason "Why?" --reasoner nobody-7b
 refuses "a model that is not in the cache yet names the command" "models get" env DRR_CACHE="$work/none" "$drr" reason "Why?" \
     --reasoner qwen2.5-coder-1.5b
 
 # --- encoders
 if [ -f "$encoder/model.safetensors" ]; then
-    shared=$source_root/../shared/traces/svamp.replay.jsonl.gz
-    if [ -f "$shared" ]; then
-        gzip -dc "$shared" | head -n 200 >some.replay.jsonl
-    elif [ -f store.db ]; then
-        "$drr" traces export store.db --out some.replay.jsonl >/dev/null 2>&1
-    fi
     for how in cut noise; do
         mkdir $how
         cp "$encoder"/*.json "$encoder"/*.txt $how/
@@ -137,12 +144,13 @@ mkdir "$small"
 if [ "$(id -u)" -eq 0 ] && mount -t tmpfs -o size=64k tmpfs "$small" 2>/dev/null; then
     trap 'umount -l "$small"; clean_up' EXIT
     big=$work/big.jsonl
-    "$source_root/tests/e2e/questions.py" 2000 >"$big"
+    "$questions" 2000 >"$big"
     refuses "a full disk" "small" "$drr" data import "$big" --out "$small/out.jsonl"
     test_that "leaves nothing half-written on it" test -z "$(ls -A "$small")"
     if [ -f "$reasoner" ]; then
         refuses "a full disk under a store" "small" "$drr" distill --data "$big" --reasoner smollm2-135m \
             --out "$small/t.db" --samples 1 --turns 1 --max-tokens 8
+        test_that "leaves no store without a trace on it" test -z "$(ls -A "$small")"
     fi
     rm -f "$small"/*
     mount -o remount,ro "$small"
@@ -152,7 +160,7 @@ if [ "$(id -u)" -eq 0 ] && mount -t tmpfs -o size=64k tmpfs "$small" 2>/dev/null
     fi
 else
     skip "a full disk (mounting a small one needs root): a file size limit stands in for it"
-    "$source_root/tests/e2e/questions.py" 2000 >big.jsonl
+    "$questions" 2000 >big.jsonl
     refuses "a full disk" "out.jsonl" bash -c "ulimit -f 16; trap '' XFSZ; exec '$drr' data import big.jsonl --out out.jsonl"
     chmod 555 "$small"
     if [ "$(id -u)" -ne 0 ]; then

@@ -62,7 +62,8 @@ for t in after:
         assert t.get("feedback"), "a retry without the words that rejected the turn before"
 assert len(labels) > 1, labels
 PY
-expect "a third run has nothing to do" 0 "${distill[@]}"
+expect "a third run goes through" 0 "${distill[@]}"
+test_that "and generates nothing" grep -q " $questions/$questions samples.* 0 new traces" "$work/err"
 test_that "and changes nothing" bash -c "'$drr' traces export traces.db --out again.jsonl && cmp after.jsonl again.jsonl"
 expect "traces stats --json" 0 "$drr" traces stats traces.db --json
 test_that "counts all of them" json "$work/out" "sum(1 for _ in open('after.jsonl')) == j['traces']"
@@ -86,14 +87,34 @@ fi
 
 # --- train
 expect "train" 0 "$drr" train --traces traces.db --encoder all-minilm-l6-v2 --out critic.gguf --epochs 1 --json
-test_that "prints the held-out figures" json "$work/out" "'auroc_text' in str(j) or 'auroc' in str(j)"
+test_that "prints the held-out figures" python3 - "$work/out" $questions <<'PY'
+import json, sys
+result, n_questions = json.load(open(sys.argv[1])), int(sys.argv[2])
+for name in ("auroc_text", "auroc_stack", "auprc", "brier", "ece", "threshold"):
+    assert isinstance(result[name], (int, float)) and 0 <= result[name] <= 1, (name, result[name])
+assert sum(result[f"n_{part}_questions"] for part in ("train", "dev", "test")) == n_questions, result
+assert all(result[f"n_{part}"] >= result[f"n_{part}_questions"] > 0 for part in ("train", "dev", "test")), result
+assert result["critic"] == "critic.gguf" and result["best_epoch"] == 1 and result["tokens_per_second"] > 0, result
+PY
 test_that "writes a GGUF file" bash -c '[ "$(head -c 4 critic.gguf)" = GGUF ]'
 test_that "leaves no half-written file" bash -c '! ls | grep -E "\.(part|tmp)"'
 
 # --- reason
 run "$drr" reason "Is it true that bees make honey?" --kind boolean --reasoner smollm2-135m --critic critic.gguf --max-turns 2 \
     --turn-tokens 24
-if [ "$status" -eq 0 ] && [ -s "$work/out" ]; then ok "reason shows its turns"; else not_ok "reason shows its turns" "$(seen)"; fi
+cp "$work/out" reason.out
+test_that "reason shows its turns, each with the critic's verdict, and the outcome" python3 - "$status" <<'PY'
+import re, sys
+text = open("reason.out").read()
+pattern = r"^attempt (\d)\.(\d) \(\d+ tokens, .*\):\n(?:  .*\n)+-> .*, P\(correct\) [01]\.\d+: (?:accept|reject|abstain)$"
+turns = [(int(sample), int(turn)) for sample, turn in re.findall(pattern, text, re.M)]
+assert 1 <= len(turns) <= 2 and [sample + turn for sample, turn in turns] == list(range(len(turns))), turns
+assert text.count("feedback:\n  ") == sum(turn for _, turn in turns), "a retry without the words that rejected the turn before"
+last = text.splitlines()[-1]
+said = re.fullmatch(r"(answer: (?:yes|no)|no answer: (?:abstained|unparsed)), P\(correct\) [01]\.\d+ \((\d) turns?, \d+ tokens, .*\)", last)
+assert said and int(said[2]) == len(turns), last
+assert sys.argv[1] == "0", sys.argv[1]
+PY
 
 test_that "without a warning, for the critic is this reasoner's" bash -c "! grep -q 'was trained on answers of' '$work/err'"
 ln -s "$cache/models/smollm2-135m.gguf" stranger.gguf
@@ -163,5 +184,6 @@ if [ "$status" -eq 0 ] && json "$work/out" "j['tasks']['others']['strategies']['
 else
     not_ok "run does the whole cycle" "$(seen)"
 fi
-test_that "and distils nothing twice" bash -c "'$drr' traces export cycle/traces.db --out cycle.jsonl && cmp after.jsonl cycle.jsonl"
+test_that "and distils nothing twice" grep -q " $questions/$questions samples.* 0 new traces" "$work/err"
+test_that "so that the traces stay as they are" bash -c "'$drr' traces export cycle/traces.db --out cycle.jsonl && cmp after.jsonl cycle.jsonl"
 finish

@@ -178,6 +178,7 @@ typedef struct drr_reasoner_options {
     uint64_t seed;    /* replay: order of recorded samples */
     const char *replay_reasoner; /* replay: take only this recorded reasoner; NULL: the file must hold one */
     const char *replay_prompt;   /* replay: take only this prompt; NULL: any */
+    const drr_hooks *hooks;      /* asked for cancellation while a model loads; may be NULL; lives during the opening */
 } drr_reasoner_options;
 
 void drr_reasoner_options_defaults(drr_reasoner_options *options);
@@ -189,6 +190,16 @@ void drr_reasoner_close(drr_reasoner *reasoner);
 const char *drr_reasoner_id(const drr_reasoner *reasoner); /* "qwen2.5-coder-1.5b-instruct@cc324af0": name and digest */
 /* Human-readable facts: model, width, KV bytes, CPU path in use. Lives as long as the reasoner. */
 const char *drr_reasoner_describe(const drr_reasoner *reasoner);
+
+/* Where an embedded reasoner's time went since it was opened; zeros for others. Steps are those of all sequences
+ * together: one token each, sampling included. */
+typedef struct drr_reasoner_timing {
+    uint64_t n_prefilled;  /* prompt tokens computed; those shared with another sequence are not */
+    uint64_t n_decoded;    /* tokens that steps were made for: those written and each prompt's last */
+    uint64_t n_full_width; /* of these, in steps of all sequences */
+    double prefill_seconds, decode_seconds, full_width_seconds;
+} drr_reasoner_timing;
+void drr_reasoner_timing_read(const drr_reasoner *reasoner, drr_reasoner_timing *timing);
 
 /* ---- traces: src/trace --------------------------------------------------------------------------- */
 

@@ -84,6 +84,7 @@ int cli_fail_errno(const char *what, const char *path);
 /* Hooks of a long job. The first call makes Ctrl-C and SIGTERM end it in order; a second signal ends at once. */
 const drr_hooks *cli_hooks(void);
 bool cli_interrupted(void);
+double cli_seconds(void);      /* of a clock that only goes forward */
 void cli_clear_progress(void); /* before writing to stdout, which may be the same terminal */
 void cli_remember_command(int argc, char **argv);
 const char *cli_command_line(void); /* quoted for a shell */

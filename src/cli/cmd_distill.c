@@ -1,6 +1,7 @@
 /* cmd_distill.c: `drr distill`: the reasoner answers questions with known answers, and each turn becomes a trace. */
 #include "distilling.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -16,7 +17,7 @@ const cli_command cli_distill = {
     "Examples:\n"
     "  drr distill --data csqa.train.jsonl\n"
     "  drr distill --data csqa.train.jsonl --limit 200 --samples 8 --out runs/csqa/traces.db\n"
-    "  drr distill --data mine.jsonl --reasoner model.gguf --threads 8 --out mine.db\n",
+    "  drr distill --data mine.jsonl --reasoner model.gguf --threads 8 --out mine.db --json\n",
     run};
 
 drr_status distill_into(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts, const cli_list *data,
@@ -51,6 +52,31 @@ static void tell_counts(const drr_trace_counts *c, const char *out)
              cli_share(share, c->turn0 ? (double)c->turn0_accepted / (double)c->turn0 : 0));
 }
 
+/* What this run added to the store, and how fast. */
+static void print_run(const char *out, const drr_trace_counts *before, const drr_trace_counts *after, double seconds,
+                      const drr_reasoner *reasoner)
+{
+    cli_json j = {stdout, false};
+    drr_reasoner_timing t;
+    drr_reasoner_timing_read(reasoner, &t);
+    cli_json_open(&j, NULL, '{');
+    cli_json_string(&j, "store", out);
+    cli_json_string(&j, "reasoner", drr_reasoner_id(reasoner));
+    cli_json_uint(&j, "new_traces", after->traces - before->traces);
+    cli_json_uint(&j, "tokens_written", after->tokens - before->tokens);
+    cli_json_number(&j, "seconds", seconds);
+    cli_json_uint(&j, "prompt_tokens_computed", t.n_prefilled);
+    cli_json_number(&j, "prefill_seconds", t.prefill_seconds);
+    cli_json_number(&j, "decode_seconds", t.decode_seconds);
+    cli_json_number(&j, "decode_tokens_per_second",
+                    t.full_width_seconds > 0 ? (double)t.n_full_width / t.full_width_seconds : NAN);
+    cli_json_uint(&j, "traces", after->traces);
+    cli_json_uint(&j, "questions", after->questions);
+    cli_json_number(&j, "fresh_right", after->turn0 ? (double)after->turn0_accepted / (double)after->turn0 : NAN);
+    cli_json_close(&j, '}');
+    printf("\n");
+}
+
 static int run(int argc, char **argv)
 {
     cli_reasoner_choice choice;
@@ -58,6 +84,7 @@ static int run(int argc, char **argv)
     cli_list data = {0};
     const char *out = NULL, *format = NULL;
     char default_out[4096];
+    bool json = false;
     cli_reasoner_defaults(&choice);
     drr_distill_options_defaults(&d);
     const cli_option options[] = {
@@ -114,12 +141,17 @@ static int run(int argc, char **argv)
          .high = 64},
         {.name = "seed", .argument = "N", .type = CLI_UINT64, .value = &d.seed, .meaning = "same seed, same answers"},
         {.name = "grammar", .type = CLI_FLAG, .value = &d.grammar, .meaning = "force the answer line to parse"},
+        {.name = "json",
+         .type = CLI_FLAG,
+         .value = &json,
+         .meaning = "what was added and how fast, as one JSON object"},
         CLI_END};
     drr_store *store = NULL;
     drr_prompts *prompts = NULL;
     drr_reasoner *reasoner = NULL;
     drr_error err = {0};
-    drr_trace_counts counts = {0};
+    drr_trace_counts before = {0}, counts = {0};
+    double seconds = 0;
     int code;
     if (!cli_parse(&cli_distill, options, &argc, &argv, 0, 0, &code))
         return code;
@@ -135,10 +167,17 @@ static int run(int argc, char **argv)
     if (status == DRR_OK)
         status = cli_open_reasoner(&reasoner, &prompts, &choice, &err);
     if (status == DRR_OK)
+        status = drr_store_counts(store, NULL, &before, &err);
+    if (status == DRR_OK) {
+        const double began = cli_seconds();
         status = distill_into(store, reasoner, prompts, &data, format, &d, &err);
+        seconds = cli_seconds() - began;
+    }
     const bool counted = store && drr_store_counts(store, NULL, &counts, NULL) == DRR_OK;
     if (counted && counts.traces)
         tell_counts(&counts, out);
+    if (json && counted && status == DRR_OK)
+        print_run(out, &before, &counts, seconds, reasoner);
     drr_reasoner_close(reasoner);
     drr_prompts_free(prompts);
     drr_store_close(store);

@@ -169,9 +169,11 @@ void cli_check_critic(const drr_critic *critic, const drr_reasoner *reasoner)
 drr_status cli_open_reasoner(drr_reasoner **reasoner, drr_prompts **prompts, const cli_reasoner_choice *choice,
                              drr_error *err)
 {
+    drr_reasoner_options options = choice->options;
+    options.hooks = cli_hooks();
     drr_status status = drr_prompts_open(prompts, choice->prompts, err);
     if (status == DRR_OK)
-        status = drr_reasoner_open(reasoner, choice->source, &choice->options, err);
+        status = drr_reasoner_open(reasoner, choice->source, &options, err);
     if (status == DRR_OK)
         cli_note("reasoner: %s", drr_reasoner_describe(*reasoner));
     return status;

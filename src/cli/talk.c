@@ -113,7 +113,7 @@ const char *cli_command_line(void)
 
 /* ---- hooks */
 
-static double now_seconds(void)
+double cli_seconds(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -172,7 +172,7 @@ static void hear_progress(void *user, const drr_progress *p)
         talk.line_shown = true;
         return;
     }
-    const double now = now_seconds();
+    const double now = cli_seconds();
     const bool new_phase = strncmp(talk.last_phase, p->phase, sizeof talk.last_phase - 1) != 0;
     const bool ended = p->total && p->done >= p->total && p->done != talk.last_done;
     if (!new_phase && !ended && now - talk.last_s < PIPE_INTERVAL_S)

@@ -271,7 +271,8 @@ static void cached_close(void *self)
 drr_status cached_reasoner_new(drr_reasoner **wrapped, drr_reasoner *inner, const char *path, cache_counts *counts,
                                drr_error *err)
 {
-    static const reasoner_backend backend = {cached_submit, cached_next, cached_cancel, cached_close};
+    static const reasoner_backend backend = {
+        .submit = cached_submit, .next = cached_next, .cancel = cached_cancel, .close = cached_close};
     cached *c = calloc(1, sizeof *c);
     if (!c)
         return error_memory(err);

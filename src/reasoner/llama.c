@@ -18,6 +18,7 @@ static void llama_close(void *self)
         llama_batch_free(b->batch);
     llama_free(b->context);
     llama_model_free(b->model);
+    free(b->path);
     free(b);
 }
 
@@ -74,11 +75,22 @@ static drr_status check_gguf_magic(const char *path, drr_error *err)
     return status;
 }
 
+/* libllama asks while it loads; false ends the loading. */
+static bool goes_on(float progress, void *user)
+{
+    (void)progress;
+    return !hooks_cancelled(user);
+}
+
 static drr_status open_context(llama_backend *b, const char *path, const drr_reasoner_options *options, drr_error *err)
 {
     struct llama_model_params model_params = llama_model_default_params();
     model_params.n_gpu_layers = 0;
+    model_params.progress_callback = goes_on;
+    model_params.progress_callback_user_data = (void *)(uintptr_t)options->hooks;
     b->model = llama_model_load_from_file(path, model_params);
+    if (!b->model && hooks_cancelled(options->hooks))
+        return error_set(err, DRR_E_INTERRUPTED, "interrupted while %s was being loaded", path);
     if (!b->model)
         return error_set(err, DRR_E_FORMAT, "%s: libllama cannot load this model: %s", path,
                          llama_runtime_last_message());
@@ -128,7 +140,8 @@ drr_status reasoner_open_llama(drr_reasoner **reasoner, const char *path, const 
         return error_memory(err);
     if (options->threads)
         parallel_set_threads(options->threads);
-    drr_status status = check_gguf_magic(path, err);
+    b->path = string_copy(path);
+    drr_status status = b->path ? check_gguf_magic(path, err) : error_memory(err);
     if (status == DRR_OK)
         status = identity(id, sizeof id, path, name, err);
     if (status == DRR_OK)
@@ -157,7 +170,11 @@ drr_status reasoner_open_llama(drr_reasoner **reasoner, const char *path, const 
         ggml_backend_dev_count() ? ggml_backend_dev_description(ggml_backend_dev_get(0)) : "no CPU");
     if (status != DRR_OK)
         goto done;
-    static const reasoner_backend table = {llama_submit, llama_next, llama_cancel, llama_close};
+    static const reasoner_backend table = {.submit = llama_submit,
+                                           .next = llama_next,
+                                           .cancel = llama_cancel,
+                                           .close = llama_close,
+                                           .timing = llama_timing};
     status = reasoner_new(reasoner, &table, b, id, about.data, b->width, err);
     if (status == DRR_OK)
         b = NULL;

@@ -52,6 +52,7 @@ typedef struct sample_space {
 } sample_space;
 
 typedef struct llama_backend {
+    char *path;
     struct llama_model *model;
     struct llama_context *context;
     const struct llama_vocab *vocab;
@@ -66,11 +67,13 @@ typedef struct llama_backend {
     uint64_t clock;       /* admissions so far: orders slots by use */
     sample_space *spaces; /* one a thread */
     uint32_t n_spaces;
+    drr_reasoner_timing timing;
 } llama_backend;
 
 /* llama_slots.c */
 drr_status llama_submit(void *self, const reasoner_request *request, drr_error *err);
 drr_status llama_next(void *self, reasoner_completion *completion, drr_error *err);
+void llama_timing(void *self, drr_reasoner_timing *timing);
 void llama_cancel(void *self);
 void slots_clear(llama_backend *b);
 

@@ -43,8 +43,9 @@ static drr_status render_prompt(llama_backend *b, const reasoner_request *reques
             llama_chat_apply_template(b->chat_template, chat, request->n_messages, true, out, (int32_t)room);
         if (n < 0) {
             status = error_set(err, DRR_E_BACKEND,
-                               "the model's chat template is not one that libllama can apply; use a model whose "
-                               "template it knows (ChatML, Llama, Mistral, Gemma, Phi and others)");
+                               "%s: its chat template is not one that libllama can apply; use a model whose template "
+                               "it knows (ChatML, Llama, Mistral, Gemma, Phi and others)",
+                               b->path);
             goto done;
         }
         if ((size_t)n <= room) {
@@ -84,7 +85,8 @@ static drr_status tokenize(llama_backend *b, const char *text, llama_token **tok
     }
     if (count <= 0) {
         free(out);
-        return error_set(err, DRR_E_BACKEND, "the model's tokenizer gave no tokens for a prompt of %d bytes", length);
+        return error_set(err, DRR_E_BACKEND, "%s: its tokenizer gave no tokens for a prompt of %d bytes", b->path,
+                         length);
     }
     *tokens = out;
     *n = (uint32_t)count;
@@ -174,34 +176,35 @@ static uint32_t slot_overlap(const slot *s, const queued *item)
 }
 
 /* Which queued request goes where. A request whose history a free slot holds, and no other slot does, goes there
- * first (the slot would be overwritten otherwise); then the oldest, into the slot unused for longest. */
+ * first (the slot would be overwritten otherwise); then the oldest, into the slot unused for longest. Costs 64 prompts
+ * times the width for each admission. */
 static bool choose(const llama_backend *b, size_t *item_index, uint32_t *slot_index)
 {
     const size_t look_ahead = b->n_queue < 64 ? b->n_queue : 64;
     uint32_t oldest = b->width, best_gain = 15;
-    *item_index = 0;
-    *slot_index = 0;
     for (uint32_t s = 0; s < b->width; s++)
         if (!b->slots[s].active && (oldest == b->width || b->slots[s].last_used < b->slots[oldest].last_used))
             oldest = s;
     if (oldest == b->width || b->n_queue == 0)
         return false;
+    *item_index = 0;
     *slot_index = oldest;
-    for (uint32_t s = 0; s < b->width; s++) {
-        for (size_t q = 0; !b->slots[s].active && q < look_ahead; q++) {
-            const uint32_t here = slot_overlap(&b->slots[s], &b->queue[q]);
-            if (here <= best_gain)
-                continue;
-            uint32_t elsewhere = 0;
-            for (uint32_t other = 0; other < b->width; other++) {
-                const uint32_t n = other == s ? 0 : slot_overlap(&b->slots[other], &b->queue[q]);
-                elsewhere = n > elsewhere ? n : elsewhere;
+    for (size_t q = 0; q < look_ahead; q++) {
+        uint32_t most = 0, second = 0, where = 0;
+        for (uint32_t s = 0; s < b->width; s++) {
+            const uint32_t n = slot_overlap(&b->slots[s], &b->queue[q]);
+            if (n > most) {
+                second = most;
+                most = n;
+                where = s;
+            } else if (n > second) {
+                second = n;
             }
-            if (here > elsewhere && here - elsewhere > best_gain) {
-                best_gain = here - elsewhere;
-                *item_index = q;
-                *slot_index = s;
-            }
+        }
+        if (!b->slots[where].active && most - second > best_gain) {
+            best_gain = most - second;
+            *item_index = q;
+            *slot_index = where;
         }
     }
     return true;
@@ -231,6 +234,7 @@ static void batch_add(llama_backend *b, llama_token token, uint32_t position, ui
 static drr_status prefill(llama_backend *b, uint32_t slot_index, drr_error *err)
 {
     slot *s = &b->slots[slot_index];
+    const double began = clock_seconds();
     while (s->n_cached + 1 < s->n_prompt) {
         b->batch.n_tokens = 0;
         uint32_t end = s->n_cached + b->n_batch;
@@ -241,8 +245,10 @@ static drr_status prefill(llama_backend *b, uint32_t slot_index, drr_error *err)
         drr_status status = decode(b, err);
         if (status != DRR_OK)
             return status;
+        b->timing.n_prefilled += end - s->n_cached;
         s->n_cached = end;
     }
+    b->timing.prefill_seconds += clock_seconds() - began;
     return DRR_OK;
 }
 
@@ -289,7 +295,8 @@ static drr_status admit(llama_backend *b, size_t item_index, uint32_t slot_index
     if (status == DRR_OK && item.grammar) {
         s->grammar = llama_sampler_init_grammar(b->vocab, item.grammar, "root");
         if (!s->grammar)
-            status = error_set(err, DRR_E_FORMAT, "the prompts' grammar is not valid GBNF: %s",
+            status = error_set(err, DRR_E_FORMAT,
+                               "the grammar of the prompts (--prompts FILE, \"grammar\") is not valid GBNF: %s",
                                llama_runtime_last_message());
     }
     s->active = true;
@@ -304,7 +311,8 @@ static drr_status admit(llama_backend *b, size_t item_index, uint32_t slot_index
 
 typedef struct step {
     llama_backend *b;
-    uint32_t *rows; /* slot of each batch row */
+    uint32_t *rows;       /* slot of each batch row */
+    const float **logits; /* of each batch row */
 } step;
 
 static void sample_rows(void *user, size_t begin, size_t end, uint32_t thread)
@@ -313,9 +321,8 @@ static void sample_rows(void *user, size_t begin, size_t end, uint32_t thread)
     llama_backend *b = work->b;
     for (size_t row = begin; row < end; row++) {
         slot *s = &b->slots[work->rows[row]];
-        const float *logits = llama_get_logits_ith(b->context, (int32_t)row);
         reasoner_token *stats = &s->stats[s->n_written];
-        const llama_token token = sample_token(b, s, logits, &b->spaces[thread], stats);
+        const llama_token token = sample_token(b, s, work->logits[row], &b->spaces[thread], stats);
         char piece[256];
         s->n_cached++;
         if (isnan(stats->logprob)) {
@@ -383,7 +390,9 @@ static drr_status hand_over(llama_backend *b, slot *s, drr_error *err)
 static drr_status run_step(llama_backend *b, drr_error *err)
 {
     uint32_t rows[b->width];
-    step work = {b, rows};
+    const float *logits[b->width];
+    step work = {b, rows, logits};
+    const double began = clock_seconds();
     b->batch.n_tokens = 0;
     for (uint32_t i = 0; i < b->width; i++) {
         slot *s = &b->slots[i];
@@ -397,7 +406,16 @@ static drr_status run_step(llama_backend *b, drr_error *err)
     if (status != DRR_OK)
         return status;
     llama_synchronize(b->context);
+    for (size_t row = 0; row < n; row++) /* here, for libllama may write its own state when asked */
+        logits[row] = llama_get_logits_ith(b->context, (int32_t)row);
     parallel_for(n, sample_rows, &work);
+    const double seconds = clock_seconds() - began;
+    b->timing.decode_seconds += seconds;
+    b->timing.n_decoded += n;
+    if (n == b->width) {
+        b->timing.full_width_seconds += seconds;
+        b->timing.n_full_width += n;
+    }
     for (size_t row = 0; row < n && status == DRR_OK; row++)
         if (b->slots[rows[row]].ended)
             status = hand_over(b, &b->slots[rows[row]], err);
@@ -428,6 +446,12 @@ drr_status llama_next(void *self, reasoner_completion *completion, drr_error *er
     b->n_done--;
     memmove(b->done, b->done + 1, b->n_done * sizeof *b->done);
     return DRR_OK;
+}
+
+void llama_timing(void *self, drr_reasoner_timing *timing)
+{
+    const llama_backend *b = self;
+    *timing = b->timing;
 }
 
 void llama_cancel(void *self)

@@ -92,6 +92,13 @@ const char *drr_reasoner_describe(const drr_reasoner *reasoner)
     return reasoner->description;
 }
 
+void drr_reasoner_timing_read(const drr_reasoner *reasoner, drr_reasoner_timing *timing)
+{
+    *timing = (drr_reasoner_timing){0};
+    if (reasoner->backend.timing)
+        reasoner->backend.timing(reasoner->self, timing);
+}
+
 drr_status reasoner_submit(drr_reasoner *reasoner, const reasoner_request *request, drr_error *err)
 {
     drr_status status = reasoner->backend.submit(reasoner->self, request, err);

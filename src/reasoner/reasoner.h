@@ -53,6 +53,7 @@ typedef struct reasoner_backend {
     drr_status (*next)(void *self, reasoner_completion *completion, drr_error *err);
     void (*cancel)(void *self); /* drops everything in flight */
     void (*close)(void *self);
+    void (*timing)(void *self, drr_reasoner_timing *timing); /* NULL: it has none */
 } reasoner_backend;
 
 drr_status reasoner_new(drr_reasoner **reasoner, const reasoner_backend *backend, void *self, const char *id,

@@ -202,7 +202,8 @@ static void replay_close(void *self)
 drr_status reasoner_open_replay(drr_reasoner **reasoner, const char *path, const drr_reasoner_options *options,
                                 drr_error *err)
 {
-    static const reasoner_backend backend = {replay_submit, replay_next, replay_cancel, replay_close};
+    static const reasoner_backend backend = {
+        .submit = replay_submit, .next = replay_next, .cancel = replay_cancel, .close = replay_close};
     enum { WIDTH = 64 };
     buffer id = {0}, description = {0};
     replay *r = calloc(1, sizeof *r);

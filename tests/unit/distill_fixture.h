@@ -144,7 +144,8 @@ static inline void seeded_close(void *self)
         free(s->asked[--s->n_asked].last_words);
 }
 
-static const reasoner_backend seeded_backend = {seeded_submit, seeded_next, seeded_cancel, seeded_close};
+static const reasoner_backend seeded_backend = {
+    .submit = seeded_submit, .next = seeded_next, .cancel = seeded_cancel, .close = seeded_close};
 
 /* ---- a stage: a data set, a store, a reasoner */
 

@@ -57,7 +57,8 @@ static void count_cancel(void *self)
         reasoner_completion_clear(&c->waiting[--c->n]);
 }
 
-static const reasoner_backend count_backend = {count_submit, count_next, count_cancel, count_cancel};
+static const reasoner_backend count_backend = {
+    .submit = count_submit, .next = count_next, .cancel = count_cancel, .close = count_cancel};
 
 static char folder[] = "/tmp/drr-test-eval-XXXXXX";
 static char data_path[64];

@@ -77,7 +77,8 @@ static void script_close(void *self)
     script_cancel(self);
 }
 
-static const reasoner_backend script_backend = {script_submit, script_next, script_cancel, script_close};
+static const reasoner_backend script_backend = {
+    .submit = script_submit, .next = script_next, .cancel = script_cancel, .close = script_close};
 
 /* ---- a critic that likes wide margins: P = sigmoid(margin) */
 

@@ -1,0 +1,330 @@
+/* test_parity_reasoner.c: the embedded reasoner with a real model, SmolLM2-135M: what its tokens' log-probabilities are
+ * beside libllama asked plainly, that sharing a prefix changes no text, and what seeds, grammars, stop rules, a full
+ * context and a cancelled loading do. */
+#include "reasoner/llama_internal.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { WIDTH = 4, CONTEXT = 512, MOST = 24 };
+
+static const char *const choices[] = {"bank", "library", "mall"};
+static const drr_task tasks[] = {
+    {"t", "1", "Where are books lent?", choices, 3, "B", DRR_KIND_CHOICE},
+    {"t", "2", "Where does one keep money that should be safe?", choices, 3, "A", DRR_KIND_CHOICE},
+    {"t", "3", "Tom has 3 apples and buys 4 more. How many has he?", NULL, 0, "7", DRR_KIND_NUMBER},
+    {"t", "4", "A bus has 12 seats and 5 are taken. How many are free?", NULL, 0, "7", DRR_KIND_NUMBER}};
+enum { N_TASKS = sizeof tasks / sizeof *tasks };
+
+typedef struct fixture {
+    drr_reasoner *reasoner;
+    drr_prompts *prompts;
+    char path[4096];
+} fixture;
+
+static int open_all(void **state)
+{
+    static fixture f;
+    drr_error err = {0};
+    const drr_reasoner_options options = {.width = WIDTH, .context = CONTEXT, .self_check = true};
+    *state = &f;
+    drr_status status = drr_cache_path(f.path, sizeof f.path, "smollm2-135m", &err);
+    if (status == DRR_OK)
+        status = drr_prompts_open(&f.prompts, NULL, &err);
+    if (status == DRR_OK)
+        status = drr_reasoner_open(&f.reasoner, "smollm2-135m", &options, &err);
+    if (status != DRR_OK)
+        print_error("%s\n", err.message);
+    return status == DRR_OK ? 0 : -1;
+}
+
+static int close_all(void **state)
+{
+    fixture *f = *state;
+    drr_reasoner_close(f->reasoner);
+    drr_prompts_free(f->prompts);
+    return 0;
+}
+
+typedef struct wish {
+    const drr_task *task;
+    float temperature;
+    uint64_t seed;
+    bool grammar, stops;
+} wish;
+
+static bool answered(void *user, const char *text, size_t length)
+{
+    return task_answer_complete(user, text, length);
+}
+
+/* Asks all wishes at once; what comes back is in their order, and the caller's to clear. */
+static void ask(const fixture *f, const wish *wishes, size_t n, reasoner_completion *got)
+{
+    for (size_t i = 0; i < n; i++) {
+        conversation c = {0};
+        drr_error err = {0};
+        assert_int_equal(prompts_ask(&c, f->prompts, wishes[i].task, NULL), DRR_OK);
+        const reasoner_request request = {.tag = i,
+                                          .messages = c.messages,
+                                          .n_messages = c.n,
+                                          .max_tokens = MOST,
+                                          .temperature = wishes[i].temperature,
+                                          .top_p = 0.95f,
+                                          .seed = wishes[i].seed,
+                                          .grammar =
+                                              wishes[i].grammar ? prompts_grammar(f->prompts, wishes[i].task) : NULL,
+                                          .complete = wishes[i].stops ? answered : NULL,
+                                          .complete_user = (void *)(uintptr_t)wishes[i].task};
+        if (reasoner_submit(f->reasoner, &request, &err) != DRR_OK)
+            fail_msg("%s", err.message);
+        conversation_clear(&c);
+    }
+    for (size_t i = 0; i < n; i++) {
+        reasoner_completion one = {0};
+        assert_int_equal(reasoner_next(f->reasoner, &one, NULL), DRR_OK);
+        assert_true(one.tag < n);
+        got[one.tag] = one;
+    }
+    assert_int_equal(reasoner_pending(f->reasoner), 0);
+}
+
+static void clear(reasoner_completion *c, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        reasoner_completion_clear(&c[i]);
+}
+
+static void the_same_seed_writes_the_same_text_and_another_another(void **state)
+{
+    enum { N = 2 * WIDTH }; /* twice the width: some wait until a sequence ends */
+    wish wishes[N];
+    reasoner_completion first[N] = {0}, second[N] = {0}, other[N] = {0};
+    size_t differ = 0;
+    for (size_t i = 0; i < N; i++)
+        wishes[i] = (wish){.task = &tasks[i % N_TASKS], .temperature = 1.0f, .seed = i};
+    ask(*state, wishes, N, first);
+    ask(*state, wishes, N, second);
+    for (size_t i = 0; i < N; i++)
+        wishes[i].seed += 1000;
+    ask(*state, wishes, N, other);
+    for (size_t i = 0; i < N; i++) {
+        assert_string_equal(first[i].text, second[i].text);
+        differ += strcmp(first[i].text, other[i].text) != 0;
+    }
+    assert_true(differ > N / 2);
+    clear(first, N);
+    clear(second, N);
+    clear(other, N);
+}
+
+/* A batch of another shape sums in another order, so that two tokens almost as likely may change places. */
+static bool same_until_a_tie(const reasoner_completion *a, const reasoner_completion *b)
+{
+    uint32_t from = 0;
+    for (uint32_t i = 0; i < a->n_token_stats && i < b->n_token_stats; i++) {
+        const uint32_t end = a->tokens[i].end;
+        if (end != b->tokens[i].end || memcmp(a->text + from, b->text + from, end - from) != 0)
+            return fabsf(a->tokens[i].margin) < 0.05f;
+        if (fabsf(a->tokens[i].logprob - b->tokens[i].logprob) > 0.02f)
+            return false;
+        from = end;
+    }
+    return a->n_tokens == b->n_tokens;
+}
+
+static void a_shared_prefix_changes_no_text(void **state)
+{
+    const fixture *f = *state;
+    const drr_reasoner_options options = {.width = 1, .context = CONTEXT};
+    fixture alone = *f;
+    wish wishes[N_TASKS + 2];
+    reasoner_completion together[N_TASKS + 2] = {0};
+    for (size_t i = 0; i < N_TASKS + 2; i++)
+        wishes[i] = (wish){.task = &tasks[i % N_TASKS]};
+    ask(f, wishes, N_TASKS + 2, together);
+    uint32_t reused = 0;
+    for (size_t i = 0; i < N_TASKS + 2; i++)
+        reused += together[i].n_cached_tokens;
+    assert_true(reused > 0);
+    for (size_t i = 0; i < N_TASKS; i++) { /* a reasoner that has seen nothing yet, for each */
+        reasoner_completion one = {0};
+        alone.reasoner = NULL;
+        assert_int_equal(drr_reasoner_open(&alone.reasoner, "smollm2-135m", &options, NULL), DRR_OK);
+        ask(&alone, &wishes[i], 1, &one);
+        assert_int_equal(one.n_cached_tokens, 0);
+        if (!same_until_a_tie(&one, &together[i]))
+            fail_msg("alone: \"%s\"; together: \"%s\"", one.text, together[i].text);
+        reasoner_completion_clear(&one);
+        drr_reasoner_close(alone.reasoner);
+    }
+    clear(together, N_TASKS + 2);
+}
+
+/* log softmax of one row, and the entropy, summed in double. */
+static double plain_logprob(const float *logits, uint32_t n, llama_token token, double *entropy)
+{
+    double most = -INFINITY, sum = 0, mean = 0;
+    for (uint32_t i = 0; i < n; i++)
+        most = fmax(most, (double)logits[i]);
+    for (uint32_t i = 0; i < n; i++)
+        sum += exp((double)logits[i] - most);
+    for (uint32_t i = 0; i < n; i++)
+        mean += exp((double)logits[i] - most) / sum * ((double)logits[i] - most);
+    *entropy = log(sum) - mean;
+    return (double)logits[token] - most - log(sum);
+}
+
+static void log_probabilities_are_those_of_libllama(void **state)
+{
+    const fixture *f = *state;
+    const wish w = {.task = &tasks[2]};
+    reasoner_completion got = {0};
+    conversation c = {0};
+    llama_token ids[CONTEXT];
+    char prompt[8192];
+    ask(f, &w, 1, &got);
+    assert_true(got.n_token_stats == got.n_tokens && got.n_tokens > 3);
+
+    struct llama_model *model = llama_model_load_from_file(f->path, llama_model_default_params());
+    struct llama_context_params p = llama_context_default_params();
+    p.n_ctx = p.n_batch = CONTEXT;
+    p.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    struct llama_context *context = llama_init_from_model(model, p);
+    const struct llama_vocab *vocab = llama_model_get_vocab(model);
+    assert_int_equal(prompts_ask(&c, f->prompts, w.task, NULL), DRR_OK);
+    struct llama_chat_message chat[32];
+    for (size_t i = 0; i < c.n; i++)
+        chat[i] = (struct llama_chat_message){c.messages[i].role, c.messages[i].content};
+    int32_t length = llama_chat_apply_template(llama_model_chat_template(model, NULL), chat, c.n, true, prompt,
+                                               (int32_t)sizeof prompt);
+    assert_in_range(length, 1, (int32_t)sizeof prompt - 1);
+    int32_t n = llama_tokenize(vocab, prompt, length, ids, CONTEXT, false, true);
+    assert_int_equal(n, got.n_prompt_tokens);
+    assert_int_equal(llama_decode(context, llama_batch_get_one(ids, n)), 0);
+    for (uint32_t i = 0; i < got.n_tokens; i++) {
+        const float *logits = llama_get_logits_ith(context, -1);
+        const uint32_t n_vocab = (uint32_t)llama_vocab_n_tokens(vocab);
+        double entropy;
+        llama_token best = 0, token;
+        for (uint32_t k = 1; k < n_vocab; k++)
+            best = logits[k] > logits[best] ? (llama_token)k : best;
+        token = best; /* temperature 0 */
+        const double logprob = plain_logprob(logits, n_vocab, token, &entropy);
+        if (got.tokens[i].margin < 0.05f)
+            break; /* a tie: see same_until_a_tie */
+        assert_true(got.tokens[i].logprob <= 0);
+        assert_true(fabs(logprob - (double)got.tokens[i].logprob) < 0.02);
+        assert_true(fabs(entropy - (double)got.tokens[i].entropy) < 0.02);
+        assert_int_equal(llama_decode(context, llama_batch_get_one(&token, 1)), 0);
+        if (i + 1 == got.n_tokens)
+            assert_true(i > 3);
+    }
+    conversation_clear(&c);
+    llama_free(context);
+    llama_model_free(model);
+    reasoner_completion_clear(&got);
+}
+
+static void under_a_grammar_every_answer_parses(void **state)
+{
+    enum { N = 2 * N_TASKS };
+    wish wishes[N];
+    reasoner_completion got[N] = {0};
+    for (size_t i = 0; i < N; i++)
+        wishes[i] = (wish){.task = &tasks[i % N_TASKS], .temperature = 1.5f, .seed = i, .grammar = true, .stops = true};
+    ask(*state, wishes, N, got);
+    for (size_t i = 0; i < N; i++) {
+        char *answer = NULL;
+        assert_int_equal(drr_answer_extract(&answer, NULL, NULL, wishes[i].task, got[i].text, NULL), DRR_OK);
+        if (!answer && got[i].finish != DRR_FINISH_LENGTH) /* a rationale may fill all tokens there are */
+            fail_msg("no answer in \"%s\"", got[i].text);
+        free(answer);
+    }
+    clear(got, N);
+}
+
+static void nothing_is_written_after_the_answer(void **state)
+{
+    size_t n_answered = 0;
+    wish wishes[N_TASKS];
+    reasoner_completion got[N_TASKS] = {0};
+    for (size_t i = 0; i < N_TASKS; i++)
+        wishes[i] = (wish){.task = &tasks[i], .grammar = true, .stops = true};
+    ask(*state, wishes, N_TASKS, got);
+    for (size_t i = 0; i < N_TASKS; i++) {
+        if (got[i].finish != DRR_FINISH_ANSWERED)
+            continue;
+        n_answered++;
+        const size_t length = strlen(got[i].text);
+        const uint32_t last = got[i].n_token_stats > 1 ? got[i].tokens[got[i].n_token_stats - 2].end : 0;
+        assert_true(task_answer_complete(wishes[i].task, got[i].text, length));
+        assert_false(task_answer_complete(wishes[i].task, got[i].text, last)); /* it needed the last token */
+    }
+    assert_true(n_answered > 0);
+    clear(got, N_TASKS);
+}
+
+static void a_prompt_that_does_not_fit_fails_alone(void **state)
+{
+    const fixture *f = *state;
+    char *words = malloc(8 * CONTEXT + 1);
+    for (size_t i = 0; i < 8 * CONTEXT; i += 4)
+        memcpy(words + i, "one ", 4);
+    words[8 * CONTEXT] = '\0';
+    const drr_task longer = {"t", "5", words, NULL, 0, "1", DRR_KIND_NUMBER};
+    const wish wishes[2] = {{.task = &longer}, {.task = &tasks[2]}};
+    reasoner_completion got[2] = {0};
+    ask(f, wishes, 2, got);
+    assert_int_equal(got[0].finish, DRR_FINISH_FAILED);
+    assert_non_null(strstr(got[0].failure, "--context"));
+    assert_int_not_equal(got[1].finish, DRR_FINISH_FAILED);
+    assert_true(got[1].n_tokens > 0);
+    clear(got, 2);
+    free(words);
+}
+
+static bool always(void *user)
+{
+    ++*(int *)user;
+    return true;
+}
+
+static void loading_can_be_cancelled(void **state)
+{
+    const fixture *f = *state;
+    int asked = 0;
+    const drr_hooks hooks = {.cancelled = always, .user = &asked};
+    const drr_reasoner_options options = {.width = 1, .hooks = &hooks};
+    drr_reasoner *reasoner = NULL;
+    drr_error err = {0};
+    assert_int_equal(drr_reasoner_open(&reasoner, f->path, &options, &err), DRR_E_INTERRUPTED);
+    assert_null(reasoner);
+    assert_true(asked > 0);
+    assert_non_null(strstr(err.message, f->path));
+}
+
+int main(void)
+{
+    char path[4096];
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_same_seed_writes_the_same_text_and_another_another),
+        cmocka_unit_test(a_shared_prefix_changes_no_text),
+        cmocka_unit_test(log_probabilities_are_those_of_libllama),
+        cmocka_unit_test(under_a_grammar_every_answer_parses),
+        cmocka_unit_test(nothing_is_written_after_the_answer),
+        cmocka_unit_test(a_prompt_that_does_not_fit_fails_alone),
+        cmocka_unit_test(loading_can_be_cancelled),
+    };
+    if (drr_cache_path(path, sizeof path, "smollm2-135m", NULL) != DRR_OK) {
+        print_message("smollm2-135m is not in the cache: tools/setup models smollm2-135m\n");
+        return 77;
+    }
+    return cmocka_run_group_tests(tests, open_all, close_all);
+}

@@ -92,7 +92,7 @@ void trace_token_stats(drr_token_stats *stats, const trace_token *tokens, size_t
         stats->answer_mean = (float)(answer_sum / answer_n);
         stats->answer_min = answer_min;
         stats->answer_entropy = (float)(answer_entropy / answer_n);
-        stats->answer_margin = margin;
+        stats->answer_margin = isinf(margin) ? NAN : margin; /* fminf passes over NaN */
     }
 }
 

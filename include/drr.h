@@ -178,16 +178,29 @@ typedef struct drr_reasoner_options {
     uint64_t seed;    /* replay: order of recorded samples */
     const char *replay_reasoner; /* replay: take only this recorded reasoner; NULL: the file must hold one */
     const char *replay_prompt;   /* replay: take only this prompt; NULL: any */
-    const drr_hooks *hooks;      /* asked for cancellation while a model loads; may be NULL; lives during the opening */
+    /* A remote reasoner (docs/remote.md). */
+    const char *model;                     /* as the server calls it; NULL: the only one it has */
+    const char *api_key_file;              /* readable by its owner alone; NULL: DRR_API_KEY of the environment, and for
+                                              https://api.openai.com OPENAI_API_KEY */
+    const char *ca_file;                   /* certificates to trust, PEM; NULL: the system's */
+    uint32_t request_seconds;              /* for one question, tries and waits together; 0: 600 */
+    uint32_t retries;                      /* tries of one question after the first */
+    uint64_t max_tokens_total;             /* of all prompts and answers together; 0: no limit */
+    double max_money;                      /* 0: no limit; needs prices */
+    double price_prompt, price_completion; /* of a million tokens, in the currency of max_money */
+    const drr_hooks *hooks; /* hears of waits and of what was spent, and is asked whether to stop while a server is
+                               waited for; must outlive the reasoner; may be NULL */
 } drr_reasoner_options;
 
 void drr_reasoner_options_defaults(drr_reasoner_options *options);
 
-/* source: a short model name, a .gguf file, or recorded traces (*.replay.jsonl[.gz]). */
+/* source: a short model name, a .gguf file, recorded traces (*.replay.jsonl[.gz]), or the base URL of an
+ * OpenAI-compatible API ("https://host/v1"), which is asked a question of a few tokens to learn what it can do. */
 drr_status drr_reasoner_open(drr_reasoner **reasoner, const char *source, const drr_reasoner_options *options,
                              drr_error *err);
 void drr_reasoner_close(drr_reasoner *reasoner);
-const char *drr_reasoner_id(const drr_reasoner *reasoner); /* "qwen2.5-coder-1.5b-instruct@cc324af0": name and digest */
+const char *drr_reasoner_id(const drr_reasoner *reasoner); /* "qwen2.5-coder-1.5b-instruct@cc324af0": name and digest,
+                                                              or "name@host:port" of a remote one */
 /* Human-readable facts: model, width, KV bytes, CPU path in use. Lives as long as the reasoner. */
 const char *drr_reasoner_describe(const drr_reasoner *reasoner);
 

@@ -150,12 +150,63 @@ void cli_check_critic(const drr_critic *critic, const drr_reasoner *reasoner);
 /* Both, with a note on what was opened; *prompts first since it is cheap to get wrong. */
 drr_status cli_open_reasoner(drr_reasoner **reasoner, drr_prompts **prompts, const cli_reasoner_choice *choice,
                              drr_error *err);
+#define CLI_REMOTE_OPTIONS(o)                                                                                          \
+    {.name = "model",                                                                                                  \
+     .argument = "NAME",                                                                                               \
+     .type = CLI_STRING,                                                                                               \
+     .value = &(o).model,                                                                                              \
+     .meaning = "of a remote reasoner; not given: the only one it has"},                                               \
+        {.name = "api-key-file",                                                                                       \
+         .argument = "FILE",                                                                                           \
+         .type = CLI_STRING,                                                                                           \
+         .value = &(o).api_key_file,                                                                                   \
+         .meaning = "that its owner alone may read; not given: DRR_API_KEY in the environment"},                       \
+        {.name = "ca-file",                                                                                            \
+         .argument = "FILE",                                                                                           \
+         .type = CLI_STRING,                                                                                           \
+         .value = &(o).ca_file,                                                                                        \
+         .meaning = "certificates to trust; not given: the system's"},                                                 \
+        {.name = "request-seconds",                                                                                    \
+         .argument = "N",                                                                                              \
+         .type = CLI_UINT32,                                                                                           \
+         .value = &(o).request_seconds,                                                                                \
+         .meaning = "for one question to a remote reasoner, tries and all; 0: 600",                                    \
+         .high = 1 << 20},                                                                                             \
+        {.name = "retries",                                                                                            \
+         .argument = "N",                                                                                              \
+         .type = CLI_UINT32,                                                                                           \
+         .value = &(o).retries,                                                                                        \
+         .meaning = "of a remote question after 429, 5xx and broken connections",                                      \
+         .high = 1000},                                                                                                \
+        {.name = "max-tokens-total",                                                                                   \
+         .argument = "N",                                                                                              \
+         .type = CLI_UINT64,                                                                                           \
+         .value = &(o).max_tokens_total,                                                                               \
+         .meaning = "of all prompts and answers of a remote reasoner; 0: no limit"},                                   \
+        {.name = "max-money",                                                                                          \
+         .argument = "X",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(o).max_money,                                                                                      \
+         .meaning = "to spend on a remote reasoner; 0: no limit",                                                      \
+         .high = 1e9},                                                                                                 \
+        {.name = "price-prompt",                                                                                       \
+         .argument = "X",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(o).price_prompt,                                                                                   \
+         .meaning = "of a million prompt tokens, for --max-money",                                                     \
+         .high = 1e9},                                                                                                 \
+    {                                                                                                                  \
+        .name = "price-completion", .argument = "X", .type = CLI_DOUBLE, .value = &(o).price_completion,               \
+        .meaning = "of a million written tokens, for --max-money", .high = 1e9                                         \
+    }
+
 #define CLI_REASONER_OPTIONS(c)                                                                                        \
     {.name = "reasoner",                                                                                               \
-     .argument = "NAME|FILE",                                                                                          \
+     .argument = "NAME|FILE|URL",                                                                                      \
      .type = CLI_STRING,                                                                                               \
      .value = &(c).source,                                                                                             \
-     .meaning = "a known model, a .gguf file, or recorded traces"},                                                    \
+     .meaning = "a known model, a .gguf file, recorded traces, or http[s]://host/v1"},                                 \
+        CLI_REMOTE_OPTIONS((c).options),                                                                               \
         {.name = "prompts",                                                                                            \
          .argument = "FILE",                                                                                           \
          .type = CLI_STRING,                                                                                           \

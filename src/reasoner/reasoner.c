@@ -20,7 +20,7 @@ const char *drr_finish_name(drr_finish finish)
 
 void drr_reasoner_options_defaults(drr_reasoner_options *options)
 {
-    *options = (drr_reasoner_options){.self_check = true, .seed = 1};
+    *options = (drr_reasoner_options){.self_check = true, .seed = 1, .retries = 8};
 }
 
 drr_status reasoner_new(drr_reasoner **reasoner, const reasoner_backend *backend, void *self, const char *id,
@@ -69,10 +69,7 @@ drr_status drr_reasoner_open(drr_reasoner **reasoner, const char *source, const 
         options = &defaults;
     }
     if (strncmp(source, "http://", 7) == 0 || strncmp(source, "https://", 8) == 0)
-        return error_set(err, DRR_E_ARGUMENT,
-                         "%s: this version has no remote reasoner; give a .gguf file, a known model's name or recorded "
-                         "traces (*.jsonl)",
-                         source);
+        return reasoner_open_remote(reasoner, source, options, err);
     drr_status status = drr_cache_path(path, sizeof path, source, err);
     if (status != DRR_OK)
         return status;
@@ -138,6 +135,7 @@ void reasoner_completion_clear(reasoner_completion *completion)
     if (!completion)
         return;
     free(completion->text);
+    free(completion->thoughts);
     free(completion->tokens);
     free(completion->failure);
     *completion = (reasoner_completion){0};

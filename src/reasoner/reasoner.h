@@ -1,5 +1,5 @@
 /* reasoner.h: the door of src/reasoner. A reasoner takes requests and hands back completions as they finish;
- * who is behind it (an embedded model, a recording, later a remote one) does not show.
+ * who is behind it (an embedded model, a recording, a server) does not show.
  *
  * Pull style, one thread: submit as many requests as you like (reasoner_width of them keep it busy), then call
  * reasoner_next until it says DRR_E_EMPTY. Requests that begin alike share their computation: a few-shot prefix
@@ -38,6 +38,7 @@ typedef struct reasoner_token {
 typedef struct reasoner_completion {
     uint64_t tag;
     char *text;
+    char *thoughts; /* what a reasoning model wrote before its answer, where the backend keeps it apart; else NULL */
     drr_finish finish;
     uint32_t n_prompt_tokens, n_cached_tokens, n_tokens;
     reasoner_token *tokens; /* n_token_stats of them; NULL where the backend has none */
@@ -70,6 +71,9 @@ size_t reasoner_pending(const drr_reasoner *reasoner); /* submitted and not yet 
 drr_status reasoner_open_llama(drr_reasoner **reasoner, const char *path, const char *name,
                                const drr_reasoner_options *options, drr_error *err);
 drr_status reasoner_open_replay(drr_reasoner **reasoner, const char *path, const drr_reasoner_options *options,
+                                drr_error *err);
+/* source: the base URL of an OpenAI-compatible API. */
+drr_status reasoner_open_remote(drr_reasoner **reasoner, const char *source, const drr_reasoner_options *options,
                                 drr_error *err);
 
 /* For the doctor: JSON text about libllama and ggml, their devices, the CPU path in use and, with a model, its first

@@ -68,7 +68,7 @@ typedef struct remote_transfer {
     remote_reply reply;
     bool streaming, cut, has_type;
     uint64_t bytes, most_bytes;
-    double last_byte_s;
+    double started_s, last_byte_s;
     drr_status status; /* memory ran out in a callback */
     char curl_says[CURL_ERROR_SIZE];
 } remote_transfer;
@@ -84,7 +84,7 @@ struct remote_backend {
     remote_features features;
     remote_transfer *transfers; /* width of them */
     uint32_t n_active;
-    double allowed;             /* in flight at once: halved by a 429 or 503, grows again with each answer */
+    double allowed;             /* in flight at once: halved by 429 and 503, grows again with each answer */
     double slowed_s;            /* when it was last halved */
     double hold_until_s;        /* no try begins before: the server asked so */
     double told_s;              /* when a wait was last logged */

@@ -89,9 +89,9 @@ static drr_status answer_query(remote_backend *r, remote_query *query, remote_re
 
 /* ---- trying again */
 
-static void slow_down(remote_backend *r, double now, double retry_after)
+static void slow_down(remote_backend *r, double now, double started_s, double retry_after)
 {
-    if (now - r->slowed_s > 1) { /* those in flight when the first was refused say nothing new */
+    if (started_s > r->slowed_s) { /* those in flight when the first was refused say nothing new */
         r->allowed = r->allowed > 2 ? r->allowed / 2 : 1;
         r->slowed_s = now;
     }
@@ -159,7 +159,7 @@ static drr_status settle(remote_backend *r, remote_transfer *t, double retry_aft
     memcpy(r->last_param, reply->param, sizeof r->last_param);
     r->last_status = reply->status;
     if (r->last_status == 429 || r->last_status == 503)
-        slow_down(r, clock_seconds(), retry_after <= r->request_seconds ? retry_after : 0);
+        slow_down(r, clock_seconds(), t->started_s, retry_after <= r->request_seconds ? retry_after : 0);
     switch (reply->fault) {
     case REMOTE_FINE:
         status = answer_query(r, query, reply, err);

@@ -138,7 +138,7 @@ drr_status remote_transfer_begin(remote_transfer *t, remote_query *query, drr_er
     t->streaming = t->cut = t->has_type = false;
     t->bytes = 0;
     t->most_bytes = (uint64_t)query->max_tokens * BYTES_A_TOKEN + REMOTE_EVENT_MOST;
-    t->last_byte_s = clock_seconds();
+    t->started_s = t->last_byte_s = clock_seconds();
     t->status = DRR_OK;
     t->curl_says[0] = '\0';
     curl_easy_setopt(t->easy, CURLOPT_POSTFIELDS, query->body);

@@ -19,13 +19,15 @@ class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 256
 
     def __init__(self, key=KEY, models=("test-model",), refuses=(), logprobs=False, grammar=False, streams=True, pause=0,
-                 port=0):
+                 port=0, room=None):
         super().__init__(("127.0.0.1", port), Handler)
         self.key, self.models, self.refuses, self.logprobs = key, models, refuses, logprobs
-        self.grammar, self.streams, self.pause = grammar, streams, pause
+        self.grammar, self.streams, self.pause, self.room = grammar, streams, pause, room
         self.lock = threading.Lock()
         self.tries, self.answered, self.bodies, self.keys_seen = {}, {}, [], set()
         self.connections, self.now, self.most_at_once, self.tokens = set(), 0, 0, 0
+        self.refused, self.early = 0, 0  # 429s; requests that came before the wait that the last one asked for
+        self.come_back = 0
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
     @property
@@ -82,9 +84,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             tries = server.tries[question] = server.tries.get(question, 0) + 1
             server.now += 1
             server.most_at_once = max(server.most_at_once, server.now)
+            server.early += time.monotonic() < server.come_back
+            full = server.room is not None and server.now > server.room
         try:
             if not self.allowed():
                 return
+            if full:
+                server.refused += 1
+                return self.refuse(429, "no room")
             for name in server.refuses:
                 if name in body:
                     return self.refuse(400, f"Unsupported parameter: '{name}'", param=name)
@@ -193,6 +200,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.chunk("")
 
     def fault_storm(self, body, question):
+        self.server.come_back = time.monotonic() + 1
         self.refuse(429, "too many requests", [("Retry-After", "1")])
 
     def fault_stormdate(self, body, question):

@@ -136,6 +136,16 @@ def test_storm():
     check("each question of it asked four times", all(n == 4 for q, n in server.tries.items() if "storm" in q), server.tries)
     check("and Retry-After kept: three seconds at least", done.seconds > 3, done.seconds)
     server = Server()
+    done = distill(server, questions("hold.jsonl", ["storm"] + [""] * 6), "hold.db", "--width", "1")
+    server.stop()
+    check("no question is asked while the server wants to be left alone", done.returncode == 0 and server.early == 0 and
+          len(traces("hold.db")) == 7, server.early, done.stderr)
+    server = Server(streams=False, pause=0.01, room=3)
+    done = distill(server, questions("room.jsonl", [""] * 60), "room.db", "--width", "24")
+    server.stop()
+    check("a server with less room than --width is found out", done.returncode == 0 and len(traces("room.db")) == 60 and
+          server.refused < 60, server.refused, done.stderr)
+    server = Server()
     done = distill(server, questions("hour.jsonl", ["", "stormhour-always"]), "hour.db", "--width", "1", "--request-seconds", "20")
     server.stop()
     check("an hour's wait is refused", done.returncode == 1 and "3600 s" in done.last and done.seconds < 10, done.stderr)

@@ -42,6 +42,7 @@ static void events_survive_any_cut(void **state)
         {"data: one\r\n\r\ndata: two\r\n\r\n", "[one][two]"},
         {"data: one\r\rdata: two\r\r", "[one][two]"},
         {"data: a\ndata: b\n\n", "[a\nb]"},
+        {"data: a\r\ndata: b\r\n\r\n", "[a\nb]"},
         {"data:a\n\ndata:  b\n\ndata\n\n", "[a][ b]"},
         {": ping\n\n:\n\nevent: x\nid: 1\nretry: 5\ndata: a\n\n", "[a]"},
         {"\xef\xbb\xbf"

@@ -454,7 +454,7 @@ typedef struct drr_policy {
     drr_strategy strategy;
     uint32_t samples;     /* vote, best-of-n */
     uint32_t max_turns;   /* drr, self-critique */
-    uint64_t max_tokens;  /* generated tokens a question over all turns; 0: no limit */
+    uint64_t max_tokens;  /* generated tokens a question over all turns or samples; 0: no limit */
     uint32_t turn_tokens; /* of one turn */
     double threshold;     /* accept at or above; NaN: the critic's own */
     double abstain_below; /* at the end, abstain when the winner's P(correct) is below; 0: never */
@@ -474,7 +474,9 @@ typedef struct drr_turn {
     const char *role;               /* "attempt", "critique", "revision": static */
     char *text, *answer, *feedback; /* feedback: the words that came before this turn */
     uint32_t sample, turn;
-    double logit, p_correct; /* NaN when nobody scored it */
+    double logit;     /* NaN when nobody scored it; so are the next two */
+    double p_correct; /* that its verdict was given on: in the light of the other answers known by then */
+    double p_alone;   /* the same as if no other answer were known */
     drr_verdict verdict;
     int correct; /* 1, 0, or -1 when there is no reference */
     drr_finish finish;

@@ -1,5 +1,6 @@
 /* choose.c: P(correct) of a question's turns, each in the light of the others, and the answer that is settled on. What
- * is asked next is strategies.c's. */
+ * is asked next is strategies.c's. A turn keeps the P(correct) that its verdict was given on; what answers that came
+ * later say about it counts when the answer is settled, and is in the result's P(correct) alone. */
 #include "critic/critic.h"
 #include "loop/loop_internal.h"
 
@@ -49,13 +50,19 @@ drr_status loop_score_turn(loop *l, seeker *s, size_t i, drr_error *err)
     return status;
 }
 
+static double probability(const loop *l, const seeker *s, size_t i, bool alone)
+{
+    const drr_turn *t = &s->result->turns[i];
+    if (!l->critic || !loop_turn_answers(t))
+        return NAN;
+    const drr_features f = features_of(s, i, alone);
+    return drr_critic_combine(l->critic, t->logit, &f);
+}
+
 void loop_judge_turn(loop *l, seeker *s, size_t i)
 {
-    drr_turn *t = &s->result->turns[i];
-    if (!l->critic || !loop_turn_answers(t))
-        return;
-    const drr_features f = features_of(s, i, false);
-    t->p_correct = drr_critic_combine(l->critic, t->logit, &f);
+    s->result->turns[i].p_alone = probability(l, s, i, true);
+    s->result->turns[i].p_correct = probability(l, s, i, false);
 }
 
 void loop_judge_turns(loop *l, seeker *s)
@@ -80,8 +87,7 @@ static void settle(seeker *s, const char *answer, double p)
 
 void loop_settle_on(loop *l, seeker *s, size_t i)
 {
-    (void)l;
-    settle(s, s->result->turns[i].answer, s->result->turns[i].p_correct);
+    settle(s, s->result->turns[i].answer, probability(l, s, i, false));
 }
 
 void loop_settle_last(loop *l, seeker *s)
@@ -98,37 +104,37 @@ void loop_settle_last(loop *l, seeker *s)
 
 void loop_settle_best(loop *l, seeker *s)
 {
-    const drr_turn *best = NULL;
+    size_t best = s->result->n_turns;
+    double p_best = NAN;
     for (size_t i = 0; i < s->result->n_turns; i++) {
-        const drr_turn *t = &s->result->turns[i];
-        if (t->answer && (!best || t->p_correct > best->p_correct))
-            best = t;
+        const double p = probability(l, s, i, false);
+        if (s->result->turns[i].answer && (best == s->result->n_turns || p > p_best)) {
+            best = i;
+            p_best = p;
+        }
     }
-    if (best)
-        loop_settle_on(l, s, (size_t)(best - s->result->turns));
+    if (best < s->result->n_turns)
+        loop_settle_on(l, s, best);
     else
         settle(s, NULL, NAN);
 }
 
 /* What one turn weighs in a vote: its own P(correct), blind to the other answers, for their agreement is what the vote
  * itself counts. */
-static double vote_weight(loop *l, const seeker *s, size_t i, bool weighted)
+static double vote_weight(const loop *l, const seeker *s, size_t i, bool weighted)
 {
-    if (!weighted || !l->critic)
-        return 1;
-    const drr_features f = features_of(s, i, true);
-    return drr_critic_combine(l->critic, s->result->turns[i].logit, &f);
+    return weighted && l->critic ? s->result->turns[i].p_alone : 1;
 }
 
 /* Votes for the answer of turn i, and the mean P(correct) of the turns that gave it. */
-static double votes_for(loop *l, const seeker *s, size_t i, bool weighted, double *mean_p)
+static double votes_for(const loop *l, const seeker *s, size_t i, bool weighted, double *mean_p)
 {
     double votes = 0, p = 0, n = 0;
     for (size_t k = 0; k < s->result->n_turns; k++) {
         if (!agree(s, &s->result->turns[i], &s->result->turns[k]))
             continue;
         votes += vote_weight(l, s, k, weighted);
-        p += s->result->turns[k].p_correct;
+        p += probability(l, s, k, false);
         n++;
     }
     *mean_p = p / n;

@@ -57,11 +57,14 @@ drr_status strategy_begin(loop *l, seeker *s, drr_error *err);
 drr_status strategy_advance(loop *l, seeker *s, size_t i, drr_error *err);
 /* Nothing more will come: settles with what there is. */
 void strategy_end(loop *l, seeker *s);
+/* vote and best-of-n: asks for the samples still wanted, where the budget allows. Otherwise, and for others, nothing.
+ */
+drr_status strategy_ask_samples(loop *l, seeker *s, drr_error *err);
 
 /* choose.c */
 drr_status loop_score_turn(loop *l, seeker *s, size_t i, drr_error *err); /* sets its logit */
 void loop_judge_turn(loop *l, seeker *s, size_t i); /* P(correct) of an answer, given the others that are known */
-void loop_judge_turns(loop *l, seeker *s);          /* of all answers: a new one says something about the old ones */
+void loop_judge_turns(loop *l, seeker *s);          /* of all answers, where the decision waits for the last of them */
 bool loop_turn_answers(const drr_turn *turn);       /* an attempt or revision, not a critique */
 /* Settle the result; each handles that nothing could be read. */
 void loop_settle_on(loop *l, seeker *s, size_t i);        /* the answer of this turn */

@@ -163,6 +163,7 @@ static drr_status add_turn(loop_request *request, reasoner_completion *c, drr_er
                     .turn = request->turn,
                     .logit = NAN,
                     .p_correct = NAN,
+                    .p_alone = NAN,
                     .correct = -1,
                     .finish = c->finish,
                     .n_prompt_tokens = c->n_prompt_tokens,
@@ -176,16 +177,17 @@ static drr_status add_turn(loop_request *request, reasoner_completion *c, drr_er
 }
 
 /* One of a question's requests came to nothing: what there is already must do. */
-static void take_failure(loop *l, seeker *s, const reasoner_completion *c)
+static drr_status take_failure(loop *l, seeker *s, const reasoner_completion *c, drr_error *err)
 {
     drr_result *r = s->result;
     if (!r->failure)
         r->failure = string_copy(c->failure ? c->failure : drr_finish_name(c->finish));
-    if (s->in_flight)
-        return;
+    drr_status status = strategy_ask_samples(l, s, err);
+    if (status != DRR_OK || s->in_flight)
+        return status;
     if (r->n_turns) {
         strategy_end(l, s);
-        return;
+        return DRR_OK;
     }
     r->outcome = DRR_FAILED;
     hooks_log(l->hooks, DRR_LOG_WARN, "question %s of %s failed: %s", s->task->id, s->task->task,
@@ -193,6 +195,7 @@ static void take_failure(loop *l, seeker *s, const reasoner_completion *c)
     if (s->task->answer[0])
         r->correct = 0;
     s->finished = true;
+    return DRR_OK;
 }
 
 static void finish(loop *l, seeker *s)
@@ -239,7 +242,7 @@ static drr_status take_completion(loop *l, reasoner_completion *c, drr_error *er
     l->requests[c->tag] = (loop_request){0};
     s->in_flight--;
     if (c->finish == DRR_FINISH_FAILED || c->finish == DRR_FINISH_CANCELLED)
-        take_failure(l, s, c);
+        status = take_failure(l, s, c, err);
     else
         status = take_turn(l, &request, c, err);
     free(request.feedback);

@@ -8,15 +8,25 @@
 
 const char role_attempt[] = "attempt", role_critique[] = "critique", role_revision[] = "revision";
 
-drr_status strategy_begin(loop *l, seeker *s, drr_error *err)
+static bool draws_samples(const loop *l)
 {
-    const drr_strategy strategy = l->policy->strategy;
-    const bool several = strategy == DRR_STRATEGY_VOTE || strategy == DRR_STRATEGY_BEST_OF_N;
-    const uint32_t n = several && l->policy->samples ? l->policy->samples : 1;
+    return l->policy->strategy == DRR_STRATEGY_VOTE || l->policy->strategy == DRR_STRATEGY_BEST_OF_N;
+}
+
+/* All at once; with a token budget one after another, for only then is it known what the next may cost, and the same
+ * samples are drawn however the reasoner's answers arrive. */
+drr_status strategy_ask_samples(loop *l, seeker *s, drr_error *err)
+{
     drr_status status = DRR_OK;
-    while (status == DRR_OK && s->n_asked < n)
+    while (status == DRR_OK && draws_samples(l) && s->n_asked < l->policy->samples && loop_budget_left(l, s) &&
+           !(l->policy->max_tokens && s->in_flight))
         status = loop_ask_fresh(l, s, s->n_asked, err);
     return status;
+}
+
+drr_status strategy_begin(loop *l, seeker *s, drr_error *err)
+{
+    return draws_samples(l) && l->policy->samples ? strategy_ask_samples(l, s, err) : loop_ask_fresh(l, s, 0, err);
 }
 
 /* ---- drr */
@@ -64,7 +74,6 @@ static drr_status reject(loop *l, seeker *s, const drr_turn *t, drr_error *err)
 static drr_status advance_drr(loop *l, seeker *s, size_t i, drr_error *err)
 {
     drr_turn *t = &s->result->turns[i];
-    loop_judge_turns(l, s);
     if (t->answer && t->p_correct >= l->threshold) {
         t->verdict = DRR_VERDICT_ACCEPT;
         loop_settle_on(l, s, i);
@@ -114,11 +123,13 @@ drr_status strategy_advance(loop *l, seeker *s, size_t i, drr_error *err)
         return advance_drr(l, s, i, err);
     case DRR_STRATEGY_SELF_CRITIQUE:
         return advance_self_critique(l, s, i, err);
-    default: /* all was asked at the beginning */
-        if (s->in_flight == 0)
-            strategy_end(l, s);
-        return DRR_OK;
+    default:
+        break;
     }
+    drr_status status = strategy_ask_samples(l, s, err);
+    if (status == DRR_OK && s->in_flight == 0)
+        strategy_end(l, s);
+    return status;
 }
 
 static int turn_compare(const void *a, const void *b)
@@ -131,9 +142,10 @@ void strategy_end(loop *l, seeker *s)
 {
     drr_result *r = s->result;
     /* Samples arrive in any order; the ledger, and who of equals came first, follow their numbers. */
-    if (l->policy->strategy == DRR_STRATEGY_VOTE || l->policy->strategy == DRR_STRATEGY_BEST_OF_N)
+    if (draws_samples(l))
         qsort(r->turns, r->n_turns, sizeof *r->turns, turn_compare);
-    loop_judge_turns(l, s);
+    if (l->policy->strategy != DRR_STRATEGY_DRR) /* whose verdicts are given */
+        loop_judge_turns(l, s);
     switch (l->policy->strategy) {
     case DRR_STRATEGY_VOTE:
         loop_settle_vote(l, s, false);

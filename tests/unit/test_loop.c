@@ -1,84 +1,5 @@
-/* test_loop.c: the strategies over a scripted reasoner and a real critic file whose encoder is all zeros and whose
- * stack looks at one thing, the margin of the answer's tokens, so that each script says what the critic will think. */
-#include "critic/critic.h"
-#include "reasoner/reasoner.h"
-
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-#include <cmocka.h>
-
-/* ---- a reasoner that follows a script; completions come back last in, first out */
-
-typedef struct line {
-    const char *question; /* how its text begins */
-    uint32_t sample;      /* as in reasoner_request */
-    const char *text;     /* NULL: fails */
-    float margin;
-} line;
-
-typedef struct scripted {
-    const line *lines;
-    size_t n_lines, n, n_asked;
-    reasoner_completion waiting[256];
-    float temperature[256]; /* in the order asked */
-    char last_words[4096];
-} scripted;
-
-static drr_status script_submit(void *self, const reasoner_request *r, drr_error *err)
-{
-    scripted *s = self;
-    const line *found = NULL;
-    (void)err;
-    for (size_t i = 0; i < s->n_lines; i++)
-        if (strncmp(r->question, s->lines[i].question, strlen(s->lines[i].question)) == 0 &&
-            s->lines[i].sample == r->sample)
-            found = &s->lines[i];
-    reasoner_completion c = {.tag = r->tag, .finish = DRR_FINISH_FAILED, .n_prompt_tokens = 10};
-    if (found && found->text) {
-        c.finish = DRR_FINISH_STOP;
-        c.text = strdup(found->text);
-        c.tokens = calloc(1, sizeof *c.tokens);
-        c.tokens[0] = (reasoner_token){(uint32_t)strlen(found->text), -0.1f, 0.1f, found->margin};
-        c.n_token_stats = 1;
-        c.n_tokens = 5;
-        c.seconds = 0.5;
-    } else {
-        c.failure = strdup("the script says no");
-    }
-    snprintf(s->last_words, sizeof s->last_words, "%s", r->messages[r->n_messages - 1].content);
-    s->temperature[s->n_asked++ % 256] = r->temperature;
-    s->waiting[s->n++] = c;
-    return DRR_OK;
-}
-
-static drr_status script_next(void *self, reasoner_completion *c, drr_error *err)
-{
-    scripted *s = self;
-    if (s->n == 0)
-        return error_set(err, DRR_E_EMPTY, "nothing is asked");
-    *c = s->waiting[--s->n];
-    return DRR_OK;
-}
-
-static void script_cancel(void *self)
-{
-    scripted *s = self;
-    while (s->n)
-        reasoner_completion_clear(&s->waiting[--s->n]);
-}
-
-static void script_close(void *self)
-{
-    script_cancel(self);
-}
-
-static const reasoner_backend script_backend = {
-    .submit = script_submit, .next = script_next, .cancel = script_cancel, .close = script_close};
+/* test_loop.c: the strategies over a scripted reasoner and a critic that thinks what the script says. */
+#include "script_fixture.h"
 
 /* ---- a critic that likes wide margins: P = sigmoid(margin) */
 
@@ -94,28 +15,10 @@ typedef struct stage {
 
 static char critic_path[] = "/tmp/drr-test-loop-XXXXXX";
 
-static const char *const vocabulary[] = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"};
-
 static int make_critic(void **state)
 {
     (void)state;
-    encoder *e;
-    wordpiece *w;
-    drr_error err;
-    const encoder_shape shape = {1, 8, 2, 8, 6, 64, 1, 1e-12f};
-    critic_meta meta = {.threshold = 0.5, .max_length = 32, .calibration = {1, 0}, .has_stack = true};
-    meta.name = meta.reasoner = meta.prompt = meta.encoder = meta.tasks = meta.created = (char *)(uintptr_t) "test";
-    for (uint32_t j = 0; stack_feature_name(j); j++) {
-        meta.stack.scale[j] = 1;
-        meta.stack.weight[j] = strcmp(stack_feature_name(j), "answer_margin") == 0;
-        meta.stack.n = j + 1;
-    }
-    close(mkstemp(critic_path));
-    assert_int_equal(encoder_new(&e, &shape, &err), DRR_OK);
-    assert_int_equal(wordpiece_new(&w, vocabulary, 6, true, &err), DRR_OK);
-    assert_int_equal(critic_write(critic_path, e, w, &meta, &err), DRR_OK);
-    encoder_free(e);
-    wordpiece_free(w);
+    write_margin_critic(critic_path, 0);
     return 0;
 }
 
@@ -262,7 +165,96 @@ static void best_of_n_takes_what_the_critic_likes_most(void **state)
     stage_close(&s);
 }
 
+/* ---- a budget of tokens; an answer of the script has 5 */
+
+static const line five_samples[] = {{"one?", 0, "Answer: 3", 1},
+                                    {"one?", 1, "Answer: 7", 2},
+                                    {"one?", 2, "Answer: 7", 3},
+                                    {"one?", 3, "Answer: 7", 4},
+                                    {"one?", 4, "Answer: 7", 5}};
+
+static void samples_are_drawn_until_the_budget_is_spent(void **state)
+{
+    (void)state;
+    stage s;
+    STAGE(s, five_samples, DRR_STRATEGY_VOTE);
+    assert_int_equal(solve(&s, &q1, NULL)->n_turns, 5); /* no budget: all, and all at once */
+    assert_int_equal(s.script.most_waiting, 5);
+    drr_result_clear(s.results);
+    s.script.n_asked = s.script.most_waiting = 0;
+    s.policy.max_tokens = 10;
+    drr_result *r = solve(&s, &q1, NULL);
+    assert_int_equal(r->n_turns, 2);
+    assert_int_equal(s.script.n_asked, 2);
+    assert_int_equal(s.script.most_waiting, 1); /* or what is left would not be known */
+    assert_string_equal(r->answer, "3");
+    for (uint32_t i = 0; i < 2; i++)
+        assert_int_equal(r->turns[i].sample, i);
+    stage_close(&s);
+}
+
+static void the_last_sample_writes_what_the_budget_leaves(void **state)
+{
+    (void)state;
+    stage s;
+    STAGE(s, five_samples, DRR_STRATEGY_BEST_OF_N);
+    s.policy.max_tokens = 12;
+    drr_result *r = solve(&s, &q1, NULL);
+    assert_int_equal(r->n_turns, 3);
+    assert_int_equal(r->n_tokens, 12);
+    assert_int_equal(r->turns[2].n_tokens, 2);
+    assert_true(fabs(r->p_correct - 1 / (1 + exp(-3.0))) < 1e-6); /* the best of those drawn */
+    stage_close(&s);
+}
+
+static void with_a_budget_a_vote_goes_on_without_a_failed_sample(void **state)
+{
+    (void)state;
+    static const line lines[] = {
+        {"one?", 0, NULL, 0}, {"one?", 1, "Answer: 7", 0}, {"one?", 2, NULL, 0}, {"one?", 3, "Answer: 7", 0}};
+    stage s;
+    STAGE(s, lines, DRR_STRATEGY_VOTE);
+    s.policy.max_tokens = 100;
+    s.policy.samples = 4;
+    drr_result *r = solve(&s, &q1, &q2); /* of the second nothing is known: every sample fails */
+    assert_string_equal(r[0].answer, "7");
+    assert_int_equal(r[0].n_turns, 2);
+    assert_int_equal(r[1].outcome, DRR_FAILED);
+    assert_int_equal(s.script.n_asked, 8);
+    stage_close(&s);
+}
+
 /* ---- drr */
+
+static void a_verdict_keeps_the_probability_it_was_given_on(void **state)
+{
+    (void)state;
+    static const line lines[] = {{"one?", 0, "Answer: 7", -1}, {"one?", 1, "Answer: 7", -0.5f}};
+    char path[] = "/tmp/drr-test-agree-XXXXXX";
+    stage s;
+    STAGE(s, lines, DRR_STRATEGY_DRR);
+    drr_critic_close(s.critic);
+    write_margin_critic(path, 1);
+    assert_int_equal(drr_critic_open(&s.critic, path, NULL), DRR_OK);
+    unlink(path);
+    drr_result *r = solve(&s, &q1, NULL);
+    assert_int_equal(r->n_turns, 2);
+    assert_int_equal(r->turns[0].verdict, DRR_VERDICT_REJECT); /* with the second known it would be 0.52 */
+    assert_true(fabs(r->turns[0].p_correct - 1 / (1 + exp(1.0))) < 1e-6);
+    assert_int_equal(r->turns[1].verdict, DRR_VERDICT_ACCEPT);
+    assert_true(fabs(r->turns[1].p_correct - 1 / (1 + exp(0.5) / 3)) < 1e-6);
+    assert_true(fabs(r->turns[1].p_alone - 1 / (1 + exp(0.5))) < 1e-6);
+    assert_true(fabs(r->p_correct - r->turns[1].p_correct) < 1e-12);
+    drr_result_clear(r);
+    s.policy.max_turns = 2;
+    s.policy.threshold = 0.9; /* none accepted: what is answered is weighed with both known, the verdicts stay */
+    r = solve(&s, &q1, NULL);
+    const double both = (1 / (1 + exp(1.0) / 3) + 1 / (1 + exp(0.5) / 3)) / 2;
+    assert_int_equal(r->turns[1].verdict, DRR_VERDICT_REJECT);
+    assert_true(fabs(r->p_correct - both) < 1e-6);
+    assert_true(fabs(r->turns[0].p_correct - 1 / (1 + exp(1.0))) < 1e-6);
+    stage_close(&s);
+}
 
 static void drr_accepts_at_once_what_is_good_enough(void **state)
 {
@@ -470,6 +462,10 @@ int main(void)
         cmocka_unit_test(of_equal_votes_the_first_answer_wins),
         cmocka_unit_test(a_vote_goes_on_without_a_failed_sample),
         cmocka_unit_test(best_of_n_takes_what_the_critic_likes_most),
+        cmocka_unit_test(samples_are_drawn_until_the_budget_is_spent),
+        cmocka_unit_test(the_last_sample_writes_what_the_budget_leaves),
+        cmocka_unit_test(with_a_budget_a_vote_goes_on_without_a_failed_sample),
+        cmocka_unit_test(a_verdict_keeps_the_probability_it_was_given_on),
         cmocka_unit_test(drr_accepts_at_once_what_is_good_enough),
         cmocka_unit_test(drr_starts_afresh_after_a_rejection),
         cmocka_unit_test(drr_can_reject_with_words),

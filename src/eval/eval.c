@@ -24,8 +24,8 @@ static void comparison_clear(comparison *c)
     free(c->runs);
     free(c->pairs);
     free(c->tasks);
-    free(c->critic.p);
-    free(c->critic.right);
+    for (int rows = 0; rows < N_JUDGED; rows++)
+        judged_clear(&c->judged[rows]);
 }
 
 static drr_status comparison_new(comparison *c, const drr_dataset *dataset, const drr_eval_options *o, drr_error *err)
@@ -64,14 +64,28 @@ static drr_status run_strategies(comparison *c, drr_reasoner *reasoner, drr_crit
         status = drr_solve(run->results, reasoner, critic, prompts, c->tasks, c->n, &policy, NULL, NULL, hooks, err);
     }
     if (status == DRR_OK)
-        status = comparison_measure(c, o, err);
+        status = comparison_measure(c, o, critic != NULL, err);
     return status;
 }
 
-static drr_status check(const drr_eval_options *o, size_t n_datasets, drr_error *err)
+/* A report names its figures by data set and strategy: of two alike, one would be lost. */
+static drr_status check(const drr_eval_options *o, const drr_dataset *const *datasets, size_t n_datasets,
+                        drr_error *err)
 {
     if (!o->out || n_datasets == 0 || o->n_strategies == 0)
         return error_set(err, DRR_E_ARGUMENT, "an evaluation needs a folder to write to, a data set and a strategy");
+    for (size_t a = 0; a < n_datasets; a++)
+        for (size_t b = 0; b < a; b++)
+            if (strcmp(drr_dataset_name(datasets[a]), drr_dataset_name(datasets[b])) == 0)
+                return error_set(err, DRR_E_ARGUMENT,
+                                 "data sets %zu and %zu are both named \"%s\", and the report keeps figures by name: "
+                                 "rename one of the files, or give it once",
+                                 b + 1, a + 1, drr_dataset_name(datasets[a]));
+    for (size_t a = 0; a < o->n_strategies; a++)
+        for (size_t b = 0; b < a; b++)
+            if (o->strategies[a] == o->strategies[b])
+                return error_set(err, DRR_E_ARGUMENT, "the strategy %s is listed twice: list each once",
+                                 drr_strategy_name(o->strategies[a]));
     return DRR_OK;
 }
 
@@ -127,7 +141,7 @@ drr_status drr_eval(char **json, char **table, drr_reasoner *reasoner, drr_criti
     cache_counts counts = {0};
     buffer path = {0};
     char *as_json = NULL, *as_text = NULL;
-    drr_status status = check(options, n_datasets, err);
+    drr_status status = check(options, datasets, n_datasets, err);
     if (status != DRR_OK)
         return status;
     describe(&e, reasoner, critic, prompts);

@@ -49,12 +49,24 @@ typedef struct pair { /* strategies a and b on the same questions */
     interval difference, tokens; /* accuracy and mean tokens, a less b */
 } pair;
 
-typedef struct critic_figures { /* over all different answers that were scored */
+typedef enum judged_rows {
+    JUDGED_FIRST,              /* first answers, one a question, each judged when no other was known */
+    JUDGED_GIVEN,              /* what drr answered, by the P(correct) that it was answered on */
+    JUDGED_GIVEN_OTHERS_KNOWN, /* of these the questions with more than one answer */
+    JUDGED_SAMPLES,            /* every sample of best-of-n or vote, all others known */
+    N_JUDGED
+} judged_rows;
+
+typedef struct judged {      /* figures over one set of rows; NaN where not defined */
+    const char *key, *words; /* in JSON; in a table */
+    bool exists;             /* a strategy that has such rows ran, and there is a critic */
+    drr_strategy strategy;   /* whose rows they are */
     uint64_t n, n_right;
+    uint64_t n_unparsed; /* answers that could not be read: no rows */
     double auroc, auroc_text, auprc, brier, ece, length_auroc, vote_auroc;
     double *p;
     uint8_t *right;
-} critic_figures;
+} judged;
 
 typedef struct comparison { /* of one data set */
     const char *name;
@@ -64,7 +76,7 @@ typedef struct comparison { /* of one data set */
     size_t n_runs;
     pair *pairs;
     size_t n_pairs;
-    critic_figures critic;
+    judged judged[N_JUDGED];
 } comparison;
 
 /* Everything that a report shows. */
@@ -80,11 +92,26 @@ typedef struct evaluation {
 
 /* Risk against coverage of one strategy over its answers that have a P(correct); *points is the caller's. */
 drr_status run_risk(risk_point **points, size_t *n, const strategy_run *run, size_t n_questions, drr_error *err);
-drr_status comparison_measure(comparison *c, const drr_eval_options *options, drr_error *err);
+drr_status comparison_measure(comparison *c, const drr_eval_options *options, bool has_critic, drr_error *err);
 /* The strategy that a sentence of the findings is about, beside another: "drr is 8.3 points above cot ...". */
 drr_status pair_sentence(buffer *b, const comparison *c, const pair *p, drr_error *err);
 
+/* ---- judged.c */
+drr_status judged_measure(comparison *c, drr_error *err);
+void judged_clear(judged *set);
+/* Why a figure of this set is not defined; NULL when all are. */
+const char *judged_undefined(const judged *set);
+
 /* ---- the report's three forms */
+extern const char figure_unknown[]; /* a dash */
+/* A figure, or the dash for NaN; returns out. */
+const char *figure_text(char out[32], double value, int decimals, const char *unit);
+const char *figure_range(char out[48], const interval *i); /* "61.7 to 72.3", in percent */
+extern const char judged_legend[];
+/* Sentences, none of them where all is plain: of a strategy, that questions went without an answer, and why a figure of
+ * its is unknown; of a set, why a figure is unknown. */
+drr_status run_note(buffer *b, const comparison *c, const strategy_run *r, drr_error *err);
+drr_status judged_note(buffer *b, const judged *set, drr_error *err);
 drr_status report_json(char **json, const evaluation *e, drr_error *err);
 drr_status report_text(char **text, const evaluation *e, drr_error *err);
 drr_status report_html(char **html, const evaluation *e, drr_error *err);
@@ -92,8 +119,8 @@ drr_status report_html(char **html, const evaluation *e, drr_error *err);
 /* ---- plots.c: inline SVG */
 drr_status plot_accuracy(buffer *b, const comparison *c, drr_error *err);
 drr_status plot_risk(buffer *b, const comparison *c, drr_error *err);
-drr_status plot_reliability(buffer *b, const comparison *c, drr_error *err);
-drr_status plot_scores(buffer *b, const comparison *c, drr_error *err);
+drr_status plot_reliability(buffer *b, const judged *set, drr_error *err);
+drr_status plot_scores(buffer *b, const judged *set, drr_error *err);
 drr_status html_escape(buffer *b, const char *text, drr_error *err);
 
 #endif

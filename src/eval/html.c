@@ -95,54 +95,114 @@ static drr_status put_table(buffer *b, const comparison *c, drr_error *err)
     drr_status status =
         buffer_puts(b,
                     "<table><tr><th>strategy</th><th>accuracy</th><th>95 % interval</th><th>coverage</th>"
-                    "<th>right of answered</th><th>turns</th><th>tokens</th></tr>\n",
+                    "<th>right of these</th><th>AURC</th><th>turns</th><th>tokens</th></tr>\n",
                     err);
     for (size_t s = 0; status == DRR_OK && s < c->n_runs; s++) {
         const strategy_run *r = &c->runs[s];
-        status = buffer_printf(b, err,
-                               "<tr><td>%s</td><td>%.1f %%</td><td>%.1f to %.1f</td><td>%.1f %%</td><td>%.1f %%</td>"
-                               "<td>%.2f</td><td>%.1f</td></tr>\n",
-                               drr_strategy_name(r->strategy), 100 * r->accuracy.value, 100 * r->accuracy.low,
-                               100 * r->accuracy.high, 100 * r->coverage, 100 * r->accuracy_answered, r->mean_turns,
-                               r->mean_tokens);
+        char range[48], answered[32], aurc[32];
+        status =
+            buffer_printf(b, err,
+                          "<tr><td>%s</td><td>%.1f %%</td><td>%s</td><td>%.1f %%</td><td>%s</td><td>%s</td>"
+                          "<td>%.2f</td><td>%.1f</td></tr>\n",
+                          drr_strategy_name(r->strategy), 100 * r->accuracy.value, figure_range(range, &r->accuracy),
+                          100 * r->coverage, figure_text(answered, 100 * r->accuracy_answered, 1, " %"),
+                          figure_text(aurc, r->aurc, 3, ""), r->mean_turns, r->mean_tokens);
     }
     return status == DRR_OK ? buffer_puts(b, "</table>\n", err) : status;
+}
+
+/* Takes the sentences; a list item where there are any. */
+static drr_status put_note(buffer *b, buffer *note, drr_status status, drr_error *err)
+{
+    if (status == DRR_OK && note->size)
+        status = put_element(b, "<li>", note->data, "</li>\n", err);
+    buffer_clear(note);
+    return status;
+}
+
+static drr_status put_judged_row(buffer *b, const judged *f, drr_error *err)
+{
+    const double right = f->n ? 100 * (double)f->n_right / (double)f->n : NAN;
+    const double figures[] = {f->auroc, f->auroc_text, f->length_auroc, f->vote_auroc, f->auprc, f->brier, f->ece};
+    char text[32];
+    drr_status status =
+        buffer_printf(b, err, "<tr><td>%s</td><td>%llu</td><td>%s</td><td>%llu</td>", f->words,
+                      (unsigned long long)f->n, figure_text(text, right, 1, " %"), (unsigned long long)f->n_unparsed);
+    for (size_t i = 0; status == DRR_OK && i < sizeof figures / sizeof *figures; i++)
+        status = buffer_printf(b, err, "<td>%s</td>", figure_text(text, figures[i], 3, ""));
+    return status == DRR_OK ? buffer_puts(b, "</tr>\n", err) : status;
+}
+
+static drr_status put_judged(buffer *b, const comparison *c, drr_error *err)
+{
+    drr_status status =
+        buffer_puts(b,
+                    "<h3>The critic</h3>\n<table><tr><th>over</th><th>n</th><th>right</th><th>unread</th><th>AUROC</th>"
+                    "<th>text</th><th>length</th><th>vote</th><th>AUPRC</th><th>Brier</th><th>ECE</th></tr>\n",
+                    err);
+    for (int rows = 0; status == DRR_OK && rows < N_JUDGED; rows++)
+        if (c->judged[rows].exists)
+            status = put_judged_row(b, &c->judged[rows], err);
+    if (status == DRR_OK)
+        status = put_element(b, "</table>\n<p class=\"soft\">", judged_legend, "</p>\n<ul>\n", err);
+    for (int rows = 0; status == DRR_OK && rows < N_JUDGED; rows++) {
+        buffer note = {0};
+        if (c->judged[rows].exists)
+            status = put_note(b, &note, judged_note(&note, &c->judged[rows], err), err);
+    }
+    return status == DRR_OK ? buffer_puts(b, "</ul>\n", err) : status;
 }
 
 static drr_status put_findings(buffer *b, const comparison *c, drr_error *err)
 {
     drr_status status = buffer_puts(b, "<ul>\n", err);
+    for (size_t s = 0; status == DRR_OK && s < c->n_runs; s++) {
+        buffer note = {0};
+        status = put_note(b, &note, run_note(&note, c, &c->runs[s], err), err);
+    }
     for (size_t p = 0; status == DRR_OK && p < c->n_pairs; p++) {
         buffer words = {0};
-        if (c->pairs[p].a != c->n_runs - 1)
-            continue;
-        status = pair_sentence(&words, c, &c->pairs[p], err);
-        if (status == DRR_OK)
-            status = put_element(b, "<li>", words.data, "</li>\n", err);
-        buffer_clear(&words);
+        if (c->pairs[p].a == c->n_runs - 1)
+            status = put_note(b, &words, pair_sentence(&words, c, &c->pairs[p], err), err);
     }
-    if (status == DRR_OK && c->critic.n)
-        status = buffer_printf(b, err,
-                               "<li>The critic on %llu answers: AUROC %.3f (of its text alone %.3f; length %.3f; vote "
-                               "share %.3f), Brier %.3f, ECE %.3f.</li>\n",
-                               (unsigned long long)c->critic.n, c->critic.auroc, c->critic.auroc_text,
-                               c->critic.length_auroc, c->critic.vote_auroc, c->critic.brier, c->critic.ece);
     return status == DRR_OK ? buffer_puts(b, "</ul>\n", err) : status;
 }
 
 /* ---- examples */
 
-typedef enum group { RIGHT_AT_ONCE, RIGHT_LATER, WRONG_ACCEPTED, ABSTAINED, N_GROUPS } group;
-static const char *const group_titles[N_GROUPS] = {"Accepted at once, and right", "Rejected first, right in the end",
-                                                   "Answered, and wrong", "Abstained"};
+typedef enum group { RIGHT_AT_ONCE, RIGHT_LATER, RIGHT, WRONG, ABSTAINED, UNPARSED, FAILED, N_GROUPS } group;
+static const char *const group_titles[N_GROUPS] = {"Accepted at once, and right",
+                                                   "Rejected first, right in the end",
+                                                   "Answered, and right",
+                                                   "Answered, and wrong",
+                                                   "Abstained",
+                                                   "No answer could be read",
+                                                   "Failed"};
 
+/* Only turns of drr have verdicts: of other strategies nothing was accepted or rejected. */
 static group group_of(const drr_result *r)
 {
-    if (r->outcome != DRR_ANSWERED)
+    switch (r->outcome) {
+    case DRR_ABSTAINED:
         return ABSTAINED;
+    case DRR_UNPARSED:
+        return UNPARSED;
+    case DRR_FAILED:
+        return FAILED;
+    case DRR_ANSWERED:
+    default:
+        break;
+    }
     if (r->correct != 1)
-        return WRONG_ACCEPTED;
-    return r->n_turns > 1 ? RIGHT_LATER : RIGHT_AT_ONCE;
+        return WRONG;
+    switch (r->n_turns ? r->turns[0].verdict : DRR_VERDICT_NONE) {
+    case DRR_VERDICT_ACCEPT:
+        return RIGHT_AT_ONCE;
+    case DRR_VERDICT_REJECT:
+        return RIGHT_LATER;
+    default:
+        return RIGHT;
+    }
 }
 
 static drr_status put_turn(buffer *b, const drr_turn *t, drr_error *err)
@@ -178,6 +238,8 @@ static drr_status put_example(buffer *b, const drr_result *r, drr_error *err)
         status = put_element(b, "<p class=\"soft\">reference answer ", r->task->answer, "</p>\n", err);
     for (size_t i = 0; status == DRR_OK && i < r->n_turns; i++)
         status = put_turn(b, &r->turns[i], err);
+    if (status == DRR_OK && r->failure)
+        status = put_element(b, "<p class=\"soft\">the reasoner failed: ", r->failure, "</p>\n", err);
     return status == DRR_OK ? buffer_puts(b, "</details>\n", err) : status;
 }
 
@@ -205,26 +267,32 @@ static drr_status put_plots(buffer *b, const comparison *c, drr_error *err)
     drr_status status = buffer_puts(b, "<div class=\"plots\">\n", err);
     if (status == DRR_OK)
         status = plot_accuracy(b, c, err);
-    if (c->critic.n) {
+    bool has_risk = false;
+    for (size_t s = 0; s < c->n_runs; s++)
+        has_risk = has_risk || !isnan(c->runs[s].aurc);
+    if (status == DRR_OK && has_risk)
+        status = plot_risk(b, c, err);
+    for (int rows = 0; status == DRR_OK && rows < N_JUDGED; rows++) {
+        if (c->judged[rows].n == 0 || rows == JUDGED_GIVEN_OTHERS_KNOWN) /* which is part of another */
+            continue;
+        status = plot_reliability(b, &c->judged[rows], err);
         if (status == DRR_OK)
-            status = plot_risk(b, c, err);
-        if (status == DRR_OK)
-            status = plot_reliability(b, c, err);
-        if (status == DRR_OK)
-            status = plot_scores(b, c, err);
+            status = plot_scores(b, &c->judged[rows], err);
     }
     return status == DRR_OK ? buffer_puts(b, "</div>\n", err) : status;
 }
 
-static drr_status put_comparison(buffer *b, const comparison *c, drr_error *err)
+static drr_status put_comparison(buffer *b, const comparison *c, bool has_critic, drr_error *err)
 {
     drr_status status = put_element(b, "<h2>", c->name, "", err);
     if (status == DRR_OK)
-        status = buffer_printf(b, err, ", %zu questions</h2>\n", c->n);
+        status = buffer_printf(b, err, ", %zu question%s</h2>\n", c->n, c->n == 1 ? "" : "s");
     if (status == DRR_OK)
         status = put_table(b, c, err);
     if (status == DRR_OK)
         status = put_findings(b, c, err);
+    if (status == DRR_OK && has_critic)
+        status = put_judged(b, c, err);
     if (status == DRR_OK)
         status = put_plots(b, c, err);
     return status == DRR_OK ? put_examples(b, c, err) : status;
@@ -235,7 +303,7 @@ drr_status report_html(char **html, const evaluation *e, drr_error *err)
     buffer b = {0};
     drr_status status = put_head(&b, e, err);
     for (size_t i = 0; status == DRR_OK && i < e->n; i++)
-        status = put_comparison(&b, &e->comparisons[i], err);
+        status = put_comparison(&b, &e->comparisons[i], e->has_critic, err);
     if (status == DRR_OK)
         status =
             buffer_puts(&b,

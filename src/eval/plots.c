@@ -148,12 +148,14 @@ drr_status plot_risk(buffer *b, const comparison *c, drr_error *err)
 
 /* ---- reliability */
 
-drr_status plot_reliability(buffer *b, const comparison *c, drr_error *err)
+drr_status plot_reliability(buffer *b, const judged *set, drr_error *err)
 {
     const frame f = {0, 1, 0, 1};
     reliability_bin bins[BINS];
-    reliability(bins, BINS, c->critic.p, c->critic.right, c->critic.n);
-    drr_status status = begin_plot(b, &f, "Reliability of P(correct)",
+    char title[96];
+    snprintf(title, sizeof title, "Reliability: %s", set->words);
+    reliability(bins, BINS, set->p, set->right, set->n);
+    drr_status status = begin_plot(b, &f, title,
                                    "Of the answers given a probability, the share that was right; the diagonal is "
                                    "perfect. Larger points hold more answers.",
                                    "P(correct) given", "share right", err);
@@ -166,7 +168,7 @@ drr_status plot_reliability(buffer *b, const comparison *c, drr_error *err)
             status = buffer_printf(b, err,
                                    "<circle class=\"d s4\" cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\"><title>%llu answers: "
                                    "given %.2f, right %.2f</title></circle>\n",
-                                   at_x(&f, bins[i].sum_p / n), at_y(&f, share), 3 + 9 * sqrt(n / (double)c->critic.n),
+                                   at_x(&f, bins[i].sum_p / n), at_y(&f, share), 3 + 9 * sqrt(n / (double)set->n),
                                    (unsigned long long)bins[i].n, bins[i].sum_p / n, share);
         }
     return status == DRR_OK ? end_plot(b, err) : status;
@@ -188,19 +190,21 @@ static drr_status draw_bars(buffer *b, const frame *f, const uint64_t *counts, c
     return status;
 }
 
-drr_status plot_scores(buffer *b, const comparison *c, drr_error *err)
+drr_status plot_scores(buffer *b, const judged *set, drr_error *err)
 {
     uint64_t right[SCORE_BINS] = {0}, wrong[SCORE_BINS] = {0}, most = 1;
-    for (size_t i = 0; i < c->critic.n; i++) {
-        const double at = c->critic.p[i] * SCORE_BINS;
+    char title[96];
+    snprintf(title, sizeof title, "Scores: %s", set->words);
+    for (size_t i = 0; i < set->n; i++) {
+        const double at = set->p[i] * SCORE_BINS;
         const size_t bin = at >= SCORE_BINS ? SCORE_BINS - 1 : (size_t)at;
-        const uint64_t n = ++*(c->critic.right[i] ? &right[bin] : &wrong[bin]);
+        const uint64_t n = ++*(set->right[i] ? &right[bin] : &wrong[bin]);
         most = n > most ? n : most;
     }
     const frame f = {0, 1, 0, 1.1 * (double)most};
-    drr_status status = begin_plot(b, &f, "Scores of right and wrong answers",
-                                   "How many answers were given which P(correct), right ones and wrong ones.",
-                                   "P(correct)", "answers", err);
+    drr_status status =
+        begin_plot(b, &f, title, "How many answers were given which P(correct), right ones and wrong ones.",
+                   "P(correct)", "answers", err);
     if (status == DRR_OK)
         status = draw_bars(b, &f, right, "d s4", 0, err);
     if (status == DRR_OK)

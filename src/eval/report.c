@@ -6,7 +6,57 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- findings in words */
+/* ---- figures and findings in words */
+
+const char figure_unknown[] = "\xE2\x80\x93";
+
+/* Lines for the table; a browser does not see their ends. */
+const char judged_legend[] = "AUROC, AUPRC, Brier and ECE are of P(correct) as it was when it was acted on. Text, "
+                             "length and vote are the AUROC\n"
+                             "  of the encoder alone, of the text's length and of vote share, on the same rows. "
+                             "Unread: answers that could not be\n"
+                             "  read; they are no rows.";
+
+const char *figure_text(char out[32], double value, int decimals, const char *unit)
+{
+    if (isnan(value))
+        snprintf(out, 32, "%s", figure_unknown);
+    else
+        snprintf(out, 32, "%.*f%s", decimals, value, unit);
+    return out;
+}
+
+const char *figure_range(char out[48], const interval *i)
+{
+    if (isnan(i->low) || isnan(i->high))
+        snprintf(out, 48, "%s", figure_unknown);
+    else
+        snprintf(out, 48, "%.1f to %.1f", 100 * i->low, 100 * i->high);
+    return out;
+}
+
+drr_status run_note(buffer *b, const comparison *c, const strategy_run *r, drr_error *err)
+{
+    const char *name = drr_strategy_name(r->strategy);
+    drr_status status = DRR_OK;
+    if (r->n_answered < c->n)
+        status = buffer_printf(b, err, "%s answered %llu of %zu: %llu abstained, %llu could not be read, %llu failed. ",
+                               name, (unsigned long long)r->n_answered, c->n, (unsigned long long)r->n_abstained,
+                               (unsigned long long)r->n_unparsed, (unsigned long long)r->n_failed);
+    if (status == DRR_OK && r->n_answered && isnan(r->aurc))
+        status = buffer_printf(b, err, "%s has no AURC, for no critic judged its answers. ", name);
+    if (status == DRR_OK && isnan(r->accuracy.low))
+        status = buffer_printf(b, err, "%s has no interval, for no resamples were asked for. ", name);
+    if (status == DRR_OK && b->size)
+        b->data[--b->size] = 0; /* the last space */
+    return status;
+}
+
+drr_status judged_note(buffer *b, const judged *set, drr_error *err)
+{
+    const char *why = judged_undefined(set);
+    return why ? buffer_printf(b, err, "%s (%s): %s.", figure_unknown, set->words, why) : DRR_OK;
+}
 
 /* McNemar's test is the judge of whether two strategies differ; the interval says by how much. */
 drr_status pair_sentence(buffer *b, const comparison *c, const pair *p, drr_error *err)
@@ -14,17 +64,18 @@ drr_status pair_sentence(buffer *b, const comparison *c, const pair *p, drr_erro
     const char *a = drr_strategy_name(c->runs[p->a].strategy), *other = drr_strategy_name(c->runs[p->b].strategy);
     const double points = 100 * p->difference.value, low = 100 * p->difference.low, high = 100 * p->difference.high;
     const double tokens = p->tokens.value;
+    char range[80] = "";
     drr_status status;
+    if (!isnan(low) && !isnan(high))
+        snprintf(range, sizeof range, "95 %% interval %+.1f to %+.1f, ", low, high);
     if (p->only_a == 0 && p->only_b == 0)
         status = buffer_printf(b, err, "%s and %s are right on the same questions", a, other);
     else if (p->p >= 0.05)
-        status = buffer_printf(b, err,
-                               "%s against %s: %+.1f points (95 %% interval %+.1f to %+.1f), within noise "
-                               "(McNemar p = %.2g)",
-                               a, other, points, low, high, p->p);
+        status = buffer_printf(b, err, "%s against %s: %+.1f points, within noise (%sMcNemar p = %.2g)", a, other,
+                               points, range, p->p);
     else
-        status = buffer_printf(b, err, "%s is %.1f points %s %s (95 %% interval %+.1f to %+.1f, McNemar p = %.2g)", a,
-                               fabs(points), points > 0 ? "above" : "below", other, low, high, p->p);
+        status = buffer_printf(b, err, "%s is %.1f points %s %s (%sMcNemar p = %.2g)", a, fabs(points),
+                               points > 0 ? "above" : "below", other, range, p->p);
     if (status != DRR_OK)
         return status;
     if (fabs(tokens) < 0.5)
@@ -95,11 +146,11 @@ static json_t *pair_json(const comparison *c, const pair *p)
     return o;
 }
 
-static json_t *critic_json(const critic_figures *f)
+static void set_judged(json_t *o, const judged *f)
 {
-    json_t *o = json_object();
-    set_count(o, "n_turns", f->n);
+    set_count(o, "n", f->n);
     set_count(o, "n_right", f->n_right);
+    set_count(o, "n_unparsed", f->n_unparsed);
     set_number(o, "auroc", f->auroc);
     set_number(o, "auroc_text", f->auroc_text);
     set_number(o, "auprc", f->auprc);
@@ -107,6 +158,31 @@ static json_t *critic_json(const critic_figures *f)
     set_number(o, "ece", f->ece);
     set_number(o, "length_auroc", f->length_auroc);
     set_number(o, "vote_auroc", f->vote_auroc);
+}
+
+static json_t *judged_json(const judged *f)
+{
+    json_t *o = json_object();
+    const char *why = judged_undefined(f);
+    json_object_set_new(o, "rows", json_string(f->words));
+    json_object_set_new(o, "strategy", json_string(drr_strategy_name(f->strategy)));
+    set_judged(o, f);
+    json_object_set_new(o, "undefined", why ? json_string(why) : json_null());
+    return o;
+}
+
+/* The set that "critic" repeats at its top: samples, where every control is known, or first answers. */
+static json_t *critic_json(const comparison *c)
+{
+    const judged *top = &c->judged[c->judged[JUDGED_SAMPLES].n ? JUDGED_SAMPLES : JUDGED_FIRST];
+    json_t *o = json_object(), *sets = json_object();
+    json_object_set_new(o, "set", json_string(top->key));
+    set_judged(o, top);
+    for (int rows = 0; rows < N_JUDGED; rows++) {
+        const judged *f = &c->judged[rows];
+        json_object_set_new(sets, f->key, f->exists ? judged_json(f) : json_null());
+    }
+    json_object_set_new(o, "sets", sets);
     return o;
 }
 
@@ -120,7 +196,7 @@ static json_t *comparison_json(const comparison *c, bool has_critic)
     json_object_set_new(o, "strategies", strategies);
     json_object_set_new(o, "comparisons", pairs);
     if (has_critic)
-        json_object_set_new(o, "critic", critic_json(&c->critic));
+        json_object_set_new(o, "critic", critic_json(c));
     return o;
 }
 
@@ -183,12 +259,67 @@ drr_status report_json(char **json, const evaluation *e, drr_error *err)
 
 /* ---- text */
 
-static drr_status row_text(buffer *b, const strategy_run *r, drr_error *err)
+/* Columns are counted in characters: printf pads by bytes, and the dash has three. */
+static drr_status put_cell(buffer *b, int width, const char *text, drr_error *err)
 {
-    char range[40];
-    snprintf(range, sizeof range, "%.1f to %.1f", 100 * r->accuracy.low, 100 * r->accuracy.high);
-    return buffer_printf(b, err, "  %-14s %8.1f %%   %-14s %7.1f %% %8.2f %9.1f\n", drr_strategy_name(r->strategy),
-                         100 * r->accuracy.value, range, 100 * r->coverage, r->mean_turns, r->mean_tokens);
+    const int bytes = strcmp(text, figure_unknown) == 0 ? width + (int)strlen(figure_unknown) - 1 : width;
+    return buffer_printf(b, err, " %*s", bytes, text);
+}
+
+static drr_status put_cells(buffer *b, const char *name, int name_width, const char *const *cells, const int *widths,
+                            size_t n, drr_error *err)
+{
+    drr_status status = buffer_printf(b, err, "  %-*s", name_width, name);
+    for (size_t i = 0; status == DRR_OK && i < n; i++)
+        status = put_cell(b, widths[i], cells[i], err);
+    return status == DRR_OK ? buffer_puts(b, "\n", err) : status;
+}
+
+enum { RUN_CELLS = 7, JUDGED_CELLS = 10 };
+static const char *const run_heads[RUN_CELLS] = {"accuracy", "95 % interval", "coverage", "of these",
+                                                 "AURC",     "turns",         "tokens"};
+static const int run_widths[RUN_CELLS] = {9, 15, 9, 9, 7, 7, 9};
+static const char *const judged_heads[JUDGED_CELLS] = {"n",      "right", "unread", "AUROC", "text",
+                                                       "length", "vote",  "AUPRC",  "Brier", "ECE"};
+static const int judged_widths[JUDGED_CELLS] = {6, 8, 7, 6, 6, 6, 6, 6, 6, 6};
+
+static drr_status run_text(buffer *b, const strategy_run *r, drr_error *err)
+{
+    char s[RUN_CELLS][48];
+    const char *const cells[RUN_CELLS] = {figure_text(s[0], 100 * r->accuracy.value, 1, " %"),
+                                          figure_range(s[1], &r->accuracy),
+                                          figure_text(s[2], 100 * r->coverage, 1, " %"),
+                                          figure_text(s[3], 100 * r->accuracy_answered, 1, " %"),
+                                          figure_text(s[4], r->aurc, 3, ""),
+                                          figure_text(s[5], r->mean_turns, 2, ""),
+                                          figure_text(s[6], r->mean_tokens, 1, "")};
+    return put_cells(b, drr_strategy_name(r->strategy), 14, cells, run_widths, RUN_CELLS, err);
+}
+
+static drr_status judged_text(buffer *b, const judged *f, drr_error *err)
+{
+    char s[JUDGED_CELLS][32];
+    const char *const cells[JUDGED_CELLS] = {
+        figure_text(s[0], (double)f->n, 0, ""),
+        figure_text(s[1], f->n ? 100 * (double)f->n_right / (double)f->n : NAN, 1, " %"),
+        figure_text(s[2], (double)f->n_unparsed, 0, ""),
+        figure_text(s[3], f->auroc, 3, ""),
+        figure_text(s[4], f->auroc_text, 3, ""),
+        figure_text(s[5], f->length_auroc, 3, ""),
+        figure_text(s[6], f->vote_auroc, 3, ""),
+        figure_text(s[7], f->auprc, 3, ""),
+        figure_text(s[8], f->brier, 3, ""),
+        figure_text(s[9], f->ece, 3, "")};
+    return put_cells(b, f->words, 31, cells, judged_widths, JUDGED_CELLS, err);
+}
+
+/* Takes the sentences; a line of their own where there are any. */
+static drr_status put_note(buffer *b, buffer *note, drr_status status, drr_error *err)
+{
+    if (status == DRR_OK && note->size)
+        status = buffer_printf(b, err, "  %s\n", note->data);
+    buffer_clear(note);
+    return status;
 }
 
 static bool about_the_last(const comparison *c, const pair *p)
@@ -196,39 +327,44 @@ static bool about_the_last(const comparison *c, const pair *p)
     return p->a == c->n_runs - 1;
 }
 
-static drr_status critic_text(buffer *b, const critic_figures *f, drr_error *err)
+static drr_status critic_text(buffer *b, const comparison *c, drr_error *err)
 {
-    drr_status status = buffer_printf(b, err,
-                                      "\n  The critic on %llu answers, %.1f %% of them right: AUROC %.3f (text alone "
-                                      "%.3f; controls: length %.3f",
-                                      (unsigned long long)f->n, 100 * (double)f->n_right / (double)f->n, f->auroc,
-                                      f->auroc_text, f->length_auroc);
-    if (status == DRR_OK && !isnan(f->vote_auroc))
-        status = buffer_printf(b, err, ", vote share %.3f", f->vote_auroc);
+    drr_status status = buffer_puts(b, "\n", err);
     if (status == DRR_OK)
-        status = buffer_printf(b, err, "), Brier %.3f, ECE %.3f.\n", f->brier, f->ece);
+        status = put_cells(b, "the critic on", 31, judged_heads, judged_widths, JUDGED_CELLS, err);
+    for (int rows = 0; status == DRR_OK && rows < N_JUDGED; rows++)
+        if (c->judged[rows].exists)
+            status = judged_text(b, &c->judged[rows], err);
+    if (status == DRR_OK)
+        status = buffer_printf(b, err, "\n  %s\n", judged_legend);
+    for (int rows = 0; status == DRR_OK && rows < N_JUDGED; rows++) {
+        buffer note = {0};
+        if (c->judged[rows].exists)
+            status = put_note(b, &note, judged_note(&note, &c->judged[rows], err), err);
+    }
     return status;
 }
 
-static drr_status comparison_text(buffer *b, const comparison *c, drr_error *err)
+static drr_status comparison_text(buffer *b, const comparison *c, bool has_critic, drr_error *err)
 {
-    drr_status status = buffer_printf(b, err, "%s, %zu questions\n\n  %-14s %10s   %-14s %9s %8s %9s\n", c->name, c->n,
-                                      "strategy", "accuracy", "95 % interval", "coverage", "turns", "tokens");
+    drr_status status = buffer_printf(b, err, "%s, %zu question%s\n\n", c->name, c->n, c->n == 1 ? "" : "s");
+    if (status == DRR_OK)
+        status = put_cells(b, "strategy", 14, run_heads, run_widths, RUN_CELLS, err);
     for (size_t s = 0; status == DRR_OK && s < c->n_runs; s++)
-        status = row_text(b, &c->runs[s], err);
+        status = run_text(b, &c->runs[s], err);
     if (status == DRR_OK)
         status = buffer_puts(b, "\n", err);
-    for (size_t p = 0; status == DRR_OK && p < c->n_pairs; p++) {
-        if (!about_the_last(c, &c->pairs[p]))
-            continue;
-        status = buffer_puts(b, "  ", err);
-        if (status == DRR_OK)
-            status = pair_sentence(b, c, &c->pairs[p], err);
-        if (status == DRR_OK)
-            status = buffer_puts(b, "\n", err);
+    for (size_t s = 0; status == DRR_OK && s < c->n_runs; s++) {
+        buffer note = {0};
+        status = put_note(b, &note, run_note(&note, c, &c->runs[s], err), err);
     }
-    if (status == DRR_OK && c->critic.n)
-        status = critic_text(b, &c->critic, err);
+    for (size_t p = 0; status == DRR_OK && p < c->n_pairs; p++) {
+        buffer words = {0};
+        if (about_the_last(c, &c->pairs[p]))
+            status = put_note(b, &words, pair_sentence(&words, c, &c->pairs[p], err), err);
+    }
+    if (status == DRR_OK && has_critic)
+        status = critic_text(b, c, err);
     return status == DRR_OK ? buffer_puts(b, "\n", err) : status;
 }
 
@@ -237,7 +373,7 @@ drr_status report_text(char **text, const evaluation *e, drr_error *err)
     buffer b = {0};
     drr_status status = DRR_OK;
     for (size_t i = 0; status == DRR_OK && i < e->n; i++)
-        status = comparison_text(&b, &e->comparisons[i], err);
+        status = comparison_text(&b, &e->comparisons[i], e->has_critic, err);
     if (status == DRR_OK)
         *text = buffer_take(&b);
     else

@@ -267,6 +267,10 @@ typedef struct drr_store drr_store;
 
 /* Opens (creates where `create`) an SQLite trace store; an older schema is migrated, a newer one refused. */
 drr_status drr_store_open(drr_store **store, const char *path, bool create, drr_error *err);
+/* Opens an existing store for reading alone, also where neither the file nor its folder may be written to; makes no
+ * file beside it. What would change it is then refused. Another process may write at the same time; where one that
+ * began later has changed the file itself, reading ends with DRR_E_IO and asks for the same call again. */
+drr_status drr_store_open_read(drr_store **store, const char *path, drr_error *err);
 void drr_store_close(drr_store *store);
 /* Appends; a trace with the same (task,id,reasoner,prompt,sample,turn) is left as it is and *added is false.
  * Durable when the call returns, unless a batch is open (drr_store_batch). */
@@ -324,7 +328,8 @@ typedef struct drr_distill_options {
     uint64_t seed;
     size_t limit;      /* first n questions only; 0: all */
     bool grammar;      /* force the answer line to parse */
-    bool any_identity; /* go on although the store holds traces of another reasoner or prompt */
+    bool any_identity; /* go on although the store holds traces of another reasoner, prompt or setting (seed,
+                          temperature, top_p, max_tokens, grammar, context, recorded answers); else DRR_E_MISMATCH */
     bool skip_failed;  /* a sample that failed is only warned of; else the job, when all others are done, ends with
                           DRR_E_BACKEND and the first one's reason */
 } drr_distill_options;

@@ -253,7 +253,7 @@ static int run(int argc, char **argv)
         {.name = "any-identity",
          .type = CLI_FLAG,
          .value = &c.distill.any_identity,
-         .meaning = "learn from both although --out's store holds traces of another reasoner or prompt"},
+         .meaning = "learn from both although --out's store holds traces of another reasoner, prompt or setting"},
         {.name = "allow-overlap",
          .type = CLI_FLAG,
          .value = &c.allow_overlap,

@@ -218,7 +218,7 @@ static int run_export(int argc, char **argv)
                                   CLI_END};
     if (!cli_parse(&export_command, options, &argc, &argv, 1, 1, &code))
         return code;
-    drr_status status = drr_store_open(&store, argv[0], false, &err);
+    drr_status status = drr_store_open_read(&store, argv[0], &err);
     if (status == DRR_OK)
         status = cli_make_folder_of(out, &err);
     if (status == DRR_OK)

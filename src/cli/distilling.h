@@ -28,7 +28,7 @@ void remove_empty_store(const char *path);
          .meaning = "only warn of samples that fail, such as questions longer than the context"},                      \
     {                                                                                                                  \
         .name = "any-identity", .type = CLI_FLAG, .value = &(d).any_identity,                                          \
-        .meaning = "go on although the store holds traces of another reasoner or prompt"                               \
+        .meaning = "go on although the store holds traces of another reasoner, prompt or setting"                      \
     }
 
 #endif

@@ -2,9 +2,9 @@
  * from its final answer's check alone. A unit of work is one (question, sample): its turns follow each other, units run
  * side by side, as many as the reasoner is wide. Each turn is committed to the store before the next is asked for, and
  * everything that decides what comes next (seed, forced rejection) is a function of the question, sample and turn: so
- * a run that was killed goes on where it stopped, and nothing is lost or doubled. */
-#include "core/core.h"
-#include "reasoner/reasoner.h"
+ * a run that was killed goes on where it stopped, and nothing is lost or doubled. Whether the store is this run's is
+ * identity.c's. */
+#include "distill/distill_internal.h"
 #include "task/task.h"
 #include "trace/trace.h"
 
@@ -251,28 +251,6 @@ static drr_status fill(job *j, drr_error *err)
     return DRR_OK;
 }
 
-/* A store belongs to one reasoner and one wording, unless the caller says that mixing is meant. */
-static drr_status check_identity(job *j, drr_error *err)
-{
-    static const char *const names[2] = {"reasoner", "prompt"};
-    const char *const ours[2] = {drr_reasoner_id(j->reasoner), drr_prompts_id(j->prompts)};
-    for (size_t i = 0; i < 2; i++) {
-        char *stored = NULL;
-        drr_status status = store_fact_get(j->store, names[i], &stored, err);
-        if (status == DRR_OK && !stored)
-            status = store_fact_set(j->store, names[i], ours[i], err);
-        else if (status == DRR_OK && strcmp(stored, ours[i]) != 0 && !j->options->any_identity)
-            status = error_set(err, DRR_E_MISMATCH,
-                               "the store holds traces of %s %s and this run uses %s; choose another store, or say "
-                               "--any-identity to mix them",
-                               names[i], stored, ours[i]);
-        free(stored);
-        if (status != DRR_OK)
-            return status;
-    }
-    return DRR_OK;
-}
-
 static const char *note_traces(char *note, size_t size, const job *j)
 {
     int n = snprintf(note, size, "%llu new traces", (unsigned long long)j->n_traces);
@@ -339,7 +317,9 @@ drr_status drr_distill(drr_store *store, drr_reasoner *reasoner, const drr_promp
                 "question %s of %s has no reference answer: its traces could not be labelled; leave it out "
                 "or give the answer",
                 drr_dataset_at(dataset, i)->id, drr_dataset_name(dataset));
-    status = check_identity(&j, err);
+    status = distill_check_identity(store, reasoner, prompts, options, hooks, err);
+    if (status == DRR_OK)
+        status = distill_check_questions(store, dataset, n_questions, err);
     if (status != DRR_OK)
         return status;
     if (!size_multiply(&j.n_units, n_questions, options->samples))

@@ -18,6 +18,7 @@ typedef struct header {
 typedef struct waiter { /* an outer request: its tag, and whose key it waits for */
     uint64_t tag;
     char key[65];
+    uint32_t max_tokens;
     bool waits;
 } waiter;
 
@@ -31,7 +32,15 @@ typedef struct cached {
     size_t n_waiters;
 } cached;
 
-/* ---- keys */
+/* ---- keys
+ *
+ * A request's key holds what decides the text but one thing, the context's size: most texts end well within it and are
+ * the same under any larger one, and entries of the time when no key knew of contexts are to be found again. So
+ *   - a text that ended by itself is kept under the request's key, and found under every context in which it ends so;
+ *   - a text that the context cut is kept under a key of that context's own;
+ *   - an old entry that a context cut lies under the request's key, and is found where this context cuts at that token.
+ * What a replay reasoner says is decided by its recording and the question's text; both are in its keys alone, so that
+ * those of all others stay as they were. */
 
 static void add_string(sha256 *h, const char *text)
 {
@@ -58,7 +67,41 @@ static void request_key(char key[65], const cached *c, const reasoner_request *r
         add_string(&h, r->messages[i].role);
         add_string(&h, r->messages[i].content);
     }
+    if (reasoner_get_basis(c->inner)->recording[0]) {
+        add_string(&h, reasoner_get_basis(c->inner)->recording);
+        add_string(&h, r->question);
+    }
     sha256_end(&h, key);
+}
+
+static void key_of_cut(char cut[65], const cached *c, const char *key)
+{
+    const uint32_t context = reasoner_get_basis(c->inner)->context;
+    sha256 h;
+    sha256_begin(&h);
+    add_string(&h, key);
+    add_string(&h, "cut by a context of");
+    sha256_add(&h, &context, sizeof context);
+    sha256_end(&h, cut);
+}
+
+static bool is_cut(const reasoner_completion *done, uint32_t max_tokens)
+{
+    return done->finish == DRR_FINISH_LENGTH && done->n_tokens < max_tokens;
+}
+
+/* Would this context have given the same? The model's end needs a token's room of its own, which it does not keep. */
+static bool same_here(const cached *c, const reasoner_completion *found, uint32_t max_tokens)
+{
+    const uint64_t context = reasoner_get_basis(c->inner)->context;
+    const uint64_t used = (uint64_t)found->n_prompt_tokens + found->n_tokens;
+    if (context == 0)
+        return true;
+    if ((uint64_t)found->n_prompt_tokens + REASONER_LEAST_ROOM > context)
+        return false;
+    if (is_cut(found, max_tokens))
+        return used == context;
+    return found->finish == DRR_FINISH_STOP ? used < context : used <= context;
 }
 
 /* ---- completions as bytes */
@@ -120,6 +163,30 @@ damaged:
     return DRR_E_EMPTY;
 }
 
+/* The request's entry under either key. */
+static drr_status look_up(cached *c, const char *key, uint32_t max_tokens, reasoner_completion *found, drr_error *err)
+{
+    char cut[65];
+    drr_status status = load(c, key, found, err);
+    if (status == DRR_OK && same_here(c, found, max_tokens))
+        return DRR_OK;
+    if (status == DRR_OK)
+        reasoner_completion_clear(found);
+    else if (status != DRR_E_EMPTY)
+        return status;
+    key_of_cut(cut, c, key);
+    return load(c, cut, found, err);
+}
+
+static drr_status keep(cached *c, const waiter *w, const reasoner_completion *done, drr_error *err)
+{
+    char cut[65];
+    if (reasoner_get_basis(c->inner)->context == 0 || !is_cut(done, w->max_tokens))
+        return store(c, w->key, done, err);
+    key_of_cut(cut, c, w->key);
+    return store(c, cut, done, err);
+}
+
 /* ---- the backend */
 
 static drr_status add_ready(cached *c, const reasoner_completion *completion, drr_error *err)
@@ -137,7 +204,7 @@ static drr_status add_ready(cached *c, const reasoner_completion *completion, dr
 }
 
 /* A place for a waiter; its index is the tag inside. */
-static drr_status add_waiter(cached *c, uint64_t tag, const char *key, size_t *index, drr_error *err)
+static drr_status add_waiter(cached *c, const reasoner_request *request, const char *key, size_t *index, drr_error *err)
 {
     for (*index = 0; *index < c->n_waiters && c->waiters[*index].waits; ++*index)
         ;
@@ -150,7 +217,7 @@ static drr_status add_waiter(cached *c, uint64_t tag, const char *key, size_t *i
         c->waiters = more;
         c->n_waiters = n;
     }
-    c->waiters[*index] = (waiter){.tag = tag, .waits = true};
+    c->waiters[*index] = (waiter){.tag = request->tag, .max_tokens = request->max_tokens, .waits = true};
     memcpy(c->waiters[*index].key, key, 65);
     return DRR_OK;
 }
@@ -170,7 +237,7 @@ static drr_status cached_submit(void *self, const reasoner_request *request, drr
     size_t index;
     reasoner_completion found = {0};
     request_key(key, c, request);
-    drr_status status = load(c, key, &found, err);
+    drr_status status = look_up(c, key, request->max_tokens, &found, err);
     if (status == DRR_OK) {
         found.tag = request->tag;
         c->counts->found++;
@@ -182,7 +249,7 @@ static drr_status cached_submit(void *self, const reasoner_request *request, drr
     if (status != DRR_E_EMPTY)
         return status;
     const bool already = in_flight(c, key);
-    status = add_waiter(c, request->tag, key, &index, err);
+    status = add_waiter(c, request, key, &index, err);
     if (status != DRR_OK || already)
         return status;
     reasoner_request inner = *request;
@@ -235,7 +302,7 @@ static drr_status cached_next(void *self, reasoner_completion *completion, drr_e
     const waiter first = *w;
     w->waits = false;
     if (done.finish != DRR_FINISH_FAILED && done.finish != DRR_FINISH_CANCELLED)
-        status = store(c, first.key, &done, err);
+        status = keep(c, &first, &done, err);
     if (status == DRR_OK)
         status = share(c, first.key, &done, err);
     if (status != DRR_OK) {
@@ -282,7 +349,9 @@ drr_status cached_reasoner_new(drr_reasoner **wrapped, drr_reasoner *inner, cons
     if (status == DRR_OK)
         status = reasoner_new(wrapped, &backend, c, drr_reasoner_id(inner), drr_reasoner_describe(inner),
                               reasoner_width(inner), err);
-    if (status != DRR_OK)
+    if (status == DRR_OK)
+        reasoner_set_basis(*wrapped, reasoner_get_basis(inner));
+    else
         cached_close(c);
     return status;
 }

@@ -176,8 +176,10 @@ drr_status reasoner_open_llama(drr_reasoner **reasoner, const char *path, const 
                                            .close = llama_close,
                                            .timing = llama_timing};
     status = reasoner_new(reasoner, &table, b, id, about.data, b->width, err);
-    if (status == DRR_OK)
+    if (status == DRR_OK) {
+        reasoner_set_basis(*reasoner, &(reasoner_basis){.context = b->n_context});
         b = NULL;
+    }
 done:
     buffer_clear(&about);
     llama_close(b);

@@ -119,7 +119,7 @@ drr_status llama_submit(void *self, const reasoner_request *request, drr_error *
         status = tokenize(b, text, &item.prompt, &item.n_prompt, err);
     if (status != DRR_OK)
         goto done;
-    if (item.n_prompt + 8 > b->n_context) {
+    if (item.n_prompt + REASONER_LEAST_ROOM > b->n_context) {
         reasoner_completion refused = {
             .tag = request->tag, .finish = DRR_FINISH_FAILED, .n_prompt_tokens = item.n_prompt};
         buffer why = {0};

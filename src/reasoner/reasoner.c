@@ -9,6 +9,7 @@ struct drr_reasoner {
     void *self;
     char *id, *description;
     uint32_t width;
+    reasoner_basis basis;
     size_t pending;
 };
 
@@ -94,6 +95,16 @@ void drr_reasoner_timing_read(const drr_reasoner *reasoner, drr_reasoner_timing 
     *timing = (drr_reasoner_timing){0};
     if (reasoner->backend.timing)
         reasoner->backend.timing(reasoner->self, timing);
+}
+
+void reasoner_set_basis(drr_reasoner *reasoner, const reasoner_basis *basis)
+{
+    reasoner->basis = *basis;
+}
+
+const reasoner_basis *reasoner_get_basis(const drr_reasoner *reasoner)
+{
+    return &reasoner->basis;
 }
 
 drr_status reasoner_submit(drr_reasoner *reasoner, const reasoner_request *request, drr_error *err)

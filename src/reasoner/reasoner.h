@@ -60,6 +60,15 @@ typedef struct reasoner_backend {
 drr_status reasoner_new(drr_reasoner **reasoner, const reasoner_backend *backend, void *self, const char *id,
                         const char *description, uint32_t width, drr_error *err);
 
+/* What decides a reasoner's answers beside its id and the request. Its opener sets it; else it is all zero. */
+typedef struct reasoner_basis {
+    uint32_t context;   /* tokens of one sequence, prompt and text: a text is cut there; 0: no bound */
+    char recording[65]; /* replay: SHA-256 of the recorded answers in the order in which they are given; else "" */
+} reasoner_basis;
+void reasoner_set_basis(drr_reasoner *reasoner, const reasoner_basis *basis);
+const reasoner_basis *reasoner_get_basis(const drr_reasoner *reasoner);
+enum { REASONER_LEAST_ROOM = 8 }; /* a prompt that leaves fewer tokens of the context does not fit */
+
 /* A request that cannot fit the context comes back as DRR_FINISH_FAILED with a sentence, not as an error here. */
 drr_status reasoner_submit(drr_reasoner *reasoner, const reasoner_request *request, drr_error *err);
 drr_status reasoner_next(drr_reasoner *reasoner, reasoner_completion *completion, drr_error *err);

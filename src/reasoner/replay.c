@@ -108,6 +108,17 @@ static drr_status read_records(replay *r, const char *path, const drr_reasoner_o
     return status;
 }
 
+static void records_digest(char hex[65], const replay *r)
+{
+    sha256 h;
+    sha256_begin(&h);
+    for (size_t i = 0; i < r->n; i++) { /* with their NULs: where one string ends and the next begins counts */
+        sha256_add(&h, r->records[i].question, strlen(r->records[i].question) + 1);
+        sha256_add(&h, r->records[i].text, strlen(r->records[i].text) + 1);
+    }
+    sha256_end(&h, hex);
+}
+
 /* ---- answering */
 
 /* First record of a question, and how many; 0 when there is none. */
@@ -218,8 +229,13 @@ drr_status reasoner_open_replay(drr_reasoner **reasoner, const char *path, const
     if (status == DRR_OK)
         status = reasoner_new(reasoner, &backend, r, id.data, description.data, options->width ? options->width : WIDTH,
                               err);
-    if (status != DRR_OK)
+    if (status == DRR_OK) {
+        reasoner_basis basis = {0};
+        records_digest(basis.recording, r);
+        reasoner_set_basis(*reasoner, &basis);
+    } else {
         replay_close(r);
+    }
     buffer_clear(&id);
     buffer_clear(&description);
     return status;

@@ -229,7 +229,7 @@ drr_status drr_traces_each(const char *path, const drr_trace_filter *filter, drr
     if (n < sizeof magic || memcmp(magic, "SQLite format 3", sizeof magic) != 0)
         return read_filtered(path, filter, each, user, err);
     drr_store *store = NULL;
-    drr_status status = drr_store_open(&store, path, false, err);
+    drr_status status = drr_store_open_read(&store, path, err);
     if (status == DRR_OK)
         status = drr_store_each(store, filter, each, user, err);
     drr_store_close(store);

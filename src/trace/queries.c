@@ -29,13 +29,18 @@ static bool row_is_whole(sqlite3_stmt *q)
            finish <= DRR_FINISH_FAILED;
 }
 
+static drr_status damaged(const char *path, drr_error *err)
+{
+    return error_set(err, DRR_E_FORMAT,
+                     "%s: a trace in it is damaged; restore a copy, or import its traces from an export into a new "
+                     "store",
+                     path);
+}
+
 static drr_status read_row(drr_trace *t, sqlite3_stmt *q, const char *path, drr_error *err)
 {
     if (!row_is_whole(q))
-        return error_set(err, DRR_E_FORMAT,
-                         "%s: a trace in it is damaged; restore a copy, or import its traces from an export into a "
-                         "new store",
-                         path);
+        return damaged(path, err);
     *t = (drr_trace){.task = column_copy(q, 0),
                      .id = column_copy(q, 1),
                      .reasoner = column_copy(q, 2),
@@ -119,7 +124,8 @@ drr_status drr_store_each(drr_store *store, const drr_trace_filter *filter, drr_
     if (status == DRR_OK && code != SQLITE_DONE)
         status = sqlite_fail(store->db, store->path, "reading", err);
     sqlite3_finalize(q);
-    return status;
+    const drr_status change = sqlite_unchanged(store, err);
+    return change == DRR_OK ? status : change;
 }
 
 drr_status drr_store_counts(drr_store *store, const drr_trace_filter *filter, drr_trace_counts *counts, drr_error *err)
@@ -144,7 +150,8 @@ drr_status drr_store_counts(drr_store *store, const drr_trace_filter *filter, dr
                                      .turn0_accepted = (uint64_t)sqlite3_column_int64(q, 8),
                                      .seconds = sqlite3_column_double(q, 9)};
     sqlite3_finalize(q);
-    return status;
+    const drr_status change = sqlite_unchanged(store, err);
+    return change == DRR_OK ? status : change;
 }
 
 /* ---- the turns of one sample */
@@ -193,6 +200,44 @@ drr_status store_sample_turns(drr_store *store, const char *task, const char *id
     *turns = list;
     *n = count;
     return DRR_OK;
+}
+
+/* ---- a question as it was */
+
+drr_status store_question_changed(drr_store *store, const drr_task *task, const char **what, drr_error *err)
+{
+    sqlite3_stmt *q = NULL;
+    char *question = NULL;
+    int code = SQLITE_DONE;
+    *what = NULL;
+    drr_status status = task_question_text(&question, task, err);
+    if (status == DRR_OK &&
+        sqlite3_prepare_v2(store->db, "SELECT DISTINCT question, gold, kind FROM traces WHERE task=?1 AND id=?2", -1,
+                           &q, NULL) != SQLITE_OK)
+        status = sqlite_fail(store->db, store->path, "reading", err);
+    if (status != DRR_OK)
+        goto done;
+    sqlite3_bind_text(q, 1, task->task, -1, SQLITE_STATIC);
+    sqlite3_bind_text(q, 2, task->id, -1, SQLITE_STATIC);
+    while (!*what && (code = sqlite3_step(q)) == SQLITE_ROW) {
+        const char *had = (const char *)sqlite3_column_text(q, 0), *gold = (const char *)sqlite3_column_text(q, 1);
+        if (!had || !gold) {
+            status = damaged(store->path, err);
+            goto done;
+        }
+        if (strcmp(had, question) != 0)
+            *what = "other words or choices";
+        else if (sqlite3_column_int(q, 2) != (int)task->kind)
+            *what = "another kind";
+        else if (gold[0] && !drr_answer_equal(task->kind, gold, task->answer))
+            *what = "another answer";
+    }
+    if (!*what && code != SQLITE_DONE)
+        status = sqlite_fail(store->db, store->path, "reading", err);
+done:
+    sqlite3_finalize(q);
+    free(question);
+    return status;
 }
 
 /* ---- facts */

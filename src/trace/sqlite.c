@@ -49,9 +49,11 @@ drr_status sqlite_fail(sqlite3 *db, const char *path, const char *doing, drr_err
     case SQLITE_READONLY:
     case SQLITE_PERM:
     case SQLITE_CANTOPEN:
-        return error_set(err, DRR_E_IO,
-                         "%s: cannot be opened for %s (%s); check that the folder exists and is writable", path, doing,
-                         words);
+        return error_set(err, DRR_E_IO, "%s: cannot be opened for %s (%s); check that %s", path, doing, words,
+                         strcmp(doing, "reading") != 0
+                             ? "the folder exists and is writable"
+                             : "you may read it, and the files -wal and -shm of its name where there are any: all "
+                               "three are one store");
     case SQLITE_NOMEM:
         return error_memory(err);
     default:
@@ -89,14 +91,21 @@ static drr_status check_owner(sqlite3 *db, const char *path, const char *table, 
     return status;
 }
 
-drr_status sqlite_open_file(sqlite3 **db, const char *path, const char *table, bool create, drr_error *err)
+static drr_status check_file(const char *path, drr_error *err)
 {
-    if (!create && !file_exists(path))
+    if (!file_exists(path))
         return error_set(err, DRR_E_NOT_FOUND, "there is no trace store %s; `drr distill` makes one", path);
     if (file_is_folder(path))
         return error_set(err, DRR_E_IO, "%s is a folder, and a store's file is wanted", path);
+    return DRR_OK;
+}
+
+drr_status sqlite_open_file(sqlite3 **db, const char *path, const char *table, bool create, drr_error *err)
+{
     sqlite3 *opened = NULL;
-    drr_status status = DRR_OK;
+    drr_status status = create && !file_exists(path) ? DRR_OK : check_file(path, err);
+    if (status != DRR_OK)
+        return status;
     if (sqlite3_open_v2(path, &opened, SQLITE_OPEN_READWRITE | (create ? SQLITE_OPEN_CREATE : 0), NULL) != SQLITE_OK) {
         status = sqlite_fail(opened, path, "writing", err);
         goto done;
@@ -126,18 +135,24 @@ static drr_status read_version(drr_store *s, int *version, drr_error *err)
     return status;
 }
 
+static drr_status check_version(drr_store *s, int *version, drr_error *err)
+{
+    drr_status status = read_version(s, version, err);
+    if (status == DRR_OK && *version > SCHEMA_VERSION)
+        status =
+            error_set(err, DRR_E_MISMATCH,
+                      "%s was written by a newer drr (store version %d, this one knows %d); update drr, or export the "
+                      "traces with the newer one",
+                      s->path, *version, SCHEMA_VERSION);
+    return status;
+}
+
 static drr_status migrate(drr_store *s, drr_error *err)
 {
     int version = 0;
-    drr_status status = read_version(s, &version, err);
+    drr_status status = check_version(s, &version, err);
     if (status != DRR_OK || version == SCHEMA_VERSION)
         return status;
-    if (version > SCHEMA_VERSION)
-        return error_set(
-            err, DRR_E_MISMATCH,
-            "%s was written by a newer drr (store version %d, this one knows %d); update drr, or export the "
-            "traces with the newer one",
-            s->path, version, SCHEMA_VERSION);
     status = sqlite_run(s->db, s->path, "BEGIN IMMEDIATE", err);
     if (status == DRR_OK) /* another process may have been faster */
         status = read_version(s, &version, err);
@@ -182,6 +197,94 @@ done:
     return status;
 }
 
+/* ---- for reading alone */
+
+static bool lies_beside(const char *path, const char *tail, struct stat *st)
+{
+    char name[4200];
+    const int n = snprintf(name, sizeof name, "%s%s", path, tail);
+    return n > 0 && (size_t)n < sizeof name && stat(name, st) == 0;
+}
+
+/* Is all of the store in its one file? A log means a writer, at work or killed; an empty one without its index is what
+ * a reader left. */
+static bool is_alone(const char *path)
+{
+    struct stat st;
+    if (lies_beside(path, "-journal", &st))
+        return false;
+    return !lies_beside(path, "-wal", &st) || (st.st_size == 0 && !lies_beside(path, "-shm", &st));
+}
+
+/* file:PATH?immutable=1, with what means something in an URI escaped. An empty authority keeps "//x" a path. */
+static drr_status immutable_uri(buffer *uri, const char *path, drr_error *err)
+{
+    drr_status status = buffer_puts(uri, path[0] == '/' ? "file://" : "file:", err);
+    for (; *path && status == DRR_OK; path++)
+        status = strchr("%?#", *path) ? buffer_printf(uri, err, "%%%02X", (unsigned)*path)
+                                      : buffer_append(uri, path, 1, err);
+    return status == DRR_OK ? buffer_puts(uri, "?immutable=1", err) : status;
+}
+
+/* In WAL mode SQLite makes a log and an index beside the file even to read it, leaves them there, and fails where it
+ * may not. So a file that lies alone is read as one that nobody changes, without locks; that this was so is checked
+ * when all is read. Where a writer's log is there, SQLite reads beside the writer as ever. */
+static drr_status open_for_reading(drr_store *s, drr_error *err)
+{
+    buffer uri = {0};
+    const char *name = s->path;
+    drr_status status = check_file(s->path, err);
+    if (status != DRR_OK)
+        return status;
+    s->still = stat(s->path, &s->seen) == 0 && is_alone(s->path);
+    if (s->still) {
+        status = immutable_uri(&uri, s->path, err);
+        name = uri.data;
+    }
+    if (status == DRR_OK &&
+        sqlite3_open_v2(name, &s->db, SQLITE_OPEN_READONLY | (s->still ? SQLITE_OPEN_URI : 0), NULL) != SQLITE_OK)
+        status = sqlite_fail(s->db, s->path, "reading", err);
+    buffer_clear(&uri);
+    if (status != DRR_OK)
+        return status;
+    sqlite3_busy_timeout(s->db, 20000);
+    return check_owner(s->db, s->path, "traces", err);
+}
+
+drr_status sqlite_unchanged(const drr_store *store, drr_error *err)
+{
+    struct stat now;
+    if (!store->still)
+        return DRR_OK;
+    if (stat(store->path, &now) == 0 && now.st_ino == store->seen.st_ino && now.st_size == store->seen.st_size &&
+        now.st_mtim.tv_sec == store->seen.st_mtim.tv_sec && now.st_mtim.tv_nsec == store->seen.st_mtim.tv_nsec)
+        return DRR_OK;
+    return error_set(err, DRR_E_IO, "%s: another process wrote to it while it was read; run the same command again",
+                     store->path);
+}
+
+drr_status drr_store_open_read(drr_store **store, const char *path, drr_error *err)
+{
+    int version = 0;
+    drr_store *s = calloc(1, sizeof *s);
+    if (!s)
+        return error_memory(err);
+    s->path = string_copy(path);
+    drr_status status = s->path ? open_for_reading(s, err) : error_memory(err);
+    if (status == DRR_OK)
+        status = check_version(s, &version, err);
+    if (status == DRR_OK && version < SCHEMA_VERSION)
+        status = error_set(err, DRR_E_FORMAT,
+                           "%s is no store yet, or one of an older drr (version %d); `drr traces import` or `drr "
+                           "distill` into it makes it one of today's",
+                           path, version);
+    if (status == DRR_OK)
+        *store = s;
+    else
+        drr_store_close(s);
+    return status;
+}
+
 void drr_store_close(drr_store *store)
 {
     if (!store)
@@ -214,6 +317,8 @@ drr_status drr_store_append(drr_store *store, const drr_trace *t, bool *added, d
 {
     sqlite3_stmt *q = store->append;
     const drr_token_stats *p = &t->stats;
+    if (!q)
+        return error_set(err, DRR_E_ARGUMENT, "%s was opened for reading alone, and takes no trace", store->path);
     const char *const texts[] = {t->task, t->id, t->reasoner, t->prompt};
     for (int i = 0; i < 4; i++)
         bind_text(q, i + 1, texts[i] ? texts[i] : "");

@@ -31,6 +31,9 @@ void store_batch_abandon(drr_store *store); /* the store is as it was before the
  * The caller clears each and frees the array. */
 drr_status store_sample_turns(drr_store *store, const char *task, const char *id, const char *reasoner,
                               const char *prompt, uint32_t sample, drr_trace **turns, size_t *n, drr_error *err);
+/* How the store's traces of the question with this task and id differ from it: *what becomes "another answer" or the
+ * like, NULL where they do not or there are none. A trace without a reference answer differs in none. */
+drr_status store_question_changed(drr_store *store, const drr_task *task, const char **what, drr_error *err);
 /* Small named facts about a store (the identity of a run); NULL when absent; the caller frees. */
 drr_status store_fact_get(drr_store *store, const char *name, char **value, drr_error *err);
 drr_status store_fact_set(drr_store *store, const char *name, const char *value, drr_error *err);

@@ -160,7 +160,7 @@ typedef struct stage {
     drr_distill_options options;
     drr_hooks hooks;
     size_t cancel_after; /* completions handed out */
-    size_t n_warnings;
+    size_t n_warnings, n_notices;
     bool quick; /* one commit a run instead of one a turn: where many traces matter and not their durability */
     char store_path[96];
     drr_error err;
@@ -177,6 +177,7 @@ static inline void count_warnings(void *user, drr_log_level level, const char *m
     stage *t = user;
     assert_true(strlen(message) > 10);
     t->n_warnings += level == DRR_LOG_WARN;
+    t->n_notices += level == DRR_LOG_INFO;
 }
 
 static inline void in_folder(char path[96], const char *name)

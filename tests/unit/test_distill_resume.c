@@ -1,6 +1,8 @@
 /* test_distill_resume.c: distillation stopped anywhere and gone on with, failing requests, and stores that belong to
- * another reasoner or wording. */
+ * another reasoner, wording or setting. */
 #include "distill_fixture.h"
+
+#include <sqlite3.h>
 
 typedef enum how { BY_CANCEL, BY_NEXT, BY_SUBMIT, N_WAYS } how;
 
@@ -170,6 +172,139 @@ static void another_wording_is_refused_unless_mixing_is_meant(void **state)
     close_stage(&t);
 }
 
+/* Every setting that shapes a text, and how a run with another one looks. */
+typedef struct change {
+    const char *words, *was, *is;
+} change;
+static const change changes[] = {{"seed", "seed 1", "has 2"},
+                                 {"temperature", "temperature 0.7", "has 0.75"},
+                                 {"top-p", "top-p 0.95", "has 0.5"},
+                                 {"tokens of a turn", "tokens of a turn 200", "has 300"},
+                                 {"grammar", "grammar off", "has on"},
+                                 {"context", "context 1024", "has 2048"},
+                                 {"recorded answers", "recorded answers aaaaaaaaaaaa", "has bbbbbbbbbbbb"}};
+enum { N_CHANGES = sizeof changes / sizeof *changes };
+
+static void settle(stage *t, size_t changed) /* N_CHANGES: nothing */
+{
+    reasoner_basis basis = {.context = changed == 5 ? 2048 : 1024};
+    memset(basis.recording, changed == 6 ? 'b' : 'a', 64);
+    reasoner_set_basis(t->reasoner, &basis);
+    t->options.seed = changed == 0 ? 2 : 1;
+    t->options.temperature = changed == 1 ? 0.75f : 0.7f;
+    t->options.top_p = changed == 2 ? 0.5f : 0.95f;
+    t->options.max_tokens = changed == 3 ? 300 : 200;
+    t->options.grammar = changed == 4;
+}
+
+static void another_setting_is_refused_and_more_of_the_same_is_not(void **state)
+{
+    (void)state;
+    stage t;
+    open_stage(&t, 6, 40, 20);
+    settle(&t, N_CHANGES);
+    t.options.limit = 3;
+    t.options.samples = 2;
+    t.options.turns = 1;
+    distill_fine(&t);
+    for (size_t i = 0; i < N_CHANGES; i++) {
+        const size_t n_asked = t.s.n_asked;
+        const uint64_t n = count(&t).traces;
+        settle(&t, i);
+        t.options.samples++; /* or there would be nothing to ask */
+        assert_int_equal(distill(&t), DRR_E_MISMATCH);
+        if (!strstr(t.err.message, changes[i].was) || !strstr(t.err.message, changes[i].is) ||
+            !strstr(t.err.message, "--any-identity"))
+            fail_msg("%s: %s", changes[i].words, t.err.message);
+        assert_int_equal(t.s.n_asked, n_asked);
+        t.options.any_identity = true;
+        distill_fine(&t);
+        assert_true(count(&t).traces > n);
+        t.options.any_identity = false;
+    }
+    settle(&t, N_CHANGES); /* the store still belongs to the first run */
+    const uint64_t n = count(&t).traces;
+    t.options.samples++;
+    t.options.turns = 3;
+    t.options.limit = 0;
+    t.options.forced_share = 0.5;
+    distill_fine(&t);
+    assert_true(count(&t).traces > n + 6);
+    assert_int_equal(t.n_notices, 0);
+    close_stage(&t);
+}
+
+static void an_older_store_takes_the_settings_of_the_next_run_and_says_so(void **state)
+{
+    (void)state;
+    stage t;
+    sqlite3 *db = NULL;
+    open_stage(&t, 3, 100, 0);
+    settle(&t, N_CHANGES);
+    distill_fine(&t);
+    assert_int_equal(t.n_notices, 0); /* a new store is no surprise */
+    assert_int_equal(sqlite3_open(t.store_path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "DELETE FROM facts WHERE name NOT IN ('reasoner', 'prompt')", NULL, NULL, NULL),
+                     SQLITE_OK);
+    sqlite3_close(db);
+    const size_t n_asked = t.s.n_asked;
+    distill_fine(&t);
+    assert_int_equal(t.s.n_asked, n_asked); /* all is there */
+    assert_int_equal(t.n_notices, 1);
+    distill_fine(&t);
+    assert_int_equal(t.n_notices, 1);
+    t.options.seed = 2;
+    assert_int_equal(distill(&t), DRR_E_MISMATCH);
+    close_stage(&t);
+}
+
+static void a_run_that_left_no_trace_binds_nobody(void **state)
+{
+    (void)state;
+    stage t;
+    open_stage(&t, 3, 100, 0);
+    settle(&t, N_CHANGES);
+    t.s.stop_next = 0;
+    assert_int_equal(distill(&t), DRR_E_BACKEND);
+    assert_int_equal(count(&t).traces, 0);
+    t.s.stop_next = FOR_EVER;
+    t.options.seed = 2;
+    distill_fine(&t);
+    t.options.seed = 1;
+    assert_int_equal(distill(&t), DRR_E_MISMATCH);
+    assert_int_equal(t.n_notices, 0);
+    close_stage(&t);
+}
+
+static void a_question_that_changed_under_its_id_is_refused_before_anything_is_asked(void **state)
+{
+    (void)state;
+    static const char set[] = "{\"id\":\"new\",\"question\":\"New?\",\"answer\":\"1\",\"kind\":\"number\"}\n"
+                              "{\"id\":\"q0\",\"question\":\"What of 0?\",\"answer\":\"7\",\"kind\":\"number\"}\n";
+    stage t;
+    char path[96];
+    open_stage(&t, 3, 100, 0);
+    distill_fine(&t);
+    const size_t n_asked = t.s.n_asked;
+    drr_dataset_free(t.set);
+    t.set = NULL;
+    in_folder(path, "set.jsonl");
+    assert_int_equal(file_write_all(path, set, sizeof set - 1, NULL), DRR_OK);
+    assert_int_equal(drr_dataset_open(&t.set, path, NULL, "set", NULL), DRR_OK);
+    t.s.set = t.set;
+    for (int any = 0; any < 2; any++) { /* no flag makes two questions one */
+        t.options.any_identity = any;
+        assert_int_equal(distill(&t), DRR_E_MISMATCH);
+        assert_non_null(strstr(t.err.message, "set.jsonl:2: question q0 "));
+        assert_non_null(strstr(t.err.message, "another answer"));
+    }
+    assert_int_equal(t.s.n_asked, n_asked);
+    t.options.limit = 1; /* the new one alone */
+    distill_fine(&t);
+    assert_true(t.s.n_asked > n_asked);
+    close_stage(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -179,6 +314,10 @@ int main(void)
         cmocka_unit_test(a_failure_that_matters_is_told_when_all_else_is_done),
         cmocka_unit_test(another_reasoner_is_refused_unless_mixing_is_meant),
         cmocka_unit_test(another_wording_is_refused_unless_mixing_is_meant),
+        cmocka_unit_test(another_setting_is_refused_and_more_of_the_same_is_not),
+        cmocka_unit_test(an_older_store_takes_the_settings_of_the_next_run_and_says_so),
+        cmocka_unit_test(a_run_that_left_no_trace_binds_nobody),
+        cmocka_unit_test(a_question_that_changed_under_its_id_is_refused_before_anything_is_asked),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

@@ -18,12 +18,15 @@
 typedef struct counting {
     reasoner_completion waiting[512];
     size_t n, asked, fail_from;
+    drr_finish finish;
+    uint32_t n_tokens; /* 0: 3 */
 } counting;
 
 static drr_status count_submit(void *self, const reasoner_request *r, drr_error *err)
 {
     counting *c = self;
-    reasoner_completion done = {.tag = r->tag, .finish = DRR_FINISH_STOP, .n_prompt_tokens = 7, .n_tokens = 3};
+    reasoner_completion done = {
+        .tag = r->tag, .finish = c->finish, .n_prompt_tokens = 7, .n_tokens = c->n_tokens ? c->n_tokens : 3};
     char text[64];
     (void)err;
     c->asked++;
@@ -203,6 +206,137 @@ static void failures_and_damage_are_generated_again(void **state)
     drr_reasoner_close(inner);
 }
 
+/* Asks once under a context of `context` tokens, for a text of n_tokens after 7 of a prompt that ends as `finish`. Was
+ * it generated? */
+static bool generates(const char *path, uint32_t context, drr_finish finish, uint32_t n_tokens, uint32_t max_tokens,
+                      uint64_t seed)
+{
+    counting work = {.finish = finish, .n_tokens = n_tokens};
+    drr_reasoner *inner = counting_reasoner(&work), *r;
+    const drr_message message = {"user", "q3?"};
+    const reasoner_request request = {.messages = &message,
+                                      .n_messages = 1,
+                                      .max_tokens = max_tokens,
+                                      .temperature = 1,
+                                      .seed = seed,
+                                      .question = "q3?"};
+    reasoner_set_basis(inner, &(reasoner_basis){.context = context});
+    assert_int_equal(cached_reasoner_new(&r, inner, path, NULL, NULL), DRR_OK);
+    assert_int_equal(reasoner_get_basis(r)->context, context);
+    assert_int_equal(reasoner_submit(r, &request, NULL), DRR_OK);
+    reasoner_completion c = next(r);
+    reasoner_completion_clear(&c);
+    drr_reasoner_close(r);
+    drr_reasoner_close(inner);
+    return work.asked > 0;
+}
+
+static void a_text_is_found_under_every_context_that_would_give_it(void **state)
+{
+    (void)state;
+    const drr_finish stop = DRR_FINISH_STOP, answered = DRR_FINISH_ANSWERED, length = DRR_FINISH_LENGTH;
+    char path[128];
+    snprintf(path, sizeof path, "%s/d.db", folder);
+    assert_true(generates(path, 1024, answered, 3, 9, 1));
+    assert_false(generates(path, 2048, answered, 3, 9, 1));
+    assert_false(generates(path, 15, answered, 3, 9, 1));
+    assert_true(generates(path, 14, length, 3, 9, 1));      /* the prompt would not fit */
+    assert_false(generates(path, 14, length, 3, 9, 1));     /* has an entry of its own */
+    assert_false(generates(path, 1024, answered, 3, 9, 1)); /* and did not take the other's */
+    assert_true(generates(path, 16, length, 3, 90, 2));     /* cut */
+    assert_false(generates(path, 16, length, 3, 90, 2));
+    assert_true(generates(path, 17, length, 3, 90, 2)); /* where a larger one would have gone on */
+    assert_true(generates(path, 1024, stop, 3, 90, 2));
+    assert_false(generates(path, 2048, stop, 3, 90, 2));
+    assert_false(generates(path, 16, length, 3, 90, 2));
+    assert_true(generates(path, 1024, stop, 30, 90, 4));
+    assert_false(generates(path, 38, stop, 30, 90, 4));
+    assert_true(generates(path, 37, length, 30, 90, 4)); /* no token is left in which the model could end */
+    assert_true(generates(path, 1024, length, 3, 3, 3)); /* the request's own limit, not the context's */
+    assert_false(generates(path, 2048, length, 3, 3, 3));
+}
+
+/* Entries of the time when no key knew of contexts lie as those of a reasoner without one. */
+static void an_old_entry_is_found_where_it_holds(void **state)
+{
+    (void)state;
+    char path[128];
+    snprintf(path, sizeof path, "%s/e.db", folder);
+    assert_true(generates(path, 0, DRR_FINISH_ANSWERED, 3, 9, 1));
+    assert_false(generates(path, 1024, DRR_FINISH_ANSWERED, 3, 9, 1));
+    sqlite3 *db;
+    sqlite3_stmt *q;
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, "SELECT key FROM blobs", -1, &q, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(q), SQLITE_ROW);
+    /* Made by the release before: this key must stay, or every file of samples is lost. */
+    assert_string_equal((const char *)sqlite3_column_text(q, 0),
+                        "498da1a2ef525e8e93015c79db0441a9df21d6505bd321c155399ce49e72c903");
+    assert_int_equal(sqlite3_step(q), SQLITE_DONE);
+    sqlite3_finalize(q);
+    sqlite3_close(db);
+    assert_true(generates(path, 0, DRR_FINISH_LENGTH, 30, 90, 2)); /* cut, at 37 */
+    assert_true(generates(path, 38, DRR_FINISH_LENGTH, 31, 90, 2));
+    assert_false(generates(path, 37, DRR_FINISH_LENGTH, 30, 90, 2));
+}
+
+static void say(const char *path, const char *text)
+{
+    buffer b = {0};
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(buffer_printf(&b, NULL,
+                                       "{\"task\":\"t\",\"id\":\"%d\",\"question\":\"Q%d?\",\"reasoner\":\"r\","
+                                       "\"prompt\":\"p\",\"text\":\"%s %d\",\"correct\":true}\n",
+                                       i, i, text, i),
+                         DRR_OK);
+    assert_int_equal(file_write_all(path, b.data, b.size, NULL), DRR_OK);
+    buffer_clear(&b);
+}
+
+static char *replayed(const char *cache, const char *recording, const char *question)
+{
+    drr_reasoner *inner = NULL, *r = NULL;
+    const drr_message message = {"user", "the same words"};
+    const reasoner_request request = {
+        .messages = &message, .n_messages = 1, .max_tokens = 9, .temperature = 1, .question = question};
+    assert_int_equal(drr_reasoner_open(&inner, recording, NULL, NULL), DRR_OK);
+    assert_int_equal(cached_reasoner_new(&r, inner, cache, NULL, NULL), DRR_OK);
+    assert_int_equal(reasoner_submit(r, &request, NULL), DRR_OK);
+    reasoner_completion c = next(r);
+    char *text = string_copy(c.text);
+    reasoner_completion_clear(&c);
+    drr_reasoner_close(r);
+    drr_reasoner_close(inner);
+    return text;
+}
+
+static void a_recording_and_its_question_are_part_of_the_key(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"one", "one", "two"};
+    char cache[128], recording[128];
+    snprintf(cache, sizeof cache, "%s/f.db", folder);
+    snprintf(recording, sizeof recording, "%s/r.replay.jsonl", folder);
+    for (size_t i = 0; i < 3; i++) {
+        say(recording, texts[i]);
+        for (int k = 0; k < 2; k++) {
+            char wanted[16];
+            snprintf(wanted, sizeof wanted, "%s %d", texts[i], k);
+            char *text = replayed(cache, recording, k ? "Q1?" : "Q0?");
+            assert_string_equal(text, wanted);
+            free(text);
+        }
+    }
+    sqlite3 *db;
+    sqlite3_stmt *q;
+    assert_int_equal(sqlite3_open(cache, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, "SELECT count(*) FROM blobs", -1, &q, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(q), SQLITE_ROW);
+    assert_int_equal(sqlite3_column_int(q, 0), 4); /* the same file again added nothing */
+    sqlite3_finalize(q);
+    sqlite3_close(db);
+}
+
 /* ---- a whole evaluation */
 
 typedef struct finished {
@@ -345,6 +479,9 @@ int main(void)
         cmocka_unit_test(a_completion_is_remembered_after_reopening),
         cmocka_unit_test(what_differs_is_generated_and_what_is_alike_once),
         cmocka_unit_test(failures_and_damage_are_generated_again),
+        cmocka_unit_test(a_text_is_found_under_every_context_that_would_give_it),
+        cmocka_unit_test(an_old_entry_is_found_where_it_holds),
+        cmocka_unit_test(a_recording_and_its_question_are_part_of_the_key),
         cmocka_unit_test(figures_are_those_of_the_answers),
         cmocka_unit_test(the_page_escapes_what_people_and_models_wrote),
         cmocka_unit_test(an_interrupted_evaluation_goes_on_where_it_stopped),

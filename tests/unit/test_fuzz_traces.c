@@ -290,6 +290,9 @@ static void use_store(const char *path, const char *export)
         drr_trace_clear(&turns[i]);
     }
     free(turns);
+    const drr_task task = {"set", "q0", "How \"many\"?\n", NULL, 0, "1", DRR_KIND_NUMBER};
+    const char *what = NULL;
+    judge(store_question_changed(store, &task, &what, &err), &err);
     judge(store_fact_get(store, "reasoner", &fact, &err), &err);
     free(fact);
     judge(drr_store_export(store, NULL, export, &n_exported, &err), &err);

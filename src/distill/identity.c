@@ -1,0 +1,133 @@
+/* identity.c: whose store it is. Traces of one store are compared, counted and learned from as if one run had made
+ * them, and a sample that is there is not made again: so all that shapes a trace's text is written down as facts of the
+ * store, and a run that differs is refused before it asks anything. How many questions, samples and turns there are
+ * shapes no text and may grow; nor does the share of forced rejections, which only decides where a sample ends. */
+#include "distill/distill_internal.h"
+#include "trace/trace.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { N_SETTINGS = 9 };
+
+typedef struct setting {
+    const char *fact, *words; /* its name in the store, and in a sentence */
+    char value[512];          /* this run's; "": this reasoner has none */
+    char *stored;
+} setting;
+
+/* The shortest decimals that read back as the same float, so that a sentence says 0.7. */
+static void print_float(char *text, size_t size, float value)
+{
+    for (int digits = 6; digits <= 9; digits++) {
+        snprintf(text, size, "%.*g", digits, (double)value);
+        const float back = strtof(text, NULL);
+        if (memcmp(&back, &value, sizeof back) == 0)
+            return;
+    }
+}
+
+static void settings_of(setting s[N_SETTINGS], const drr_reasoner *reasoner, const drr_prompts *prompts,
+                        const drr_distill_options *options)
+{
+    static const char *const names[N_SETTINGS][2] = {
+        {"reasoner", "reasoner"},       {"prompt", "prompt"},   {"seed", "seed"},
+        {"temperature", "temperature"}, {"top_p", "top-p"},     {"max_tokens", "tokens of a turn"},
+        {"grammar", "grammar"},         {"context", "context"}, {"recording", "recorded answers"}};
+    const reasoner_basis *basis = reasoner_get_basis(reasoner);
+    enum { SIZE = sizeof s->value };
+    for (size_t i = 0; i < N_SETTINGS; i++)
+        s[i] = (setting){.fact = names[i][0], .words = names[i][1]};
+    snprintf(s[0].value, SIZE, "%s", drr_reasoner_id(reasoner));
+    snprintf(s[1].value, SIZE, "%s", drr_prompts_id(prompts));
+    snprintf(s[2].value, SIZE, "%llu", (unsigned long long)options->seed);
+    print_float(s[3].value, SIZE, options->temperature);
+    print_float(s[4].value, SIZE, options->top_p);
+    snprintf(s[5].value, SIZE, "%u", options->max_tokens);
+    snprintf(s[6].value, SIZE, "%s", options->grammar ? "on" : "off");
+    if (basis->context)
+        snprintf(s[7].value, SIZE, "%u", basis->context);
+    snprintf(s[8].value, SIZE, "%.12s", basis->recording);
+}
+
+static bool one_is_enough(void *user, const drr_trace *trace)
+{
+    (void)trace;
+    *(bool *)user = true;
+    return false;
+}
+
+static drr_status holds_traces(bool *any, drr_store *store, drr_error *err)
+{
+    drr_trace_filter first;
+    drr_trace_filter_defaults(&first);
+    first.limit = 1;
+    *any = false;
+    return drr_store_each(store, &first, one_is_enough, any, err);
+}
+
+/* Writes down what the store does not know. Where it holds traces already, an older drr made them or they were
+ * imported, and nobody can say how: they are taken for this run's, and the caller is told. */
+static drr_status adopt(drr_store *store, const setting *s, bool has_traces, const drr_hooks *hooks, drr_error *err)
+{
+    buffer notice = {0};
+    drr_status status = DRR_OK;
+    for (size_t i = 0; i < N_SETTINGS && status == DRR_OK; i++) {
+        if (!s[i].value[0] || (s[i].stored && strcmp(s[i].stored, s[i].value) == 0))
+            continue;
+        status = store_fact_set(store, s[i].fact, s[i].value, err);
+        if (status == DRR_OK)
+            status = buffer_printf(&notice, err, "%s%s %s", notice.size ? ", " : "", s[i].words, s[i].value);
+    }
+    if (status == DRR_OK && notice.size && has_traces)
+        hooks_log(hooks, DRR_LOG_INFO,
+                  "the store does not say how its traces were made; from now on they count as made with %s",
+                  notice.data);
+    buffer_clear(&notice);
+    return status;
+}
+
+drr_status distill_check_identity(drr_store *store, const drr_reasoner *reasoner, const drr_prompts *prompts,
+                                  const drr_distill_options *options, const drr_hooks *hooks, drr_error *err)
+{
+    setting s[N_SETTINGS];
+    const setting *other = NULL;
+    bool has_traces = false;
+    settings_of(s, reasoner, prompts, options);
+    drr_status status = holds_traces(&has_traces, store, err);
+    for (size_t i = 0; i < N_SETTINGS && status == DRR_OK; i++) {
+        status = store_fact_get(store, s[i].fact, &s[i].stored, err);
+        if (!other && s[i].value[0] && s[i].stored && strcmp(s[i].stored, s[i].value) != 0)
+            other = &s[i];
+    }
+    /* A run that was killed before its first trace binds nobody. */
+    if (status == DRR_OK && (!other || !has_traces))
+        status = adopt(store, s, has_traces, hooks, err);
+    else if (status == DRR_OK && !options->any_identity)
+        status = error_set(err, DRR_E_MISMATCH,
+                           "the store holds traces made with %s %s and this run has %s; choose another --out, go back "
+                           "to %s %s, or say --any-identity to mix them",
+                           other->words, other->stored, other->value, other->words, other->stored);
+    for (size_t i = 0; i < N_SETTINGS; i++)
+        free(s[i].stored);
+    return status;
+}
+
+drr_status distill_check_questions(drr_store *store, const drr_dataset *dataset, size_t n, drr_error *err)
+{
+    drr_status status = DRR_OK;
+    for (size_t i = 0; i < n && status == DRR_OK; i++) {
+        const drr_task *task = drr_dataset_at(dataset, i);
+        const char *what = NULL;
+        status = store_question_changed(store, task, &what, err);
+        if (status == DRR_OK && what) {
+            char place[600];
+            drr_dataset_place(place, sizeof place, dataset, i);
+            status = error_set(err, DRR_E_MISMATCH,
+                               "%s: question %s of %s is in the store with %s; give it another id, give back what it "
+                               "had, or choose another --out",
+                               place, task->id, task->task, what);
+        }
+    }
+    return status;
+}

@@ -49,11 +49,12 @@ drr_status sqlite_fail(sqlite3 *db, const char *path, const char *doing, drr_err
     case SQLITE_READONLY:
     case SQLITE_PERM:
     case SQLITE_CANTOPEN:
-        return error_set(err, DRR_E_IO, "%s: cannot be opened for %s (%s); check that %s", path, doing, words,
-                         strcmp(doing, "reading") != 0
-                             ? "the folder exists and is writable"
-                             : "you may read it, and the files -wal and -shm of its name where there are any: all "
-                               "three are one store");
+        return error_set(
+            err, DRR_E_IO, "%s: cannot be opened for %s (%s); check that %s", path, doing, words,
+            strcmp(doing, "reading") != 0
+                ? "the folder exists and is writable"
+                : "you may read it and the -wal and -shm beside it; where the -shm is missing, copy the file and "
+                  "its -wal to a folder that you may write in");
     case SQLITE_NOMEM:
         return error_memory(err);
     default:

@@ -3,12 +3,13 @@
  * store, and a run that differs is refused before it asks anything. How many questions, samples and turns there are
  * shapes no text and may grow; nor does the share of forced rejections, which only decides where a sample ends. */
 #include "distill/distill_internal.h"
+#include "task/task.h"
 #include "trace/trace.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { N_SETTINGS = 9 };
+enum { SEED = 2, CONTEXT = 7, N_SETTINGS = 9 };
 
 typedef struct setting {
     const char *fact, *words; /* its name in the store, and in a sentence */
@@ -50,20 +51,68 @@ static void settings_of(setting s[N_SETTINGS], const drr_reasoner *reasoner, con
     snprintf(s[8].value, SIZE, "%.12s", basis->recording);
 }
 
-static bool one_is_enough(void *user, const drr_trace *trace)
+/* What a run must know of the traces that are there. */
+typedef struct finding {
+    const drr_distill_options *options;
+    uint32_t context;
+    bool any, other_seed, other_temperature, depends_on_context;
+    float temperature;
+} finding;
+
+static bool look_at_first(void *user, const drr_trace *t)
 {
-    (void)trace;
-    *(bool *)user = true;
+    finding *f = user;
+    f->any = true;
+    f->other_seed = t->seed != task_turn_seed(f->options->seed, t->id, t->sample, t->turn);
+    f->other_temperature = t->temperature < f->options->temperature || t->temperature > f->options->temperature;
+    f->temperature = t->temperature;
     return false;
 }
 
-static drr_status holds_traces(bool *any, drr_store *store, drr_error *err)
+/* Was this text cut by the context that was, or would it be by the one that is? */
+static bool look_at_length(void *user, const drr_trace *t)
 {
-    drr_trace_filter first;
-    drr_trace_filter_defaults(&first);
-    first.limit = 1;
-    *any = false;
-    return drr_store_each(store, &first, one_is_enough, any, err);
+    finding *f = user;
+    const uint64_t used = (uint64_t)t->n_prompt_tokens + t->n_tokens;
+    f->depends_on_context = (t->finish == DRR_FINISH_LENGTH && t->n_tokens < f->options->max_tokens) ||
+                            used > f->context || (uint64_t)t->n_prompt_tokens + REASONER_LEAST_ROOM > f->context;
+    return !f->depends_on_context;
+}
+
+static bool one_is_enough(void *user, const drr_trace *trace)
+{
+    (void)trace;
+    ((finding *)user)->any = true;
+    return false;
+}
+
+static drr_status look(finding *f, drr_store *store, drr_trace_fn each, int64_t limit, const char *reasoner,
+                       const char *prompt, drr_error *err)
+{
+    drr_trace_filter filter;
+    drr_trace_filter_defaults(&filter);
+    filter.limit = limit;
+    filter.reasoner = reasoner;
+    filter.prompt = prompt;
+    return drr_store_each(store, &filter, each, f, err);
+}
+
+/* An older drr wrote no facts, but each of its traces its seed and temperature. */
+static drr_status check_first(drr_store *store, const setting *s, const drr_distill_options *options, drr_error *err)
+{
+    finding f = {.options = options};
+    drr_status status = look(&f, store, look_at_first, 1, s[0].value, s[1].value, err);
+    if (status != DRR_OK || !f.any || !(f.other_seed || f.other_temperature))
+        return status;
+    if (f.other_temperature)
+        return error_set(err, DRR_E_MISMATCH,
+                         "the store holds traces made with temperature %g and this run has %s; choose another --out, "
+                         "go back to that temperature, or say --any-identity to mix them",
+                         (double)f.temperature, s[3].value);
+    return error_set(err, DRR_E_MISMATCH,
+                     "the store holds traces made with another seed than this run's, %s; choose another --out, go back "
+                     "to that seed, or say --any-identity to mix them",
+                     s[2].value);
 }
 
 /* Writes down what the store does not know. Where it holds traces already, an older drr made them or they were
@@ -87,23 +136,46 @@ static drr_status adopt(drr_store *store, const setting *s, bool has_traces, con
     return status;
 }
 
+/* The setting that differs, NULL where none does. Another context makes no difference where every text is the same
+ * under both: it is then written down as the store's. */
+static drr_status compare(const setting **other, drr_store *store, setting s[N_SETTINGS],
+                          const drr_distill_options *options, drr_error *err)
+{
+    drr_status status = DRR_OK;
+    *other = NULL;
+    for (size_t i = 0; i < N_SETTINGS && status == DRR_OK; i++) {
+        status = store_fact_get(store, s[i].fact, &s[i].stored, err);
+        if (status != DRR_OK || *other || !s[i].value[0] || !s[i].stored || strcmp(s[i].stored, s[i].value) == 0)
+            continue;
+        finding f = {.options = options, .context = (uint32_t)strtoul(s[i].value, NULL, 10)};
+        f.depends_on_context = i != CONTEXT;
+        if (i == CONTEXT)
+            status = look(&f, store, look_at_length, -1, NULL, NULL, err);
+        if (f.depends_on_context)
+            *other = &s[i];
+        else if (status == DRR_OK)
+            status = store_fact_set(store, s[i].fact, s[i].value, err);
+    }
+    return status;
+}
+
 drr_status distill_check_identity(drr_store *store, const drr_reasoner *reasoner, const drr_prompts *prompts,
                                   const drr_distill_options *options, const drr_hooks *hooks, drr_error *err)
 {
     setting s[N_SETTINGS];
     const setting *other = NULL;
-    bool has_traces = false;
+    finding f = {.options = options};
     settings_of(s, reasoner, prompts, options);
-    drr_status status = holds_traces(&has_traces, store, err);
-    for (size_t i = 0; i < N_SETTINGS && status == DRR_OK; i++) {
-        status = store_fact_get(store, s[i].fact, &s[i].stored, err);
-        if (!other && s[i].value[0] && s[i].stored && strcmp(s[i].stored, s[i].value) != 0)
-            other = &s[i];
-    }
+    drr_status status = look(&f, store, one_is_enough, 1, NULL, NULL, err);
+    if (status == DRR_OK)
+        status = compare(&other, store, s, options, err);
+    const bool mixes = options->any_identity && f.any; /* such a run changes nothing of what is written down */
+    if (status == DRR_OK && !other && f.any && !mixes && !s[SEED].stored)
+        status = check_first(store, s, options, err);
     /* A run that was killed before its first trace binds nobody. */
-    if (status == DRR_OK && (!other || !has_traces))
-        status = adopt(store, s, has_traces, hooks, err);
-    else if (status == DRR_OK && !options->any_identity)
+    if (status == DRR_OK && (!other || !f.any) && !mixes)
+        status = adopt(store, s, f.any, hooks, err);
+    else if (status == DRR_OK && other && !options->any_identity)
         status = error_set(err, DRR_E_MISMATCH,
                            "the store holds traces made with %s %s and this run has %s; choose another --out, go back "
                            "to %s %s, or say --any-identity to mix them",

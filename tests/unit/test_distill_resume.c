@@ -181,13 +181,13 @@ static const change changes[] = {{"seed", "seed 1", "has 2"},
                                  {"top-p", "top-p 0.95", "has 0.5"},
                                  {"tokens of a turn", "tokens of a turn 200", "has 300"},
                                  {"grammar", "grammar off", "has on"},
-                                 {"context", "context 1024", "has 2048"},
+                                 {"context", "context 1024", "has 12"},
                                  {"recorded answers", "recorded answers aaaaaaaaaaaa", "has bbbbbbbbbbbb"}};
 enum { N_CHANGES = sizeof changes / sizeof *changes };
 
 static void settle(stage *t, size_t changed) /* N_CHANGES: nothing */
 {
-    reasoner_basis basis = {.context = changed == 5 ? 2048 : 1024};
+    reasoner_basis basis = {.context = changed == 5 ? 12 : 1024};
     memset(basis.recording, changed == 6 ? 'b' : 'a', 64);
     reasoner_set_basis(t->reasoner, &basis);
     t->options.seed = changed == 0 ? 2 : 1;
@@ -234,19 +234,72 @@ static void another_setting_is_refused_and_more_of_the_same_is_not(void **state)
     close_stage(&t);
 }
 
+static void another_context_that_changes_no_text_is_taken(void **state)
+{
+    (void)state;
+    static const uint32_t contexts[] = {2048, 512, 1024}; /* all texts are shorter than 100 tokens */
+    stage t;
+    char *stored = NULL;
+    open_stage(&t, 3, 100, 0);
+    settle(&t, N_CHANGES);
+    distill_fine(&t);
+    for (size_t i = 0; i < 3; i++) {
+        const uint64_t n = count(&t).traces;
+        reasoner_set_basis(t.reasoner, &(reasoner_basis){.context = contexts[i]});
+        t.options.samples++;
+        distill_fine(&t);
+        assert_true(count(&t).traces > n);
+        assert_int_equal(store_fact_get(t.store, "context", &stored, NULL), DRR_OK);
+        assert_int_equal(strtoul(stored, NULL, 10), contexts[i]);
+        free(stored);
+    }
+    close_stage(&t);
+}
+
+static void forget_settings(const stage *t)
+{
+    sqlite3 *db = NULL;
+    assert_int_equal(sqlite3_open(t->store_path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "DELETE FROM facts WHERE name NOT IN ('reasoner', 'prompt')", NULL, NULL, NULL),
+                     SQLITE_OK);
+    sqlite3_close(db);
+}
+
+static void an_older_stores_traces_tell_seed_and_temperature(void **state)
+{
+    (void)state;
+    stage t;
+    char *stored = NULL;
+    open_stage(&t, 3, 100, 0);
+    settle(&t, N_CHANGES);
+    distill_fine(&t);
+    forget_settings(&t);
+    settle(&t, 0);
+    assert_int_equal(distill(&t), DRR_E_MISMATCH);
+    assert_non_null(strstr(t.err.message, "another seed than this run's, 2"));
+    settle(&t, 1);
+    assert_int_equal(distill(&t), DRR_E_MISMATCH);
+    assert_non_null(strstr(t.err.message, "temperature 0.7 and this run has 0.75"));
+    t.options.any_identity = true; /* mixing writes nothing down */
+    distill_fine(&t);
+    assert_int_equal(store_fact_get(t.store, "temperature", &stored, NULL), DRR_OK);
+    assert_null(stored);
+    t.options.any_identity = false;
+    settle(&t, N_CHANGES);
+    distill_fine(&t);
+    assert_int_equal(t.n_notices, 1);
+    close_stage(&t);
+}
+
 static void an_older_store_takes_the_settings_of_the_next_run_and_says_so(void **state)
 {
     (void)state;
     stage t;
-    sqlite3 *db = NULL;
     open_stage(&t, 3, 100, 0);
     settle(&t, N_CHANGES);
     distill_fine(&t);
     assert_int_equal(t.n_notices, 0); /* a new store is no surprise */
-    assert_int_equal(sqlite3_open(t.store_path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, "DELETE FROM facts WHERE name NOT IN ('reasoner', 'prompt')", NULL, NULL, NULL),
-                     SQLITE_OK);
-    sqlite3_close(db);
+    forget_settings(&t);
     const size_t n_asked = t.s.n_asked;
     distill_fine(&t);
     assert_int_equal(t.s.n_asked, n_asked); /* all is there */
@@ -315,6 +368,8 @@ int main(void)
         cmocka_unit_test(another_reasoner_is_refused_unless_mixing_is_meant),
         cmocka_unit_test(another_wording_is_refused_unless_mixing_is_meant),
         cmocka_unit_test(another_setting_is_refused_and_more_of_the_same_is_not),
+        cmocka_unit_test(another_context_that_changes_no_text_is_taken),
+        cmocka_unit_test(an_older_stores_traces_tell_seed_and_temperature),
         cmocka_unit_test(an_older_store_takes_the_settings_of_the_next_run_and_says_so),
         cmocka_unit_test(a_run_that_left_no_trace_binds_nobody),
         cmocka_unit_test(a_question_that_changed_under_its_id_is_refused_before_anything_is_asked),

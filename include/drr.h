@@ -93,7 +93,13 @@ drr_status drr_share_path(char *path, size_t size, const char *file, drr_error *
 
 /* ---- data sets: src/task ------------------------------------------------------------------------- */
 
-typedef enum drr_kind { DRR_KIND_CHOICE, DRR_KIND_NUMBER, DRR_KIND_BOOLEAN, DRR_KIND_TEXT } drr_kind;
+typedef enum drr_kind {
+    DRR_KIND_CHOICE,
+    DRR_KIND_NUMBER,
+    DRR_KIND_BOOLEAN,
+    DRR_KIND_TEXT,
+    DRR_KIND_CHECKED /* a program decides what is right: a drr_checker */
+} drr_kind;
 
 const char *drr_kind_name(drr_kind kind);
 drr_status drr_kind_parse(drr_kind *kind, const char *name, drr_error *err);
@@ -104,7 +110,8 @@ typedef struct drr_task {
     const char *question;
     const char *const *choices; /* n_choices texts, lettered A.. in order; NULL unless DRR_KIND_CHOICE */
     size_t n_choices;
-    const char *answer; /* reference: a letter, a number, "yes"/"no" or text; "" when unknown */
+    const char *answer; /* reference: a letter, a number, "yes"/"no" or text; "" when unknown. DRR_KIND_CHECKED: JSON,
+                           {"tests": [...], "setup": "..."} of Python, or {"checker": "COMMAND"} */
     drr_kind kind;
 } drr_task;
 
@@ -133,7 +140,12 @@ drr_status drr_datasets_overlap(drr_overlap *overlap, const drr_dataset *const *
                                 size_t train_limit, const drr_dataset *const *test, size_t n_test, size_t test_limit,
                                 drr_error *err);
 
-typedef enum drr_label { DRR_LABEL_REJECT = 0, DRR_LABEL_ACCEPT = 1, DRR_LABEL_UNPARSED = 2 } drr_label;
+typedef enum drr_label {
+    DRR_LABEL_REJECT = 0,
+    DRR_LABEL_ACCEPT = 1,
+    DRR_LABEL_UNPARSED = 2,
+    DRR_LABEL_UNLABELLED = 3 /* its checker could not decide: kept, never trained on */
+} drr_label;
 
 const char *drr_label_name(drr_label label);
 
@@ -141,9 +153,10 @@ const char *drr_label_name(drr_label label);
  * can be found. *begin and *end (may be NULL) receive its bytes in `text`. The caller frees *answer. */
 drr_status drr_answer_extract(char **answer, size_t *begin, size_t *end, const drr_task *task, const char *text,
                               drr_error *err);
-/* Are two answers of this kind the same? "1,000.0" and "$1000" are, for numbers. */
+/* Are two answers of this kind the same? "1,000.0" and "$1000" are, for numbers; programs that differ in blank lines
+ * and in spaces at the ends of lines are. */
 bool drr_answer_equal(drr_kind kind, const char *a, const char *b);
-/* Extracts and compares with task->answer. */
+/* Extracts and compares with task->answer; what only a checker can decide is DRR_LABEL_UNLABELLED. */
 drr_status drr_answer_grade(drr_label *label, const drr_task *task, const char *text, drr_error *err);
 
 /* ---- prompts: src/task --------------------------------------------------------------------------- */
@@ -303,6 +316,7 @@ typedef struct drr_trace_counts {
     uint64_t traces, questions, accepted, rejected, unparsed, forced, tokens;
     uint64_t turn0, turn0_accepted; /* fresh answers alone */
     double seconds;
+    uint64_t unlabelled;
 } drr_trace_counts;
 drr_status drr_store_counts(drr_store *store, const drr_trace_filter *filter, drr_trace_counts *counts, drr_error *err);
 
@@ -316,6 +330,31 @@ typedef struct drr_regrade {
 typedef void (*drr_disagree_fn)(void *user, const drr_trace *trace, drr_label ours, const char *our_answer);
 drr_status drr_traces_regrade(const char *path, drr_regrade *result, drr_disagree_fn disagree, void *user,
                               drr_error *err);
+
+/* ---- checkers: src/check ------------------------------------------------------------------------- */
+
+/* Grades answers of DRR_KIND_CHECKED by running them, or the command that their data set names, on this machine:
+ * docs/checking.md says what that can and cannot harm. To open one is to allow it. */
+typedef struct drr_checker drr_checker;
+
+typedef struct drr_check_options {
+    const char *python;    /* name or path of the Python that programs are tested with */
+    uint32_t jobs;         /* at once; 0: all cores */
+    double seconds;        /* of one check */
+    uint64_t memory_bytes; /* of one process of it */
+    uint64_t disk_bytes;   /* of its scratch folder */
+    uint64_t output_bytes;
+    uint32_t processes, files; /* at most, of one check; threads count as processes */
+    bool limits_only;          /* use no namespaces even where there are some */
+    bool allow_uncontained;    /* go on where programs cannot be contained */
+} drr_check_options;
+void drr_check_options_defaults(drr_check_options *options);
+
+/* DRR_E_ARGUMENT where programs cannot be contained and options do not allow that; DRR_E_NOT_FOUND without Python. */
+drr_status drr_checker_open(drr_checker **checker, const drr_check_options *options, drr_error *err);
+void drr_checker_close(drr_checker *checker);
+/* What contains the programs it runs, in one sentence; lives as long as the checker. */
+const char *drr_checker_describe(const drr_checker *checker);
 
 /* ---- distillation: src/distill ------------------------------------------------------------------- */
 
@@ -332,6 +371,7 @@ typedef struct drr_distill_options {
                           temperature, top_p, max_tokens, grammar, context, recorded answers); else DRR_E_MISMATCH */
     bool skip_failed;  /* a sample that failed is only warned of; else the job, when all others are done, ends with
                           DRR_E_BACKEND and the first one's reason */
+    drr_checker *checker; /* of questions of DRR_KIND_CHECKED; NULL: there are none, or they are refused */
 } drr_distill_options;
 void drr_distill_options_defaults(drr_distill_options *options);
 
@@ -483,7 +523,7 @@ typedef struct drr_turn {
     double p_correct; /* that its verdict was given on: in the light of the other answers known by then */
     double p_alone;   /* the same as if no other answer were known */
     drr_verdict verdict;
-    int correct; /* 1, 0, or -1 when there is no reference */
+    int correct; /* 1, 0, or -1 when there is no reference, or one that only a checker knows */
     drr_finish finish;
     uint32_t n_prompt_tokens, n_tokens;
     double seconds;
@@ -523,6 +563,7 @@ typedef struct drr_eval_options {
     size_t limit;                /* questions of each set; 0: all */
     uint32_t bootstrap;          /* resamples */
     const char *title, *command; /* shown in the report; may be NULL */
+    drr_checker *checker;        /* as of drr_distill_options */
 } drr_eval_options;
 void drr_eval_options_defaults(drr_eval_options *options);
 

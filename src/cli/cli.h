@@ -140,6 +140,33 @@ void cli_default_out(char *path, size_t size, const char *name, const char *file
 drr_status cli_write_file(const char *path, const char *text, drr_error *err);
 char *cli_read_file(const char *path); /* NULL when it is not there; at most 64 KiB; the caller frees it */
 
+typedef struct cli_checking {
+    drr_check_options options;
+    bool allowed;
+} cli_checking;
+void cli_checking_defaults(cli_checking *checking);
+/* NULL where checkers are not allowed: the library then refuses questions that need one. */
+drr_status cli_open_checker(drr_checker **checker, const cli_checking *checking, drr_error *err);
+
+#define CLI_CHECKING_OPTIONS(c)                                                                                        \
+    {.name = "allow-checkers",                                                                                         \
+     .type = CLI_FLAG,                                                                                                 \
+     .value = &(c).allowed,                                                                                            \
+     .meaning = "run programs that the model writes, and commands that the data names"},                               \
+        {.name = "allow-uncontained",                                                                                  \
+         .type = CLI_FLAG,                                                                                             \
+         .value = &(c).options.allow_uncontained,                                                                      \
+         .meaning = "the same where this machine cannot keep them from your files"},                                   \
+        {.name = "python",                                                                                             \
+         .argument = "NAME|FILE",                                                                                      \
+         .type = CLI_STRING,                                                                                           \
+         .value = &(c).options.python,                                                                                 \
+         .meaning = "runs programs and their tests"},                                                                  \
+    {                                                                                                                  \
+        .name = "check-seconds", .argument = "S", .type = CLI_DOUBLE, .value = &(c).options.seconds,                   \
+        .meaning = "time of one check", .low = 0.1, .high = 86400                                                      \
+    }
+
 typedef struct cli_reasoner_choice {
     const char *source, *prompts;
     drr_reasoner_options options;

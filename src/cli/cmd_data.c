@@ -192,7 +192,8 @@ static void show_task(const drr_task *task, const drr_message *messages, size_t 
     printf("%s (%s)\n  %s\n", task->id, drr_kind_name(task->kind), task->question);
     for (size_t i = 0; i < task->n_choices; i++)
         printf("    %c) %s\n", (int)('A' + i), task->choices[i]);
-    printf("  answer: %s\n\n", *task->answer ? task->answer : "(not known)");
+    const bool checked = task->kind == DRR_KIND_CHECKED;
+    printf("  %s: %s\n\n", checked ? "checked by" : "answer", *task->answer ? task->answer : "(not known)");
     for (size_t i = 0; i < n_messages; i++)
         printf("[%s]\n%s\n\n", messages[i].role, messages[i].content);
 }

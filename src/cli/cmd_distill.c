@@ -13,10 +13,12 @@ const cli_command cli_distill = {
     "Each question is answered --samples times. A wrong answer is rejected with the words of `--feedback "
     "words`, up to\n"
     "--turns turns; a small share of right ones is rejected too, as the critic will by mistake. Labels come from the\n"
-    "reference answers alone. Every turn is on disk when it ends: interrupted or killed, the same command goes on.\n\n"
+    "reference answers, or from checkers (docs/checking.md), alone. Every turn is on disk when it ends: interrupted or "
+    "killed, the same command goes on.\n\n"
     "Examples:\n"
     "  drr distill --data csqa.train.jsonl\n"
     "  drr distill --data csqa.train.jsonl --limit 200 --samples 8 --out runs/csqa/traces.db\n"
+    "  drr distill --data mbpp.train.jsonl --allow-checkers --max-tokens 300\n"
     "  drr distill --data mine.jsonl --reasoner model.gguf --threads 8 --out mine.db --json\n",
     run};
 
@@ -80,12 +82,14 @@ static void print_run(const char *out, const drr_trace_counts *before, const drr
 static int run(int argc, char **argv)
 {
     cli_reasoner_choice choice;
+    cli_checking checking;
     drr_distill_options d;
     cli_list data = {0};
     const char *out = NULL, *format = NULL;
     char default_out[4096];
     bool json = false;
     cli_reasoner_defaults(&choice);
+    cli_checking_defaults(&checking);
     drr_distill_options_defaults(&d);
     const cli_option options[] = {
         {.name = "data",
@@ -106,6 +110,7 @@ static int run(int argc, char **argv)
          .meaning = "of the data; not given: detected"},
         CLI_REASONER_OPTIONS(choice),
         DISTILL_OPTIONS(d),
+        CLI_CHECKING_OPTIONS(checking),
         {.name = "max-tokens",
          .argument = "N",
          .type = CLI_UINT32,
@@ -165,6 +170,8 @@ static int run(int argc, char **argv)
     if (status == DRR_OK)
         status = drr_store_open(&store, out, true, &err);
     if (status == DRR_OK)
+        status = cli_open_checker(&d.checker, &checking, &err);
+    if (status == DRR_OK)
         status = cli_open_reasoner(&reasoner, &prompts, &choice, &err);
     if (status == DRR_OK)
         status = drr_store_counts(store, NULL, &before, &err);
@@ -178,6 +185,7 @@ static int run(int argc, char **argv)
         tell_counts(&counts, out);
     if (json && counted && status == DRR_OK)
         print_run(out, &before, &counts, seconds, reasoner);
+    drr_checker_close(d.checker);
     drr_reasoner_close(reasoner);
     drr_prompts_free(prompts);
     drr_store_close(store);

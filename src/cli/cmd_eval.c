@@ -71,6 +71,7 @@ drr_status evaluation_run(evaluation *e, const char *out, drr_reasoner *reasoner
     o.limit = e->limit;
     o.bootstrap = e->bootstrap;
     o.title = e->title;
+    o.checker = e->checker;
     o.command = cli_command_line();
     for (size_t i = 0; i < data->n && status == DRR_OK; i++)
         status = cli_open_dataset(&sets[i], data->items[i], format, err);
@@ -98,11 +99,13 @@ static int run(int argc, char **argv)
 {
     evaluation e;
     cli_reasoner_choice choice;
+    cli_checking checking;
     cli_list data = {0};
     const char *out = NULL, *critic_path = NULL, *format = NULL;
     char path[4096];
     evaluation_defaults(&e);
     cli_reasoner_defaults(&choice);
+    cli_checking_defaults(&checking);
     const cli_option options[] = {
         {.name = "data",
          .argument = "FILE|NAME",
@@ -131,6 +134,7 @@ static int run(int argc, char **argv)
          .value = &e.limit,
          .meaning = "first questions of each data set only; 0: all"},
         EVALUATION_OPTIONS(e),
+        CLI_CHECKING_OPTIONS(checking),
         CLI_REASONER_OPTIONS(choice),
         CLI_POLICY_OPTIONS(e.policy),
         {.name = "seed",
@@ -157,9 +161,12 @@ static int run(int argc, char **argv)
     if (status == DRR_OK && critic_path)
         status = drr_critic_open(&critic, critic_path, &err);
     if (status == DRR_OK)
+        status = cli_open_checker(&e.checker, &checking, &err);
+    if (status == DRR_OK)
         status = cli_open_reasoner(&reasoner, &prompts, &choice, &err);
     if (status == DRR_OK)
         status = evaluation_run(&e, out ? out : path, reasoner, critic, prompts, &data, format, &err);
+    drr_checker_close(e.checker);
     drr_reasoner_close(reasoner);
     drr_prompts_free(prompts);
     drr_critic_close(critic);

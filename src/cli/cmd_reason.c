@@ -259,7 +259,7 @@ static int run(int argc, char **argv)
          .argument = "K",
          .type = CLI_STRING,
          .value = &a.kind,
-         .meaning = "choice, number, boolean, text; not given: guessed"},
+         .meaning = "choice, number, boolean, text, checked; not given: guessed"},
         {.name = "answer",
          .argument = "TEXT",
          .type = CLI_STRING,

@@ -28,6 +28,7 @@ typedef struct cycle {
     cli_list train, test;
     const char *out, *format;
     cli_reasoner_choice choice;
+    cli_checking checking;
     drr_distill_options distill;
     drr_train_options training;
     evaluation eval;
@@ -170,6 +171,9 @@ static drr_status go(cycle *c, drr_error *err)
     if (status == DRR_OK)
         status = drr_store_open(&c->traces, c->store, true, err);
     if (status == DRR_OK)
+        status = cli_open_checker(&c->eval.checker, &c->checking, err);
+    c->distill.checker = c->eval.checker;
+    if (status == DRR_OK)
         status = cli_open_reasoner(&c->reasoner, &c->prompts, &c->choice, err);
     if (status == DRR_OK)
         status = distill(c, &counts, err);
@@ -181,6 +185,7 @@ static drr_status go(cycle *c, drr_error *err)
         status = train(c, &counts, err);
     if (status == DRR_OK)
         status = evaluate(c, err);
+    drr_checker_close(c->eval.checker);
     drr_reasoner_close(c->reasoner);
     drr_prompts_free(c->prompts);
     return status;
@@ -191,6 +196,7 @@ static int run(int argc, char **argv)
     static cycle c;
     uint64_t seed = 1;
     cli_reasoner_defaults(&c.choice);
+    cli_checking_defaults(&c.checking);
     drr_distill_options_defaults(&c.distill);
     drr_train_options_defaults(&c.training);
     evaluation_defaults(&c.eval);
@@ -265,6 +271,7 @@ static int run(int argc, char **argv)
          .value = &c.retrain,
          .meaning = "train even where the critic is up to date"},
         EVALUATION_OPTIONS(c.eval),
+        CLI_CHECKING_OPTIONS(c.checking),
         CLI_POLICY_OPTIONS(c.eval.policy),
         {.name = "seed", .argument = "N", .type = CLI_UINT64, .value = &seed, .meaning = "of every step"},
         {.name = "json", .type = CLI_FLAG, .value = &c.eval.json, .meaning = "the report as one JSON object on stdout"},

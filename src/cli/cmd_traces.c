@@ -57,7 +57,7 @@ typedef struct selection {
     uint64_t n;
 } selection;
 
-static const char *const label_names[] = {"reject", "accept", "unparsed", NULL};
+static const char *const label_names[] = {"reject", "accept", "unparsed", "unlabelled", NULL};
 
 #define SELECTION_OPTIONS(s)                                                                                           \
     {.name = "task",                                                                                                   \

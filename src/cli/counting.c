@@ -113,6 +113,7 @@ bool counting_add(void *user, const drr_trace *t)
     c->all.accepted += accepted;
     c->all.rejected += t->label == DRR_LABEL_REJECT;
     c->all.unparsed += t->label == DRR_LABEL_UNPARSED;
+    c->all.unlabelled += t->label == DRR_LABEL_UNLABELLED;
     c->all.forced += t->forced;
     c->all.tokens += t->n_tokens;
     c->all.turn0 += t->turn == 0;
@@ -161,6 +162,8 @@ void counting_print(counting *c)
     printf("\n%llu traces of %llu questions, %llu right, %llu wrong, %llu unparsed, %llu after a forced rejection; ",
            (unsigned long long)c->all.traces, (unsigned long long)c->all.questions, (unsigned long long)c->all.accepted,
            (unsigned long long)c->all.rejected, (unsigned long long)c->all.unparsed, (unsigned long long)c->all.forced);
+    if (c->all.unlabelled)
+        printf("%llu unlabelled and so not trained on; ", (unsigned long long)c->all.unlabelled);
     printf("%llu tokens in %s\n", (unsigned long long)c->all.tokens, cli_duration(text, c->all.seconds));
 }
 
@@ -174,6 +177,7 @@ void counting_print_json(counting *c)
     cli_json_uint(&j, "accepted", c->all.accepted);
     cli_json_uint(&j, "rejected", c->all.rejected);
     cli_json_uint(&j, "unparsed", c->all.unparsed);
+    cli_json_uint(&j, "unlabelled", c->all.unlabelled);
     cli_json_uint(&j, "forced", c->all.forced);
     cli_json_uint(&j, "turn0", c->all.turn0);
     cli_json_uint(&j, "turn0_accepted", c->all.turn0_accepted);

@@ -13,6 +13,7 @@ typedef struct evaluation {
     uint32_t bootstrap;
     const char *names, *title;
     bool json;
+    drr_checker *checker; /* may be NULL */
 } evaluation;
 
 void evaluation_defaults(evaluation *e);

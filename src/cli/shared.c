@@ -9,7 +9,7 @@
 
 const char *const cli_exhausted_names[] = {"vote", "best", "last", "abstain", NULL};
 const char *const cli_feedback_names[] = {"words", "restart", NULL};
-const char *const cli_kind_names[] = {"choice", "number", "boolean", "text", NULL};
+const char *const cli_kind_names[] = {"choice", "number", "boolean", "text", "checked", NULL};
 
 static drr_status io_error(drr_error *err, int code, const char *what, const char *path)
 {
@@ -146,6 +146,22 @@ char *cli_read_file(const char *path)
     if (file)
         fclose(file);
     return text;
+}
+
+void cli_checking_defaults(cli_checking *checking)
+{
+    *checking = (cli_checking){.allowed = false};
+    drr_check_options_defaults(&checking->options);
+}
+
+drr_status cli_open_checker(drr_checker **checker, const cli_checking *checking, drr_error *err)
+{
+    if (!checking->allowed)
+        return DRR_OK;
+    const drr_status status = drr_checker_open(checker, &checking->options, err);
+    if (status == DRR_OK)
+        cli_note("%s", drr_checker_describe(*checker));
+    return status;
 }
 
 void cli_reasoner_defaults(cli_reasoner_choice *choice)

@@ -4,6 +4,7 @@
  * everything that decides what comes next (seed, forced rejection) is a function of the question, sample and turn: so
  * a run that was killed goes on where it stopped, and nothing is lost or doubled. Whether the store is this run's is
  * identity.c's. */
+#include "check/check.h"
 #include "distill/distill_internal.h"
 #include "task/task.h"
 #include "trace/trace.h"
@@ -17,6 +18,7 @@ typedef struct unit {
     uint32_t sample;
     drr_trace *turns; /* those known so far, with room for all */
     uint32_t n_turns;
+    bool checking; /* turns[n_turns] waits for its label */
 } unit;
 
 typedef struct job {
@@ -28,7 +30,7 @@ typedef struct job {
     const drr_hooks *hooks;
     unit *units;
     size_t n_units, next_unit;
-    uint64_t n_done, n_failed, n_accepted, n_traces;
+    uint64_t n_done, n_failed, n_accepted, n_traces, n_unlabelled;
     char first_failure[600];
 } job;
 
@@ -62,17 +64,18 @@ static bool wants_another_turn(const job *j, const unit *u)
     if (u->n_turns == 0)
         return true;
     const drr_trace *last = &u->turns[u->n_turns - 1];
-    if (u->n_turns >= j->options->turns)
+    if (u->n_turns >= j->options->turns || last->label == DRR_LABEL_UNLABELLED) /* nothing to tell the reasoner */
         return false;
     return last->label != DRR_LABEL_ACCEPT || forced_rejection(j, u, last->turn);
 }
 
 static void unit_end(job *j, unit *u)
 {
-    for (uint32_t i = 0; i < u->n_turns; i++)
+    for (uint32_t i = 0; i < u->n_turns + u->checking; i++)
         drr_trace_clear(&u->turns[i]);
     free(u->turns);
     u->turns = NULL;
+    u->checking = false;
     u->n_turns = 0;
     j->n_done++;
 }
@@ -182,6 +185,8 @@ static drr_status make_trace(drr_trace *trace, const job *j, const unit *u, cons
     }
     if (!trace->answer)
         trace->label = DRR_LABEL_UNPARSED;
+    else if (task->kind == DRR_KIND_CHECKED)
+        trace->label = DRR_LABEL_UNLABELLED; /* until its checker has spoken */
     else
         trace->label = drr_answer_equal(task->kind, trace->answer, task->answer) ? DRR_LABEL_ACCEPT : DRR_LABEL_REJECT;
     trace_token_stats_unknown(&trace->stats);
@@ -196,6 +201,24 @@ done:
     if (status != DRR_OK)
         drr_trace_clear(trace);
     return status;
+}
+
+/* The unit's newest turn has its label: into the store, then the next turn or the next unit. */
+static drr_status keep_turn(job *j, size_t index, drr_error *err)
+{
+    unit *u = &j->units[index];
+    const drr_trace *t = &u->turns[u->n_turns];
+    drr_status status = drr_store_append(j->store, t, NULL, err);
+    if (status != DRR_OK)
+        return status;
+    j->n_traces++;
+    j->n_accepted += t->label == DRR_LABEL_ACCEPT;
+    u->checking = false;
+    u->n_turns++;
+    if (wants_another_turn(j, u))
+        return submit_turn(j, index, err);
+    unit_end(j, u);
+    return DRR_OK;
 }
 
 static drr_status take_completion(job *j, const reasoner_completion *c, drr_error *err)
@@ -215,18 +238,28 @@ static drr_status take_completion(job *j, const reasoner_completion *c, drr_erro
     drr_status status = make_trace(&trace, j, u, c, err);
     if (status != DRR_OK)
         return status;
-    status = drr_store_append(j->store, &trace, NULL, err);
-    if (status != DRR_OK) {
-        drr_trace_clear(&trace);
-        return status;
+    u->turns[u->n_turns] = trace;
+    u->checking = true;
+    if (trace.label != DRR_LABEL_UNLABELLED)
+        return keep_turn(j, c->tag, err);
+    return checker_submit(j->options->checker, c->tag, u->task, trace.answer, err);
+}
+
+/* Answers whose label is known by now; wait_ms for the first. */
+static drr_status take_checks(job *j, uint32_t wait_ms, drr_error *err)
+{
+    drr_status status = DRR_OK;
+    check_result r;
+    while (status == DRR_OK && checker_pending(j->options->checker) && checker_next(j->options->checker, &r, wait_ms)) {
+        unit *u = &j->units[r.tag];
+        u->turns[u->n_turns].label = r.label;
+        if (r.label == DRR_LABEL_UNLABELLED && j->n_unlabelled++ < 5)
+            hooks_log(j->hooks, DRR_LOG_WARN, "question %s of %s, sample %u, turn %u has no label: %s", u->task->id,
+                      u->task->task, u->sample, u->n_turns, r.why);
+        status = keep_turn(j, r.tag, err);
+        wait_ms = 0;
     }
-    j->n_traces++;
-    j->n_accepted += trace.label == DRR_LABEL_ACCEPT;
-    u->turns[u->n_turns++] = trace;
-    if (wants_another_turn(j, u))
-        return submit_turn(j, c->tag, err);
-    unit_end(j, u);
-    return DRR_OK;
+    return status;
 }
 
 /* Keeps twice the width in flight: the reasoner then always has a request to admit when a sequence ends, and can
@@ -273,17 +306,26 @@ static drr_status run(job *j, drr_error *err)
                                 : fill(j, err);
         if (status != DRR_OK)
             return status;
-        if (reasoner_pending(j->reasoner) == 0)
+        const bool asked = reasoner_pending(j->reasoner) > 0;
+        const bool checking = j->options->checker && checker_pending(j->options->checker) > 0;
+        if (!asked && !checking)
             break;
-        status = reasoner_next(j->reasoner, &c, err);
-        if (status == DRR_OK)
-            status = take_completion(j, &c, err);
-        reasoner_completion_clear(&c);
+        if (asked) {
+            status = reasoner_next(j->reasoner, &c, err);
+            if (status == DRR_OK)
+                status = take_completion(j, &c, err);
+            reasoner_completion_clear(&c);
+        }
+        if (status == DRR_OK && j->options->checker)
+            status = take_checks(j, asked ? 0 : 200, err);
         if (status != DRR_OK)
             return status;
         progress_update(&meter, j->n_done, note_traces(note, sizeof note, j));
     }
     progress_end(&meter, j->n_done, note_traces(note, sizeof note, j));
+    if (j->n_unlabelled)
+        hooks_log(j->hooks, DRR_LOG_WARN, "%llu of %llu new traces have no label: kept, but not trained on",
+                  (unsigned long long)j->n_unlabelled, (unsigned long long)j->n_traces);
     if (!j->n_failed)
         return DRR_OK;
     if (!j->options->skip_failed)
@@ -317,6 +359,11 @@ drr_status drr_distill(drr_store *store, drr_reasoner *reasoner, const drr_promp
                 "question %s of %s has no reference answer: its traces could not be labelled; leave it out "
                 "or give the answer",
                 drr_dataset_at(dataset, i)->id, drr_dataset_name(dataset));
+    for (size_t i = 0; i < n_questions; i++) {
+        status = checker_allows(options->checker, drr_dataset_at(dataset, i), err);
+        if (status != DRR_OK)
+            return status;
+    }
     status = distill_check_identity(store, reasoner, prompts, options, hooks, err);
     if (status == DRR_OK)
         status = distill_check_questions(store, dataset, n_questions, err);
@@ -335,6 +382,8 @@ drr_status drr_distill(drr_store *store, drr_reasoner *reasoner, const drr_promp
     status = run(&j, err);
     if (status != DRR_OK)
         reasoner_cancel(reasoner);
+    if (status != DRR_OK && options->checker)
+        checker_cancel(options->checker);
     for (size_t i = 0; i < j.n_units; i++)
         if (j.units[i].turns)
             unit_end(&j, &j.units[i]);

@@ -1,6 +1,7 @@
 /* doctor.c: what drr finds on this machine: versions, the code paths that ggml and oneDNN chose for this CPU, the cache
  * and its checksums, and whether a reasoner's first logits are what they should be. Looks only; mends nothing. What is
  * wrong is said once more, with what to do about it, in the list "problems". */
+#include "check/check.h"
 #include "core/json.h"
 #include "critic/critic.h"
 #include "reasoner/reasoner.h"
@@ -152,6 +153,11 @@ drr_status drr_doctor(char **json, size_t *n_problems, const char *reasoner, con
     drr_status status = e.models && e.problems && report ? DRR_OK : error_memory(err);
     if (status == DRR_OK)
         status = examine_reasoner(report, e.problems, reasoner, err);
+    json_t *checkers = NULL;
+    if (status == DRR_OK)
+        status = checker_doctor(&checkers, err);
+    if (status == DRR_OK)
+        json_object_set_new(report, "checkers", checkers);
     if (status == DRR_OK)
         status = drr_share_path(table, sizeof table, "models.json", err);
     if (status == DRR_OK)

@@ -1,5 +1,6 @@
 /* eval.c: drr_eval: every strategy over the same questions through one cache of completions, then figures (measure.c)
  * and the report in three forms, each written whole or not at all. */
+#include "check/check.h"
 #include "eval/eval_internal.h"
 
 #include <stdlib.h>
@@ -45,8 +46,85 @@ static drr_status comparison_new(comparison *c, const drr_dataset *dataset, cons
                 err, DRR_E_ARGUMENT,
                 "question %s of %s has no reference answer: an evaluation cannot grade what it does not know",
                 c->tasks[i]->id, c->name);
+        drr_status status = checker_allows(o->checker, c->tasks[i], err);
+        if (status != DRR_OK)
+            return status;
     }
     return DRR_OK;
+}
+
+/* ---- grading what only a checker can: all answers of a run at once */
+
+typedef struct answer_place {
+    drr_result *result;
+    drr_turn *turn; /* NULL: the answer that was settled on */
+} answer_place;
+
+static size_t list_answers(answer_place *list, drr_result *results, size_t n)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < n; i++) {
+        drr_result *r = &results[i];
+        if (r->task->kind != DRR_KIND_CHECKED)
+            continue;
+        for (size_t t = 0; t <= r->n_turns; t++) {
+            drr_turn *turn = t < r->n_turns ? &r->turns[t] : NULL;
+            if (!(turn ? turn->answer : r->answer))
+                continue;
+            if (list)
+                list[count] = (answer_place){r, turn};
+            count++;
+        }
+    }
+    return count;
+}
+
+static drr_status check_answers(drr_checker *checker, const answer_place *list, size_t n, const drr_hooks *hooks,
+                                drr_error *err)
+{
+    drr_status status = DRR_OK;
+    progress_meter meter;
+    check_result r;
+    progress_begin(&meter, hooks, "check", "answers", 0, n);
+    for (size_t i = 0; status == DRR_OK && i < n; i++)
+        status = checker_submit(checker, i, list[i].result->task,
+                                list[i].turn ? list[i].turn->answer : list[i].result->answer, err);
+    for (size_t done = 0; status == DRR_OK && done < n;) {
+        if (hooks_cancelled(hooks)) {
+            status = error_set(err, DRR_E_INTERRUPTED, "interrupted after %zu of %zu answers were checked", done, n);
+        } else if (checker_next(checker, &r, 200)) {
+            const answer_place *place = &list[r.tag];
+            const int correct = r.label == DRR_LABEL_UNLABELLED ? -1 : r.label == DRR_LABEL_ACCEPT;
+            *(place->turn ? &place->turn->correct : &place->result->correct) = correct;
+            progress_update(&meter, ++done, NULL);
+        }
+    }
+    if (status == DRR_OK)
+        progress_end(&meter, n, NULL);
+    else
+        checker_cancel(checker);
+    return status;
+}
+
+static drr_status grade_run(strategy_run *run, size_t n_questions, drr_checker *checker, const drr_hooks *hooks,
+                            drr_error *err)
+{
+    const size_t n = list_answers(NULL, run->results, n_questions);
+    if (n == 0)
+        return DRR_OK;
+    answer_place *list = calloc(n, sizeof *list);
+    if (!list)
+        return error_memory(err);
+    list_answers(list, run->results, n_questions);
+    drr_status status = check_answers(checker, list, n, hooks, err);
+    free(list);
+    for (size_t i = 0; status == DRR_OK && i < n_questions; i++)
+        run->n_ungraded += run->results[i].answer && run->results[i].correct < 0;
+    if (status == DRR_OK && run->n_ungraded)
+        hooks_log(hooks, DRR_LOG_WARN,
+                  "%llu answers of %s could not be checked; they count as not right, so its accuracy is a lower bound",
+                  (unsigned long long)run->n_ungraded, drr_strategy_name(run->strategy));
+    return status;
 }
 
 static drr_status run_strategies(comparison *c, drr_reasoner *reasoner, drr_critic *critic, const drr_prompts *prompts,
@@ -62,6 +140,8 @@ static drr_status run_strategies(comparison *c, drr_reasoner *reasoner, drr_crit
             return error_memory(err);
         c->n_runs = s + 1;
         status = drr_solve(run->results, reasoner, critic, prompts, c->tasks, c->n, &policy, NULL, NULL, hooks, err);
+        if (status == DRR_OK)
+            status = grade_run(run, c->n, o->checker, hooks, err);
     }
     if (status == DRR_OK)
         status = comparison_measure(c, o, critic != NULL, err);

@@ -123,6 +123,8 @@ static json_t *run_json(const comparison *c, const strategy_run *r)
     set_count(o, "abstained", r->n_abstained);
     set_count(o, "unparsed", r->n_unparsed);
     set_count(o, "failed", r->n_failed);
+    if (r->n_ungraded)
+        set_count(o, "ungraded", r->n_ungraded);
     return o;
 }
 

@@ -80,8 +80,7 @@ static void settle(seeker *s, const char *answer, double p)
     r->answer = answer ? string_copy(answer) : NULL;
     r->outcome = r->answer ? DRR_ANSWERED : DRR_UNPARSED;
     r->p_correct = r->answer ? p : NAN;
-    if (s->task->answer[0])
-        r->correct = r->answer && drr_answer_equal(s->task->kind, r->answer, s->task->answer);
+    r->correct = task_answer_correct(s->task, r->answer);
     s->finished = true;
 }
 

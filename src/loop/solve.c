@@ -131,8 +131,8 @@ static drr_status fill_turn(drr_turn *t, const seeker *s, reasoner_completion *c
         status = drr_answer_extract(&t->answer, &begin, &end, s->task, c->text ? c->text : "", err);
     if (status != DRR_OK)
         return status;
-    if (s->task->answer[0] && loop_turn_answers(t))
-        t->correct = t->answer && drr_answer_equal(s->task->kind, t->answer, s->task->answer);
+    if (loop_turn_answers(t))
+        t->correct = task_answer_correct(s->task, t->answer);
     if (c->tokens && c->n_token_stats) {
         trace_token *tokens = malloc(c->n_token_stats * sizeof *tokens);
         if (!tokens)

@@ -17,6 +17,7 @@ static bool answer_fits(const drr_task *t)
     case DRR_KIND_NUMBER:
         return drr_answer_equal(DRR_KIND_NUMBER, t->answer, t->answer);
     case DRR_KIND_TEXT:
+    case DRR_KIND_CHECKED:
         return true;
     }
     return false;
@@ -378,8 +379,19 @@ drr_status drr_dataset_write(const drr_dataset *dataset, const char *path, drr_e
     drr_status status = file_writer_open(&w, path, err);
     for (size_t i = 0; status == DRR_OK && i < dataset->n; i++) {
         const drr_task *t = &dataset->tasks[i];
-        json_t *record = json_pack("{s:s, s:s, s:s, s:s}", "id", t->id, "question", t->question, "answer", t->answer,
-                                   "kind", drr_kind_name(t->kind));
+        const bool checked = t->kind == DRR_KIND_CHECKED;
+        json_t *record = json_pack("{s:s, s:s, s:s*, s:s}", "id", t->id, "question", t->question, "answer",
+                                   checked ? NULL : t->answer, "kind", drr_kind_name(t->kind));
+        json_t *check = NULL; /* its members are the record's: "tests" and "setup", or "checker" */
+        if (record && checked)
+            status = json_parse(&check, t->answer, strlen(t->answer), t->id, err);
+        if (check && json_object_update(record, check) != 0)
+            status = error_memory(err);
+        json_decref(check);
+        if (status != DRR_OK) {
+            json_decref(record);
+            break;
+        }
         if (record && t->n_choices) {
             json_t *list = json_array();
             bool fine = list != NULL;

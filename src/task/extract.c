@@ -3,6 +3,7 @@
  * holds nothing readable ("Answer: none of these") means that there is no answer, not that an earlier number is one.
  * Without any announcement the end of the text is searched. What an answer looks like is readers.c's, comparing
  * grade.c's; docs/grading.md has the reasons and the measurements. */
+#include "task/code.h"
 #include "task/extract_internal.h"
 #include "task/number.h"
 #include "task/program.h"
@@ -202,11 +203,31 @@ static bool find_answer(const drr_task *task, const char *text, found_answer *fo
     return any || (!decided && answer_unannounced(&s, found));
 }
 
+/* An answer that a checker judges is as long as it likes. */
+static drr_status extract_code(char **answer, size_t *begin, size_t *end, const drr_task *task, const char *text,
+                               drr_error *err)
+{
+    const size_t length = strlen(text);
+    size_t at = 0, after = 0;
+    char *copy = NULL;
+    if (code_find(task, text, thinking_end(text, length), length, &at, &after) &&
+        !(copy = string_copy_n(text + at, after - at)))
+        return error_memory(err);
+    *answer = copy;
+    if (begin)
+        *begin = copy ? at : 0;
+    if (end)
+        *end = copy ? after : 0;
+    return DRR_OK;
+}
+
 drr_status drr_answer_extract(char **answer, size_t *begin, size_t *end, const drr_task *task, const char *text,
                               drr_error *err)
 {
     found_answer found = {0};
     char *copy = NULL;
+    if (task->kind == DRR_KIND_CHECKED)
+        return extract_code(answer, begin, end, task, text, err);
     const bool any = find_answer(task, text, &found);
     if (any && !(copy = string_copy(found.text)))
         return error_memory(err);
@@ -236,6 +257,8 @@ bool task_answer_complete(const drr_task *task, const char *text, size_t length)
     enum { LONGEST_LINE = 512 }; /* an answer line is short: looking further back would cost at every token */
     const size_t stop = length > LONGEST_LINE ? length - LONGEST_LINE : 0;
     size_t line = length;
+    if (task->kind == DRR_KIND_CHECKED)
+        return code_complete(task, text, length);
     if (line > 0 && text[line - 1] == '\n')
         line--; /* the line that has just ended */
     while (line > stop && text[line - 1] != '\n')
@@ -263,6 +286,8 @@ bool task_answer_complete(const drr_task *task, const char *text, size_t length)
         return number_closed(&s, found.end);
     case DRR_KIND_TEXT:
         return text[length - 1] == '\n';
+    case DRR_KIND_CHECKED:
+        break;
     }
     return false;
 }

@@ -70,6 +70,43 @@ static drr_status read_answer(char answer[ANSWER_SIZE], const char **text, json_
     return DRR_OK;
 }
 
+/* What decides about an answer, from a record's "tests" and "setup" or its "checker", becomes the task's answer. */
+static drr_status read_checked(drr_dataset *d, const char *id, const char *question, json_t *r, const char *where,
+                               drr_error *err)
+{
+    json_t *tests = json_object_get(r, "tests"), *setup = json_object_get(r, "setup"), *test;
+    json_t *command = json_object_get(r, "checker"), *check;
+    size_t i;
+    if (!tests == !command)
+        return error_set(
+            err, DRR_E_FORMAT,
+            "%s: a checked question needs either \"tests\", a list of Python statements, or \"checker\", a "
+            "command; this has %s",
+            where, tests ? "both" : "neither");
+    if (command && (!json_is_string(command) || json_string_length(command) == 0))
+        return error_set(err, DRR_E_FORMAT, "%s: the field \"checker\" is not a command", where);
+    if (tests && (!json_is_array(tests) || json_array_size(tests) == 0))
+        return error_set(err, DRR_E_FORMAT, "%s: the field \"tests\" is not a list of Python statements", where);
+    json_array_foreach(tests, i, test)
+    {
+        if (!json_is_string(test))
+            return error_set(err, DRR_E_FORMAT, "%s: test %zu is not text", where, i + 1);
+    }
+    if (setup && !json_is_null(setup) && !json_is_string(setup))
+        return error_set(err, DRR_E_FORMAT, "%s: the field \"setup\" is not text", where);
+    if (command)
+        check = json_pack("{s:O}", "checker", command);
+    else
+        check = json_pack("{s:O, s:s}", "tests", tests, "setup", setup ? json_string_or(r, "setup", "") : "");
+    char *text = check ? json_dumps(check, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
+    json_decref(check);
+    if (!text)
+        return error_memory(err);
+    drr_status status = dataset_add(d, id, question, NULL, 0, text, DRR_KIND_CHECKED, where, err);
+    free(text);
+    return status;
+}
+
 static drr_status read_drr(drr_dataset *d, json_t *r, const char *where, drr_error *err)
 {
     const char *id, *question, *kind_name, *answer, *choices[MOST_CHOICES];
@@ -83,15 +120,13 @@ static drr_status read_drr(drr_dataset *d, json_t *r, const char *where, drr_err
         status = json_get_string(&kind_name, r, "kind", where, err);
     if (status != DRR_OK)
         return status;
-    if (strcmp(kind_name, "checked") == 0)
-        return error_set(
-            err, DRR_E_FORMAT,
-            "%s: the kind \"checked\" needs a program to decide what is right, which this version does not run; "
-            "leave these questions out (it answers choice, number, boolean and text)",
-            where);
     if (drr_kind_parse(&kind, kind_name, NULL) != DRR_OK)
-        return error_set(err, DRR_E_FORMAT, "%s: the kind \"%s\" is not known; write choice, number, boolean or text",
+        return error_set(err, DRR_E_FORMAT,
+                         "%s: the kind \"%s\" is not known; write choice, number, boolean, text or "
+                         "checked",
                          where, kind_name);
+    if (kind == DRR_KIND_CHECKED)
+        return read_checked(d, id, question, r, where, err);
     if (kind == DRR_KIND_CHOICE)
         status = read_choices(choices, &n, json_object_get(r, "choices"), where, err);
     if (status == DRR_OK)

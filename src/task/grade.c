@@ -1,4 +1,5 @@
 /* grade.c: kinds, labels, and whether two answers are the same. */
+#include "task/code.h"
 #include "task/number.h"
 #include "task/task.h"
 
@@ -7,27 +8,29 @@
 #include <string.h>
 #include <strings.h>
 
-static const char *const kind_names[] = {"choice", "number", "boolean", "text"};
+static const char *const kind_names[] = {"choice", "number", "boolean", "text", "checked"};
+enum { KINDS = sizeof kind_names / sizeof *kind_names };
 
 const char *drr_kind_name(drr_kind kind)
 {
-    return (size_t)kind < 4 ? kind_names[kind] : "unknown";
+    return (size_t)kind < KINDS ? kind_names[kind] : "unknown";
 }
 
 drr_status drr_kind_parse(drr_kind *kind, const char *name, drr_error *err)
 {
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < KINDS; i++)
         if (strcmp(name, kind_names[i]) == 0) {
             *kind = (drr_kind)i;
             return DRR_OK;
         }
-    return error_set(err, DRR_E_ARGUMENT, "\"%s\" is not a kind of question (choice, number, boolean or text)", name);
+    return error_set(err, DRR_E_ARGUMENT, "\"%s\" is not a kind of question (choice, number, boolean, text or checked)",
+                     name);
 }
 
 const char *drr_label_name(drr_label label)
 {
-    static const char *const names[] = {"reject", "accept", "unparsed"};
-    return (size_t)label < 3 ? names[label] : "unknown";
+    static const char *const names[] = {"reject", "accept", "unparsed", "unlabelled"};
+    return (size_t)label < 4 ? names[label] : "unknown";
 }
 
 /* Lower case, no articles, no punctuation, single spaces: the usual normalised match of short answers. */
@@ -78,7 +81,18 @@ bool drr_answer_equal(drr_kind kind, const char *a, const char *b)
         normalise(y, sizeof y, b);
         return strcmp(x, y) == 0;
     }
+    if (kind == DRR_KIND_CHECKED)
+        return code_equal(a, b);
     return strcasecmp(a, b) == 0;
+}
+
+int task_answer_correct(const drr_task *task, const char *answer)
+{
+    if (!task->answer[0])
+        return -1;
+    if (answer && task->kind == DRR_KIND_CHECKED)
+        return -1;
+    return drr_answer_equal(task->kind, answer, task->answer);
 }
 
 drr_status drr_answer_grade(drr_label *label, const drr_task *task, const char *text, drr_error *err)
@@ -89,6 +103,8 @@ drr_status drr_answer_grade(drr_label *label, const drr_task *task, const char *
         return status;
     if (!answer)
         *label = DRR_LABEL_UNPARSED;
+    else if (task->kind == DRR_KIND_CHECKED)
+        *label = DRR_LABEL_UNLABELLED;
     else
         *label = drr_answer_equal(task->kind, answer, task->answer) ? DRR_LABEL_ACCEPT : DRR_LABEL_REJECT;
     free(answer);

@@ -8,6 +8,7 @@
 
 struct drr_prompts {
     wording kinds[WORDING_KINDS];
+    bool checked_is_own;
     json_t *file;    /* owns the overriding strings; NULL for the built-in ones */
     arena *grammars; /* grammars with their letters filled in, by number of choices */
     const char *choice_grammar[27];
@@ -71,7 +72,7 @@ static drr_status read_file(drr_prompts *p, const char *path, drr_error *err)
         if (status != DRR_OK || !json_is_object(part))
             return error_set(err, DRR_E_FORMAT,
                              "%s is not a kind with an object of wording (kinds: choice, number, "
-                             "boolean, text)",
+                             "boolean, text, checked)",
                              where);
         const char *field;
         json_t *ignored;
@@ -84,6 +85,7 @@ static drr_status read_file(drr_prompts *p, const char *path, drr_error *err)
                 return error_set(err, DRR_E_FORMAT, "%s: unknown field \"%s\"", where, field);
         }
         wording *w = &p->kinds[kind];
+        p->checked_is_own = p->checked_is_own || kind == DRR_KIND_CHECKED;
         const struct {
             const char *name;
             const char **text;
@@ -123,6 +125,8 @@ static void make_id(drr_prompts *p)
     sha256_begin(&h);
     for (size_t k = 0; k < WORDING_KINDS; k++) {
         const wording *w = &p->kinds[k];
+        if (k == DRR_KIND_CHECKED && WORDING_CHECKED_REVISION == 1 && !p->checked_is_own)
+            continue; /* the kind came later: ids of stores that were filled before it stay what they were */
         const char *const parts[] = {w->system,   w->format, w->question, w->feedback, w->feedback_unparsed,
                                      w->critique, w->revise, w->grammar};
         for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)

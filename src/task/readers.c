@@ -386,6 +386,8 @@ bool answer_at(const scope *s, size_t at, found_answer *found)
         return boolean_at(s, at, found);
     case DRR_KIND_TEXT:
         return text_at(s, at, found);
+    case DRR_KIND_CHECKED: /* code.c's */
+        break;
     }
     return false;
 }
@@ -404,6 +406,8 @@ bool answer_within(const scope *s, size_t before, found_answer *found)
         return boolean_at(s, at, found) || boolean_within(s, found);
     case DRR_KIND_TEXT:
         return text_at(s, at, found);
+    case DRR_KIND_CHECKED: /* code.c's */
+        break;
     }
     return false;
 }
@@ -449,6 +453,8 @@ bool answer_unannounced(const scope *s, found_answer *found)
         const scope line = closing_line(s, &whole);
         return whole && line.end - line.begin <= SHORT_ANSWER && text_at(&line, line.begin, found);
     }
+    case DRR_KIND_CHECKED:
+        break;
     }
     return false;
 }

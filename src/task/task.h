@@ -34,6 +34,9 @@ const char *prompts_grammar(const drr_prompts *prompts, const drr_task *task);
  * true only when drr_answer_extract finds an answer that more text of this line could not change. */
 bool task_answer_complete(const drr_task *task, const char *text, size_t length);
 
+/* Is an answer (NULL: none could be read) that of the reference? 1, 0, or -1: there is none, or a checker must say. */
+int task_answer_correct(const drr_task *task, const char *answer);
+
 /* The seed of one turn: a function of question, sample and turn alone, so that strategies that ask the same question
  * the same way share what was generated, and a killed run goes on alike. */
 uint64_t task_turn_seed(uint64_t seed, const char *id, uint32_t sample, uint32_t turn);

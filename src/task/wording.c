@@ -127,4 +127,42 @@ const wording wording_builtin[WORDING_KINDS] = {
                 },
             .n_examples = 3,
         },
+    /* Programs in Python. Whoever changes these words raises WORDING_CHECKED_REVISION: prompt.c says why. */
+    [DRR_KIND_CHECKED] =
+        {
+            .system =
+                "You write Python 3. Say in one short sentence how, then write the whole program in one ```python "
+                "block, without tests and without printing.",
+            .format = "the whole program in one ```python block",
+            .question = "{question}",
+            .feedback = "A checker judged this program to be wrong. Think again in a different way, briefly, and write "
+                        "{format}.",
+            .feedback_unparsed = "No program could be read. Think again, briefly, and write {format}.",
+            .critique =
+                "Check the program above. In one sentence, name the first mistake in it; if you find none, write "
+                "only: no mistake.",
+            .revise = "Taking this check into account, say in one short sentence what to do, then write {format}.",
+            .grammar = NULL,
+            .examples =
+                {
+                    {"Write a function to count the words of a text that begin with a given letter, in either case.\n"
+                     "Your function must pass this test:\n"
+                     "assert count_initial(\"Anna ate no apple\", \"a\") == 3",
+                     "Split the text at white space and compare first letters in lower case.\n"
+                     "```python\n"
+                     "def count_initial(text, letter):\n"
+                     "    return sum(word[0].lower() == letter.lower() for word in text.split())\n"
+                     "```"},
+                    {"Write a python function to find the smallest gap between any two numbers of a list.\n"
+                     "Your function must pass this test:\n"
+                     "assert smallest_gap([7, 1, 12, 4]) == 3",
+                     "After sorting, the smallest gap lies between two neighbours.\n"
+                     "```python\n"
+                     "def smallest_gap(numbers):\n"
+                     "    ordered = sorted(numbers)\n"
+                     "    return min(b - a for a, b in zip(ordered, ordered[1:]))\n"
+                     "```"},
+                },
+            .n_examples = 2,
+        },
 };

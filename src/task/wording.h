@@ -4,7 +4,7 @@
 
 #include "task/task.h"
 
-enum { WORDING_KINDS = 4, WORDING_EXAMPLES = 8 };
+enum { WORDING_KINDS = 5, WORDING_EXAMPLES = 8, WORDING_CHECKED_REVISION = 1 };
 
 typedef struct wording_example {
     const char *question; /* as the template's {question}, choices included */

@@ -86,14 +86,15 @@ static drr_status read_label(drr_trace *t, json_t *object, const char *where, dr
     }
     const char *name;
     drr_status status = json_get_string(&name, object, "label", where, err);
-    for (int l = 0; status == DRR_OK && l < 3; l++)
+    for (int l = 0; status == DRR_OK && l <= DRR_LABEL_UNLABELLED; l++)
         if (strcmp(name, drr_label_name((drr_label)l)) == 0) {
             t->label = (drr_label)l;
             return DRR_OK;
         }
     return status != DRR_OK
                ? status
-               : error_set(err, DRR_E_FORMAT, "%s: the label \"%s\" is none of accept, reject, unparsed", where, name);
+               : error_set(err, DRR_E_FORMAT, "%s: the label \"%s\" is none of accept, reject, unparsed, unlabelled",
+                           where, name);
 }
 
 static drr_status read_count(uint32_t *count, json_t *object, const char *field, const char *where, drr_error *err)

@@ -25,7 +25,7 @@ static bool row_is_whole(sqlite3_stmt *q)
         if (sqlite3_column_type(q, texts[i]) != SQLITE_TEXT)
             return false;
     const int kind = sqlite3_column_int(q, 8), label = sqlite3_column_int(q, 14), finish = sqlite3_column_int(q, 15);
-    return kind >= 0 && kind <= DRR_KIND_TEXT && label >= 0 && label <= DRR_LABEL_UNPARSED && finish >= 0 &&
+    return kind >= 0 && kind <= DRR_KIND_CHECKED && label >= 0 && label <= DRR_LABEL_UNLABELLED && finish >= 0 &&
            finish <= DRR_FINISH_FAILED;
 }
 
@@ -134,7 +134,8 @@ drr_status drr_store_counts(drr_store *store, const drr_trace_filter *filter, dr
     drr_status status = prepare_filtered(
         &q, store,
         "SELECT count(*), count(DISTINCT task||char(0)||id), sum(label=1), sum(label=0), sum(label=2), sum(forced),"
-        " sum(n_tokens), sum(turn=0), sum(turn=0 AND label=1), sum(seconds)" FILTERED " AND (?7 IS NULL OR 1)",
+        " sum(n_tokens), sum(turn=0), sum(turn=0 AND label=1), sum(seconds), sum(label=3)" FILTERED
+        " AND (?7 IS NULL OR 1)",
         filter, err);
     if (status == DRR_OK && sqlite3_step(q) != SQLITE_ROW)
         status = sqlite_fail(store->db, store->path, "counting", err);
@@ -148,7 +149,8 @@ drr_status drr_store_counts(drr_store *store, const drr_trace_filter *filter, dr
                                      .tokens = (uint64_t)sqlite3_column_int64(q, 6),
                                      .turn0 = (uint64_t)sqlite3_column_int64(q, 7),
                                      .turn0_accepted = (uint64_t)sqlite3_column_int64(q, 8),
-                                     .seconds = sqlite3_column_double(q, 9)};
+                                     .seconds = sqlite3_column_double(q, 9),
+                                     .unlabelled = (uint64_t)sqlite3_column_int64(q, 10)};
     sqlite3_finalize(q);
     const drr_status change = sqlite_unchanged(store, err);
     return change == DRR_OK ? status : change;

@@ -50,7 +50,7 @@ static drr_status read_choices(drr_task *task, regrade_job *job)
 static bool has_reference(const drr_trace *trace)
 {
     const char *gold = trace->gold;
-    if (!gold || !*gold || strcmp(gold, "None") == 0)
+    if (!gold || !*gold || strcmp(gold, "None") == 0 || trace->kind == DRR_KIND_CHECKED)
         return false;
     return trace->kind != DRR_KIND_NUMBER || drr_answer_equal(DRR_KIND_NUMBER, gold, gold);
 }

@@ -58,7 +58,8 @@ static bool take_trace(void *user, const drr_trace *trace)
         return false;
     }
     if (!listed(r->options->reasoner, trace->reasoner) ||
-        (r->options->task && !listed(r->options->task, trace->task)) || blank(trace->question))
+        (r->options->task && !listed(r->options->task, trace->task)) || blank(trace->question) ||
+        trace->label == DRR_LABEL_UNLABELLED)
         return true;
     if (c->n == c->capacity) {
         const size_t capacity = c->capacity ? 2 * c->capacity : 1024;

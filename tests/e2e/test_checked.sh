@@ -10,6 +10,7 @@ test_that "doctor says whether programs can be contained, and why" json doctor.j
 contained=$(json doctor.json "j['checkers']['contained']") || true
 [ "$contained" = True ] || skip_all "this machine cannot contain programs: $(json doctor.json "j['checkers']['why_not']")"
 
+chmod 755 "$work" # run by root, checkers are the user nobody
 mkdir canary && chmod 777 canary && echo alive >canary/bird && chmod 666 canary/bird
 CANARY=$work/canary/bird python3 - <<'PY'
 import json, os
@@ -62,9 +63,9 @@ assert got == want, got"
 
 expect "a command labels too" 0 "$drr" distill --data odd.jsonl --reasoner odd.replay.jsonl --samples 2 --turns 2 --allow-checkers \
     --out odd.db
-test_that "what it cannot say is said" grep -q "4 of 6 new traces have no label\|4 of 7 new traces have no label" err
+test_that "what it cannot say is said" grep -q "4 of 7 new traces have no label" err
 run "$drr" traces stats odd.db --json
-test_that "and counted" json out "j.get('unlabelled', j.get('all', {}).get('unlabelled')) == 4"
+test_that "and counted" json out "j['unlabelled'] == 4"
 run "$drr" traces export odd.db --out odd.traces.jsonl
 test_that "right and wrong by exit code, else no label and no further turn" python3 -c "
 import json
@@ -75,17 +76,18 @@ assert all(t['id'] == 'even' for t in map(json.loads, open('odd.traces.jsonl')) 
 expect "a run that is repeated checks nothing again" 0 "$drr" distill --data odd.jsonl --reasoner odd.replay.jsonl --samples 2 --turns 2 \
     --allow-checkers --out odd.db
 run "$drr" traces stats odd.db --json
-test_that "and adds nothing" json out "j.get('unlabelled', j.get('all', {}).get('unlabelled')) == 4"
+test_that "and adds nothing" json out "j['unlabelled'] == 4"
 
 expect "eval without leave is refused" 1 "$drr" eval --data code.jsonl --reasoner code.replay.jsonl --strategies cot --out e1
 test_that "with the flag named" grep -q -- "--allow-checkers" err
 expect "eval grades by running" 0 "$drr" eval --data code.jsonl --reasoner code.replay.jsonl --strategies cot --bootstrap 100 \
     --allow-checkers --check-seconds 2 --out e2 --json
-test_that "two of seven are right" grep -q '"accuracy":0.2857' out
+test_that "two of seven are right" json out "abs(j['tasks']['code']['strategies']['cot']['accuracy'] - 2 / 7) < 1e-6"
+json out "j['prompts']" >prompts.id
 test_that "the canary still lives" test -e canary/bird
 expect "eval of what cannot be checked ends" 0 "$drr" eval --data odd.jsonl --reasoner odd.replay.jsonl --strategies cot --bootstrap 100 \
     --allow-checkers --out e3 --json
-test_that "and counts it" grep -q '"ungraded":2' out
+test_that "and counts it" json out "j['tasks']['odd']['strategies']['cot']['ungraded'] == 2"
 test_that "and warns" grep -q "could not be checked" err
 expect "reason answers with a program" 0 "$drr" reason --kind checked --reasoner code.replay.jsonl "Write double (right)."
 test_that "which it does not run" grep -q "def double" out

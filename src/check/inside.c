@@ -1,12 +1,12 @@
 /* inside.c: what happens in the new process before the checked program runs. Two processes: the first is init of the
  * process namespace; it makes the new root, starts the program, waits for it, says how it ended, and by ending takes
  * everything that the program left with it. Where there are no namespaces it is the subreaper of all that the program
- * starts and kills them one by one. No allocation and no lock: the caller's other threads are not here. */
+ * starts and kills them one by one. No allocation and no lock: the caller's other threads are not here. User ids are
+ * changed by bare system calls, for the C library's own functions wait for all threads of the process. */
 #include "check/check_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
@@ -146,9 +146,11 @@ static void enter_new_root(const inside_plan *p)
                "mode=755,size=1m,nr_inodes=1024,uid=1000,gid=1000") == 0,
          STAGE_ROOT);
     must(chdir(p->scratch) == 0, STAGE_ROOT);
-    if (setgroups(0, NULL) != 0 && p->drop_user) /* a user without rights is not allowed to, and keeps its groups */
+    if (syscall(SYS_setgroups, 0, NULL) != 0 &&
+        p->drop_user) /* a user without rights is not allowed to, and keeps its groups */
         give_up(STAGE_USER);
-    must(setresgid(INSIDE_USER, INSIDE_USER, INSIDE_USER) == 0 && setresuid(INSIDE_USER, INSIDE_USER, INSIDE_USER) == 0,
+    must(syscall(SYS_setresgid, INSIDE_USER, INSIDE_USER, INSIDE_USER) == 0 &&
+             syscall(SYS_setresuid, INSIDE_USER, INSIDE_USER, INSIDE_USER) == 0,
          STAGE_USER);
     for (size_t i = 0; i < n; i++) {
         const char *place = p->program->visible[i] + 1; /* absolute, and the new root is the current folder */
@@ -191,6 +193,7 @@ static void run_program(const inside_plan *p)
     struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
     struct __user_cap_data_struct nothing[2] = {{0}};
     must(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && syscall(SYS_capset, &header, nothing) == 0, STAGE_USER);
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); /* where no process namespace ends with the process above */
     setsid();
     close(INSIDE_SYNC);
     fcntl(INSIDE_REPORT, F_SETFD, FD_CLOEXEC);
@@ -253,8 +256,9 @@ void inside_main(const inside_plan *plan)
     } else {
         must(chdir(plan->scratch) == 0, STAGE_SCRATCH);
         if (plan->drop_user)
-            must(setgroups(0, NULL) == 0 && setresgid(OUTSIDE_NOBODY, OUTSIDE_NOBODY, OUTSIDE_NOBODY) == 0 &&
-                     setresuid(OUTSIDE_NOBODY, OUTSIDE_NOBODY, OUTSIDE_NOBODY) == 0,
+            must(syscall(SYS_setgroups, 0, NULL) == 0 &&
+                     syscall(SYS_setresgid, OUTSIDE_NOBODY, OUTSIDE_NOBODY, OUTSIDE_NOBODY) == 0 &&
+                     syscall(SYS_setresuid, OUTSIDE_NOBODY, OUTSIDE_NOBODY, OUTSIDE_NOBODY) == 0,
                  STAGE_USER);
         must(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0, STAGE_FORK);
     }

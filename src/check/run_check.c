@@ -58,7 +58,10 @@ static drr_label judge_python(char *why, size_t size, const contained_end *e, co
     const bool began = e->output_size > 0 && e->output[0] == 'S';
     why[0] = '\0';
     if (e->cancelled || !e->started || !began) {
-        say(why, size, e->cancelled ? "withdrawn" : e->started ? "Python did not start" : e->why_not);
+        char words[OUTPUT_KEPT + 96];
+        snprintf(words, sizeof words, "Python did not start (wait status %d%s): %s", e->wait_status,
+                 e->out_of_time ? ", out of time" : "", e->output);
+        say(why, size, e->cancelled ? "withdrawn" : e->started ? words : e->why_not);
         return DRR_LABEL_UNLABELLED;
     }
     if (strcmp(e->output + 1, token) == 0 && !e->out_of_time && WIFEXITED(e->wait_status) &&

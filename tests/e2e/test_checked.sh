@@ -11,6 +11,7 @@ contained=$(json doctor.json "j['checkers']['contained']") || true
 [ "$contained" = True ] || skip_all "this machine cannot contain programs: $(json doctor.json "j['checkers']['why_not']")"
 
 chmod 755 "$work" # run by root, checkers are the user nobody
+mkdir tmp && export TMPDIR=$work/tmp
 mkdir canary && chmod 777 canary && echo alive >canary/bird && chmod 666 canary/bird
 CANARY=$work/canary/bird python3 - <<'PY'
 import json, os
@@ -91,5 +92,15 @@ test_that "and counts it" json out "j['tasks']['odd']['strategies']['cot']['ungr
 test_that "and warns" grep -q "could not be checked" err
 expect "reason answers with a program" 0 "$drr" reason --kind checked --reasoner code.replay.jsonl "Write double (right)."
 test_that "which it does not run" grep -q "def double" out
-test_that "no process and no scratch folder is left" bash -c '! ls "${TMPDIR:-/tmp}"/drr-check.* 2>/dev/null'
+echo '{"id": "1", "question": "An even number (even)?", "kind": "checked", "checker": "sleep 4321.5"}' >slow.jsonl
+"$drr" distill --data slow.jsonl --reasoner odd.replay.jsonl --samples 1 --allow-checkers --check-seconds 600 --out slow.db >/dev/null 2>&1 &
+slow=$!
+for _ in $(seq 50); do pgrep -f "^sleep 4321.5" >/dev/null && break; sleep 0.1; done
+test_that "a check runs" pgrep -f "^sleep 4321.5"
+kill -9 "$slow"
+wait "$slow" 2>/dev/null
+sleep 0.5
+test_that "and ends with a drr that is killed" bash -c '! pgrep -f "^sleep 4321.5"'
+rmdir tmp/drr-check.* # what docs/checking.md says may be left
+test_that "no process and no scratch folder is left" rmdir tmp
 finish

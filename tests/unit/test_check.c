@@ -117,9 +117,8 @@ static void time_memory_output_and_processes_are_limited(void **state)
              DRR_LABEL_ACCEPT, "");
     both_are("{\"checker\":\"yes\"}", "x", DRR_LABEL_UNLABELLED, "wrote too much");
     both_are(SPEC,
-             "n = 0\ntry:\n  with open('big', 'wb') as f:\n    while n < 80:\n      f.write(b'x' << 0 if 0 else b'x' * "
-             "(1 << "
-             "20))\n      n += 1\nexcept OSError: pass\ndef f(): return 1 if 20 < n < 40 else n",
+             "n = 0\ntry:\n  with open('big', 'wb') as f:\n    while n < 80:\n      f.write(b'x' * (1 << 20))\n      n "
+             "+= 1\nexcept OSError: pass\ndef f(): return 1 if 20 < n < 40 else n",
              DRR_LABEL_ACCEPT, "");
 }
 
@@ -144,16 +143,19 @@ static size_t processes_called(const char *word)
 static void nothing_that_a_program_started_outlives_it(void **state)
 {
     (void)state;
-    static const char leaves_a_grandchild[] =
-        "import os\nif os.fork() == 0:\n  os.setsid()\n  if os.fork() == 0:\n"
-        "    os.execv('/bin/sh', ['sh', '-c', 'sleep 77; : drr-grandchild'])\n  os._exit(0)\nimport time\n"
-        "time.sleep(0.3)\ndef f(): return 1";
+    char leaves_a_grandchild[512], word[64];
+    snprintf(word, sizeof word, "drr-grandchild-%ld", (long)getpid()); /* not another run's */
+    snprintf(leaves_a_grandchild, sizeof leaves_a_grandchild,
+             "import os\nif os.fork() == 0:\n  os.setsid()\n  if os.fork() == 0:\n"
+             "    os.execv('/bin/sh', ['sh', '-c', 'sleep 77; : %s'])\n  os._exit(0)\nimport time\n"
+             "time.sleep(0.3)\ndef f(): return 1",
+             word);
     both_are(SPEC, leaves_a_grandchild, DRR_LABEL_ACCEPT, "");
-    assert_int_equal(processes_called("drr-grandchild"), 0);
+    assert_int_equal(processes_called(word), 0);
     char hangs[sizeof leaves_a_grandchild + 32];
     snprintf(hangs, sizeof hangs, "%s\ntime.sleep(60)", leaves_a_grandchild);
     both_are(SPEC, hangs, DRR_LABEL_REJECT, "out of time");
-    assert_int_equal(processes_called("drr-grandchild"), 0);
+    assert_int_equal(processes_called(word), 0);
 }
 
 static void a_file_outside_its_folder_is_neither_read_nor_deleted(void **state)

@@ -63,6 +63,36 @@ static void a_block_left_open_and_bare_code_are_answers_too(void **state)
     reads(&command, "first\n```\nx\n```\n", "x");
 }
 
+static void any_text_is_read_within_its_bounds(void **state)
+{
+    (void)state;
+    static const char *const parts[] = {"```",    "````",          "~~~",     "\n", "\r\n",     " ",
+                                        "python", "def f(): pass", "class A", "`",  "</think>", "\xc3\xa9"};
+    rng r;
+    rng_seed(&r, 5);
+    for (int i = 0; i < 20000; i++) {
+        buffer b = {0};
+        char *answer = NULL;
+        size_t begin = 0, end = 0;
+        assert_int_equal(buffer_puts(&b, "", NULL), DRR_OK);
+        for (uint64_t n = rng_below(&r, 24); n > 0; n--)
+            assert_int_equal(buffer_puts(&b, parts[rng_below(&r, sizeof parts / sizeof *parts)], NULL), DRR_OK);
+        char *text = string_copy(b.data); /* of its own size, for AddressSanitizer to guard */
+        const drr_task *task = i % 2 ? &python : &command;
+        assert_int_equal(drr_answer_extract(&answer, &begin, &end, task, text, NULL), DRR_OK);
+        task_answer_complete(task, text, strlen(text));
+        if (answer) {
+            assert_true(begin < end && end <= strlen(text) && end - begin == strlen(answer));
+            assert_memory_equal(answer, text + begin, end - begin);
+            assert_true(drr_answer_equal(DRR_KIND_CHECKED, answer, answer));
+            drr_answer_equal(DRR_KIND_CHECKED, answer, text);
+        }
+        free(answer);
+        free(text);
+        buffer_clear(&b);
+    }
+}
+
 static bool complete(const drr_task *task, const char *text)
 {
     return task_answer_complete(task, text, strlen(text));
@@ -159,14 +189,23 @@ static void records_say_what_checks_them(void **state)
     refused(CHECKED ",\"checker\":\"\"}\n", "not a command");
 }
 
-static void the_id_of_the_wording_is_what_it_was_before_there_were_programs(void **state)
+static void the_wording_asks_for_a_program_and_ones_own_has_an_id_of_its_own(void **state)
 {
     (void)state;
     drr_prompts *p = NULL;
     drr_message *messages = NULL;
     size_t n = 0;
     assert_int_equal(drr_prompts_open(&p, NULL, NULL), DRR_OK);
-    assert_int_equal(strlen(drr_prompts_id(p)), 12);
+    char path[] = "/tmp/drr-code-XXXXXX";
+    const int fd = mkstemp(path);
+    assert_int_equal(fd < 0, 0);
+    close(fd);
+    assert_int_equal(file_write_all(path, "{\"checked\":{\"system\":\"Write Lua.\"}}", 35, NULL), DRR_OK);
+    drr_prompts *own = NULL;
+    assert_int_equal(drr_prompts_open(&own, path, NULL), DRR_OK);
+    assert_string_not_equal(drr_prompts_id(own), drr_prompts_id(p));
+    drr_prompts_free(own);
+    unlink(path);
     assert_int_equal(drr_prompts_messages(&messages, &n, p, &python, NULL), DRR_OK);
     assert_int_equal(n, 6); /* system, two examples, the question */
     assert_string_equal(messages[5].content, "Write f.");
@@ -179,11 +218,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_last_block_that_defines_something_is_the_answer),
         cmocka_unit_test(a_block_left_open_and_bare_code_are_answers_too),
+        cmocka_unit_test(any_text_is_read_within_its_bounds),
         cmocka_unit_test(generation_may_stop_at_the_closing_fence),
         cmocka_unit_test(programs_are_the_same_but_for_white_space_that_means_nothing),
         cmocka_unit_test(only_a_checker_can_grade_one),
         cmocka_unit_test(records_say_what_checks_them),
-        cmocka_unit_test(the_id_of_the_wording_is_what_it_was_before_there_were_programs),
+        cmocka_unit_test(the_wording_asks_for_a_program_and_ones_own_has_an_id_of_its_own),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

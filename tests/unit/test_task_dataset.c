@@ -188,7 +188,7 @@ static void bad_input_is_named_with_its_line(void **state)
          {":1:", "choice 2"}},
         {NULL,
          "{\"id\": \"b\", \"question\": \"Q\", \"kind\": \"checked\", \"tests\": []}",
-         {":1:", "checked", "program"}},
+         {":1:", "tests", "Python statements"}},
         {NULL,
          "{\"id\": \"b\", \"question\": \"Q\", \"answer\": \"x\", \"kind\": \"poem\"}",
          {":1:", "poem", "choice, number"}},

@@ -365,12 +365,12 @@ typedef struct drr_distill_options {
     float temperature, top_p;
     double forced_share; /* share of correct answers rejected on purpose */
     uint64_t seed;
-    size_t limit;      /* first n questions only; 0: all */
-    bool grammar;      /* force the answer line to parse */
-    bool any_identity; /* go on although the store holds traces of another reasoner, prompt or setting (seed,
-                          temperature, top_p, max_tokens, grammar, context, recorded answers); else DRR_E_MISMATCH */
-    bool skip_failed;  /* a sample that failed is only warned of; else the job, when all others are done, ends with
-                          DRR_E_BACKEND and the first one's reason */
+    size_t limit;         /* first n questions only; 0: all */
+    bool grammar;         /* force the answer line to parse */
+    bool any_identity;    /* go on although the store holds traces of another reasoner, prompt or setting (seed,
+                             temperature, top_p, max_tokens, grammar, context, recorded answers); else DRR_E_MISMATCH */
+    bool skip_failed;     /* a sample that failed is only warned of; else the job, when all others are done, ends with
+                             DRR_E_BACKEND and the first one's reason */
     drr_checker *checker; /* of questions of DRR_KIND_CHECKED; NULL: there are none, or they are refused */
 } drr_distill_options;
 void drr_distill_options_defaults(drr_distill_options *options);

@@ -9,7 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_OPTIONS = 96, HELP = 1000, QUIET = 1001 };
+/* What getopt_long hands back: above every character, for it says '?' and ':' itself. */
+enum { MOST_OPTIONS = 96, FIRST = 256, HELP = 1000, QUIET = 1001 };
 
 int cli_usage(const cli_command *command, const char *format, ...)
 {
@@ -193,8 +194,8 @@ static int unknown_option(const cli_command *c, const cli_option *options, size_
 {
     if (strncmp(word, "--", 2) != 0)
         return cli_usage(c, "there is no option -%c", optopt);
-    if (optopt > 0 && (size_t)optopt < n)
-        return cli_usage(c, "--%s takes no value", options[optopt - 1].name);
+    if (optopt >= FIRST && (size_t)(optopt - FIRST) < n)
+        return cli_usage(c, "--%s takes no value", options[optopt - FIRST].name);
     return cli_usage(c, optopt >= HELP ? "%s takes no value" : "there is no option %s", word);
 }
 
@@ -204,9 +205,9 @@ bool cli_parse(const cli_command *command, const cli_option *options, int *argc,
     struct option list[MOST_OPTIONS] = {{0}};
     bool given[MOST_OPTIONS] = {false};
     size_t n = 0;
-    for (; options[n].name && n < MOST_OPTIONS - 3; n++) /* values from 1: 0 is getopt's own */
-        list[n] =
-            (struct option){options[n].name, options[n].argument ? required_argument : no_argument, NULL, (int)n + 1};
+    for (; options[n].name && n < MOST_OPTIONS - 3; n++)
+        list[n] = (struct option){options[n].name, options[n].argument ? required_argument : no_argument, NULL,
+                                  FIRST + (int)n};
     list[n] = (struct option){"help", no_argument, NULL, HELP};
     list[n + 1] = (struct option){"quiet", no_argument, NULL, QUIET};
     opterr = 0;
@@ -229,12 +230,12 @@ bool cli_parse(const cli_command *command, const cli_option *options, int *argc,
         if (got == ':')
             *code = cli_usage(command, "%s needs a value", word);
         else if (got == '?')
-            *code = unknown_option(command, options, n + 1, word);
+            *code = unknown_option(command, options, n, word);
         else
-            *code = store(command, &options[got - 1], optarg);
+            *code = store(command, &options[got - FIRST], optarg);
         if (*code != CLI_DONE)
             return false;
-        given[got - 1] = true;
+        given[got - FIRST] = true;
     }
     *argc -= optind;
     *argv += optind;

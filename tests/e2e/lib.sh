@@ -1,6 +1,7 @@
 # Read by the end-to-end scripts: `. "$(dirname "$0")/lib.sh"`. A check prints `ok - what` or `not ok - what` with what was
 # seen; `finish` gives the script's exit code. Each script works in a folder of its own ($work), removed at the end.
 set -u
+unset DRR_SHARE # the tests are of what the command finds by itself
 source_root=${DRR_SOURCE:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)}
 drr=${DRR:-$source_root/build/release/drr}
 cache=${DRR_CACHE:-$HOME/.cache/drr}

@@ -28,7 +28,7 @@ plant "task includes what is above it" layers src/task/planted.c '#include "loop
 plant "cli includes more than the public header" layers src/cli/planted.c '#include "core/core.h"' 'cli sees drr.h'
 plant "a folder reaches into another's internals" layers src/loop/planted.c '#include "critic/x_internal.h"' 'internal'
 plant "a third-party header outside its folder" layers src/loop/planted.c '#include <llama.h>' 'belongs to reasoner'
-plant "a third-party header of no folder" layers src/core/planted.c '#include <curl/curl.h>' 'third-party'
+plant "a third-party header of no folder" layers src/core/planted.c '#include <openssl/ssl.h>' 'third-party'
 plant "a folder that LAYERS does not know" layers src/planted/planted.c 'int planted;' 'no line for the folder'
 plant "a rule that points up the flow" layers src/LAYERS 'planted: not_there' 'one way'
 plant "code that clang-format would change" format src/core/planted.c 'int  planted( void ){return 1;}' 'make format'

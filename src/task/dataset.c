@@ -166,7 +166,10 @@ static bool blank(const char *text, size_t length)
     return true;
 }
 
-static drr_status read_lines(drr_dataset *d, const char *path, data_format format, drr_error *err)
+typedef drr_status (*line_fn)(void *user, char *line, size_t length, uint64_t number, drr_error *err);
+
+/* Every line of a file, plain or gzip. */
+static drr_status each_line(const char *path, line_fn each, void *user, drr_error *err)
 {
     line_reader *reader = NULL;
     drr_error ended = {0};
@@ -181,13 +184,32 @@ static drr_status read_lines(drr_dataset *d, const char *path, data_format forma
         }
         if (status != DRR_OK)
             error_set(err, status, "%s", ended.message);
-        else if (!blank(line, length)) {
-            const size_t mark = length >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
-            status = add_record(d, &format, line + mark, length - mark, path, lines_number(reader), err);
-        }
+        else
+            status = each(user, line, length, lines_number(reader), err);
     }
     lines_close(reader);
     return status;
+}
+
+typedef struct record_lines {
+    drr_dataset *d;
+    const char *path;
+    data_format format;
+} record_lines;
+
+static drr_status take_record(void *user, char *line, size_t length, uint64_t number, drr_error *err)
+{
+    record_lines *r = user;
+    if (blank(line, length))
+        return DRR_OK;
+    const size_t mark = length >= 3 && memcmp(line, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+    return add_record(r->d, &r->format, line + mark, length - mark, r->path, number, err);
+}
+
+static drr_status read_lines(drr_dataset *d, const char *path, data_format format, drr_error *err)
+{
+    record_lines r = {d, path, format};
+    return each_line(path, take_record, &r, err);
 }
 
 /* The end of the JSON value that begins at `at`: before a comma or the bracket that closes what it stands in. */
@@ -224,29 +246,11 @@ static uint64_t lines_between(const char *text, size_t begin, size_t end)
     return n;
 }
 
-/* The whole text, plain or gzip. */
-static drr_status read_text(buffer *text, const char *path, drr_error *err)
+static drr_status take_text(void *user, char *line, size_t length, uint64_t number, drr_error *err)
 {
-    line_reader *reader = NULL;
-    drr_error ended = {0};
-    drr_status status = lines_open(&reader, path, err);
-    while (status == DRR_OK) {
-        char *line;
-        size_t length;
-        status = lines_next(reader, &line, &length, &ended);
-        if (status == DRR_E_EMPTY) {
-            status = DRR_OK;
-            break;
-        }
-        if (status != DRR_OK)
-            error_set(err, status, "%s", ended.message);
-        else
-            status = buffer_append(text, line, length, err);
-        if (status == DRR_OK)
-            status = buffer_append(text, "\n", 1, err);
-    }
-    lines_close(reader);
-    return status;
+    (void)number;
+    drr_status status = buffer_append(user, line, length, err);
+    return status == DRR_OK ? buffer_append(user, "\n", 1, err) : status;
 }
 
 /* One JSON array, as SVAMP and StrategyQA are published: its records one by one, so that each has its line. */
@@ -255,7 +259,7 @@ static drr_status read_array(drr_dataset *d, const char *path, data_format forma
     buffer whole = {0};
     uint64_t line = 1;
     bool closed = false;
-    drr_status status = read_text(&whole, path, err);
+    drr_status status = each_line(path, take_text, &whole, err);
     const char *text = whole.data, *bracket = text ? memchr(text, '[', whole.size) : NULL;
     const size_t size = bracket ? whole.size : 0; /* without one, the file is no longer what first_character saw */
     size_t counted = 0, at = bracket ? (size_t)(bracket - text) + 1 : 0;

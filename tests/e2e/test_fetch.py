@@ -10,20 +10,15 @@ import sys
 import tempfile
 import zipfile
 
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.dont_write_bytecode = True
+from checks import check, failures  # noqa: E402
+
 ROOT = os.environ.get("DRR_SOURCE") or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 WORK = tempfile.mkdtemp(prefix="drr-e2e.")
 LINKS = os.path.join(WORK, "links")
 PARTS = [bytes([n]) * 300_000 for n in (1, 2, 3)]
 WHOLE = b"".join(PARTS)
-failures = 0
-
-
-def check(what, good, *seen):
-    global failures
-    failures += not good
-    print(f"{'ok' if good else 'not ok'} - {what}", flush=True)
-    for text in seen if not good else ():
-        print("  # " + str(text).strip().replace("\n", "\n  # "))
 
 
 def wheel(name, members):
@@ -156,7 +151,7 @@ def main():
           sum("part 1 of 3" in err for _, err in ends) == 1, ends)
 
     small(os.path.join(WORK, "small"))
-    return 1 if failures else 0
+    return 1 if failures() else 0
 
 
 def small(cache):

@@ -15,21 +15,13 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
+from checks import check, failures  # noqa: E402
 from fault_server import KEY, Server  # noqa: E402
 
 ROOT = os.environ.get("DRR_SOURCE") or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DRR = os.environ.get("DRR") or os.path.join(ROOT, "build", "release", "drr")
 WORK = tempfile.mkdtemp(prefix="drr-e2e.")
 said = []  # all that the command ever wrote
-failures = 0
-
-
-def check(what, good, *seen):
-    global failures
-    failures += not good
-    print(f"{'ok' if good else 'not ok'} - {what}", flush=True)
-    for text in seen if not good else ():
-        print("  # " + str(text).strip().replace("\n", "\n  # "))
 
 
 def drr(*words, key=KEY, seconds=60, **environment):
@@ -350,7 +342,7 @@ def main():
             print(WORK)
         else:
             shutil.rmtree(WORK, ignore_errors=True)
-    return 1 if failures else 0
+    return 1 if failures() else 0
 
 
 if __name__ == "__main__":

@@ -278,12 +278,15 @@ void drr_trace_clear(drr_trace *trace); /* frees what it owns and zeroes it; NUL
 
 typedef struct drr_store drr_store;
 
-/* Opens (creates where `create`) an SQLite trace store; an older schema is migrated, a newer one refused. */
-drr_status drr_store_open(drr_store **store, const char *path, bool create, drr_error *err);
+/* Opens (creates where `create`) a trace store: an SQLite file by its path, or tables in a PostgreSQL database by its
+ * URL, postgres://USER@HOST:PORT/DATABASE without a password (PGPASSWORD or ~/.pgpass hold one). An older schema is
+ * migrated, a newer one refused. A PostgreSQL server that goes away is waited for, a minute at most. */
+drr_status drr_store_open(drr_store **store, const char *name, bool create, drr_error *err);
+bool drr_store_is_url(const char *name);
 /* Opens an existing store for reading alone, also where neither the file nor its folder may be written to; makes no
  * file beside it. What would change it is then refused. Another process may write at the same time; where one that
  * began later has changed the file itself, reading ends with DRR_E_IO and asks for the same call again. */
-drr_status drr_store_open_read(drr_store **store, const char *path, drr_error *err);
+drr_status drr_store_open_read(drr_store **store, const char *name, drr_error *err);
 void drr_store_close(drr_store *store);
 /* Appends; a trace with the same (task,id,reasoner,prompt,sample,turn) is left as it is and *added is false.
  * Durable when the call returns, unless a batch is open (drr_store_batch). */
@@ -299,13 +302,13 @@ typedef struct drr_trace_filter {
 void drr_trace_filter_defaults(drr_trace_filter *filter);
 
 /* Calls `each` for every trace in order of (task, id, sample, turn); stops early when it returns false.
- * The trace belongs to the callee only during the call. */
+ * The trace belongs to the callee only during the call, and the store must not be touched in it. */
 typedef bool (*drr_trace_fn)(void *user, const drr_trace *trace);
 drr_status drr_store_each(drr_store *store, const drr_trace_filter *filter, drr_trace_fn each, void *user,
                           drr_error *err);
 /* Reads traces from JSONL (plain or gzip; drr's own records and ../shared's replay records). */
 drr_status drr_traces_read(const char *path, drr_trace_fn each, void *user, drr_error *err);
-/* As either of the two, by the file's content: an SQLite store or JSONL. */
+/* As either of the two, by the file's content: an SQLite store or JSONL; a URL is a store in PostgreSQL. */
 drr_status drr_traces_each(const char *path, const drr_trace_filter *filter, drr_trace_fn each, void *user,
                            drr_error *err);
 drr_status drr_store_export(drr_store *store, const drr_trace_filter *filter, const char *path, uint64_t *n,
@@ -319,6 +322,30 @@ typedef struct drr_trace_counts {
     uint64_t unlabelled;
 } drr_trace_counts;
 drr_status drr_store_counts(drr_store *store, const drr_trace_filter *filter, drr_trace_counts *counts, drr_error *err);
+
+/* Who works on a store in PostgreSQL, and what is left to do: units are samples of questions. Free with
+ * drr_fleet_clear. */
+typedef enum drr_worker_state { DRR_WORKER_WORKS, DRR_WORKER_LEFT, DRR_WORKER_SILENT } drr_worker_state;
+typedef struct drr_fleet_worker {
+    char *name, *reasoner; /* name: host:process:chance */
+    drr_worker_state state;
+    double seconds, silent_seconds; /* since it began; since it was last heard of */
+    uint64_t held, units, traces, tokens;
+} drr_fleet_worker;
+typedef struct drr_fleet_unit {
+    char *task, *id, *why;
+    uint32_t sample;
+    bool aside; /* its workers died; else it failed */
+} drr_fleet_unit;
+typedef struct drr_fleet {
+    uint64_t todo, held, done, failed, aside, traces; /* todo: units that nobody holds */
+    drr_fleet_worker *workers;
+    size_t n_workers;
+    drr_fleet_unit *stuck; /* the first 20 that failed or were set aside */
+    size_t n_stuck;
+} drr_fleet;
+drr_status drr_store_fleet(drr_store *store, drr_fleet *fleet, drr_error *err); /* DRR_E_ARGUMENT for a file */
+void drr_fleet_clear(drr_fleet *fleet);
 
 /* Grades recorded traces again with our extraction: docs/results.md's agreement figure. `disagree` may be NULL. */
 typedef struct drr_regrade {
@@ -365,13 +392,15 @@ typedef struct drr_distill_options {
     float temperature, top_p;
     double forced_share; /* share of correct answers rejected on purpose */
     uint64_t seed;
-    size_t limit;         /* first n questions only; 0: all */
-    bool grammar;         /* force the answer line to parse */
-    bool any_identity;    /* go on although the store holds traces of another reasoner, prompt or setting (seed,
-                             temperature, top_p, max_tokens, grammar, context, recorded answers); else DRR_E_MISMATCH */
-    bool skip_failed;     /* a sample that failed is only warned of; else the job, when all others are done, ends with
-                             DRR_E_BACKEND and the first one's reason */
-    drr_checker *checker; /* of questions of DRR_KIND_CHECKED; NULL: there are none, or they are refused */
+    size_t limit;           /* first n questions only; 0: all */
+    bool grammar;           /* force the answer line to parse */
+    bool any_identity;      /* go on although the store holds traces of another reasoner, prompt or setting (seed,
+                               temperature, top_p, max_tokens, grammar, context, recorded answers); else DRR_E_MISMATCH */
+    bool skip_failed;       /* a sample that failed is only warned of; else the job, when all others are done, ends with
+                               DRR_E_BACKEND and the first one's reason */
+    drr_checker *checker;   /* of questions of DRR_KIND_CHECKED; NULL: there are none, or they are refused */
+    uint32_t lease_seconds; /* a store in PostgreSQL: how long a worker may be silent before its work goes to another;
+                               0: 60 */
 } drr_distill_options;
 void drr_distill_options_defaults(drr_distill_options *options);
 
@@ -380,6 +409,11 @@ void drr_distill_options_defaults(drr_distill_options *options);
  * goes on where it stopped. */
 drr_status drr_distill(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts, const drr_dataset *dataset,
                        const drr_distill_options *options, const drr_hooks *hooks, drr_error *err);
+/* In a store in PostgreSQL drr_distill plans the set's samples there and works on all that is planned, beside any
+ * number of other processes, until nothing is left. This works only: seed, temperature, top_p, max_tokens, grammar,
+ * turns and forced_share are what was planned, whatever the options say. DRR_E_EMPTY where nothing is planned. */
+drr_status drr_distill_work(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts,
+                            const drr_distill_options *options, const drr_hooks *hooks, drr_error *err);
 
 /* ---- critics: src/critic ------------------------------------------------------------------------- */
 

@@ -19,7 +19,9 @@ const cli_command cli_distill = {
     "  drr distill --data csqa.train.jsonl\n"
     "  drr distill --data csqa.train.jsonl --limit 200 --samples 8 --out runs/csqa/traces.db\n"
     "  drr distill --data mbpp.train.jsonl --allow-checkers --max-tokens 300\n"
-    "  drr distill --data mine.jsonl --reasoner model.gguf --threads 8 --out mine.db --json\n",
+    "  drr distill --data mine.jsonl --reasoner model.gguf --threads 8 --out mine.db --json\n"
+    "  drr distill --data csqa.train.jsonl --store postgres://drr@db.example/traces    # plans, and works\n"
+    "  drr distill --worker --store postgres://drr@db.example/traces                   # works too, on any machine\n",
     run};
 
 drr_status distill_into(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts, const cli_list *data,
@@ -87,7 +89,8 @@ static int run(int argc, char **argv)
     cli_list data = {0};
     const char *out = NULL, *format = NULL;
     char default_out[4096];
-    bool json = false;
+    const char *store_name = NULL;
+    bool json = false, worker = false;
     cli_reasoner_defaults(&choice);
     cli_checking_defaults(&checking);
     drr_distill_options_defaults(&d);
@@ -96,13 +99,27 @@ static int run(int argc, char **argv)
          .argument = "FILE|NAME",
          .type = CLI_LIST,
          .value = &data,
-         .meaning = "questions with answers; may be given several times",
-         .required = true},
+         .meaning = "questions with answers; may be given several times"},
         {.name = "out",
          .argument = "FILE",
          .type = CLI_STRING,
          .value = &out,
          .meaning = "the trace store; not given: runs/<data>/traces.db"},
+        {.name = "store",
+         .argument = "URL|FILE",
+         .type = CLI_STRING,
+         .value = &store_name,
+         .meaning = "the same as --out; a URL postgres://USER@HOST/DATABASE is for many machines (docs/scale.md)"},
+        {.name = "worker",
+         .type = CLI_FLAG,
+         .value = &worker,
+         .meaning = "work on what others planned in a store in PostgreSQL, with their settings; no --data"},
+        {.name = "lease",
+         .argument = "S",
+         .type = CLI_UINT32,
+         .value = &d.lease_seconds,
+         .meaning = "there: seconds of silence after which a worker's samples go to another; 0: 60",
+         .high = 86400},
         {.name = "format",
          .argument = "F",
          .type = CLI_STRING,
@@ -160,15 +177,26 @@ static int run(int argc, char **argv)
     int code;
     if (!cli_parse(&cli_distill, options, &argc, &argv, 0, 0, &code))
         return code;
-    cli_default_out(default_out, sizeof default_out, data.items[0], "traces.db");
-    out = out ? out : default_out;
+    if (worker ? data.n > 0 : data.n == 0)
+        return cli_usage(&cli_distill, worker ? "--worker takes its questions from the store, and no --data"
+                                              : "--data FILE|NAME is missing: which questions?");
+    if (out && store_name)
+        return cli_usage(&cli_distill, "--out and --store are the same thing; give one");
+    out = out ? out : store_name;
+    const bool url = out && drr_store_is_url(out);
+    if (worker && !url)
+        return cli_usage(&cli_distill, "--worker needs --store postgres://...: only there is work shared");
+    if (!out) {
+        cli_default_out(default_out, sizeof default_out, data.items[0], "traces.db");
+        out = default_out;
+    }
     choice.options.seed = d.seed;
-    const bool is_new = access(out, F_OK) != 0;
+    const bool is_new = !url && access(out, F_OK) != 0;
     drr_status status = cli_check_datasets(&data, format, d.limit, &err);
-    if (status == DRR_OK)
+    if (status == DRR_OK && !url)
         status = cli_make_folder_of(out, &err);
     if (status == DRR_OK)
-        status = drr_store_open(&store, out, true, &err);
+        status = drr_store_open(&store, out, !worker, &err);
     if (status == DRR_OK)
         status = cli_open_checker(&d.checker, &checking, &err);
     if (status == DRR_OK)
@@ -177,7 +205,8 @@ static int run(int argc, char **argv)
         status = drr_store_counts(store, NULL, &before, &err);
     if (status == DRR_OK) {
         const double began = cli_seconds();
-        status = distill_into(store, reasoner, prompts, &data, format, &d, &err);
+        status = worker ? drr_distill_work(store, reasoner, prompts, &d, cli_hooks(), &err)
+                        : distill_into(store, reasoner, prompts, &data, format, &d, &err);
         seconds = cli_seconds() - began;
     }
     const bool counted = store && drr_store_counts(store, NULL, &counts, NULL) == DRR_OK;

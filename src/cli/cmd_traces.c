@@ -1,5 +1,6 @@
 /* cmd_traces.c: looking at traces, and moving them between stores and JSONL. */
 #include "counting.h"
+#include "fleet.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -21,7 +22,12 @@ static const cli_command show_command = {
     "Examples:\n  drr traces show traces.db --id q17\n  drr traces show traces.db --n 1\n", run_show};
 static const cli_command stats_command = {
     "traces stats", "FILE", "counts by data set, reasoner and turn",
-    "Examples:\n  drr traces stats runs/csqa/traces.db\n  drr traces stats csqa.replay.jsonl.gz --json\n", run_stats};
+    "FILE is a store, JSONL, or the URL of a store in PostgreSQL: there the workers and what is left to do are shown "
+    "too,\n"
+    "and --watch shows them again and again until all is done.\n\n"
+    "Examples:\n  drr traces stats runs/csqa/traces.db\n  drr traces stats csqa.replay.jsonl.gz --json\n"
+    "  drr traces stats postgres://drr@db.example/traces --watch\n",
+    run_stats};
 static const cli_command export_command = {
     "traces export", "STORE", "write a store's traces as JSONL",
     "The output is written whole or not at all; a name that ends in .gz is compressed.\n\n"
@@ -173,27 +179,63 @@ static int run_show(int argc, char **argv)
 
 /* ---- stats */
 
+static drr_status read_fleet(drr_fleet *fleet, const char *url, drr_error *err)
+{
+    drr_store *store = NULL;
+    drr_status status = drr_store_open_read(&store, url, err);
+    if (status == DRR_OK)
+        status = drr_store_fleet(store, fleet, err);
+    drr_store_close(store);
+    return status;
+}
+
 static int run_stats(int argc, char **argv)
 {
     selection s;
-    bool json = false;
+    bool json = false, watch = false;
+    double every_seconds = 2;
+    drr_fleet fleet = {0};
     drr_error err = {0};
     int code;
     selection_defaults(&s, 0);
     const cli_option options[] = {SELECTION_OPTIONS(s),
+                                  {.name = "watch",
+                                   .type = CLI_FLAG,
+                                   .value = &watch,
+                                   .meaning = "show the workers of a store in PostgreSQL until all is done"},
+                                  {.name = "every",
+                                   .argument = "S",
+                                   .type = CLI_DOUBLE,
+                                   .value = &every_seconds,
+                                   .meaning = "seconds between two looks of --watch",
+                                   .low = 0.1,
+                                   .high = 86400},
                                   {.name = "json", .type = CLI_FLAG, .value = &json, .meaning = "one JSON object"},
                                   CLI_END};
     if (!cli_parse(&stats_command, options, &argc, &argv, 1, 1, &code))
         return code;
+    const bool url = drr_store_is_url(argv[0]);
+    if (watch && !url)
+        return cli_usage(&stats_command, "--watch is for the workers of a store in PostgreSQL, and %s is none",
+                         argv[0]);
+    if (watch)
+        return fleet_watch(argv[0], every_seconds, json, &err) == DRR_OK ? CLI_DONE : cli_fail(&err);
     counting *c = counting_new();
     if (!c)
         return cli_fail_errno("the traces cannot be counted", argv[0]);
     drr_status status = drr_traces_each(argv[0], selection_filter(&s), counting_add, c, &err);
     if (status == DRR_OK && counting_failed(c))
         status = (err = (drr_error){DRR_E_MEMORY, "out of memory; count fewer traces with --task or --n"}).status;
-    if (status == DRR_OK)
-        (json ? counting_print_json : counting_print)(c);
+    if (status == DRR_OK && url)
+        status = read_fleet(&fleet, argv[0], &err);
+    if (status == DRR_OK && json)
+        counting_print_json(c, url ? &fleet : NULL);
+    if (status == DRR_OK && !json)
+        counting_print(c);
+    if (status == DRR_OK && !json && url)
+        fleet_print(&fleet);
     counting_free(c);
+    drr_fleet_clear(&fleet);
     return status == DRR_OK ? CLI_DONE : cli_fail(&err);
 }
 
@@ -245,7 +287,7 @@ static int run_import(int argc, char **argv)
                                   CLI_END};
     if (!cli_parse(&import_command, options, &argc, &argv, 1, 1, &code))
         return code;
-    drr_status status = cli_make_folder_of(out, &err);
+    drr_status status = drr_store_is_url(out) ? DRR_OK : cli_make_folder_of(out, &err);
     if (status == DRR_OK)
         status = drr_store_open(&store, out, true, &err);
     if (status == DRR_OK)

@@ -1,6 +1,7 @@
 /* counting.c: counts traces by data set, reasoner and turn, whatever order they come in. Questions are counted by a
  * hash of data set and id, sorted in the end. */
 #include "counting.h"
+#include "fleet.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -167,7 +168,7 @@ void counting_print(counting *c)
     printf("%llu tokens in %s\n", (unsigned long long)c->all.tokens, cli_duration(text, c->all.seconds));
 }
 
-void counting_print_json(counting *c)
+void counting_print_json(counting *c, const drr_fleet *fleet)
 {
     cli_json j = {stdout, false};
     count_questions(c);
@@ -197,6 +198,8 @@ void counting_print_json(counting *c)
         cli_json_close(&j, '}');
     }
     cli_json_close(&j, ']');
+    if (fleet)
+        fleet_put_json(&j, "fleet", fleet);
     cli_json_close(&j, '}');
     printf("\n");
 }

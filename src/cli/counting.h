@@ -12,6 +12,6 @@ void counting_free(counting *c);
 bool counting_add(void *c, const drr_trace *trace); /* a drr_trace_fn */
 bool counting_failed(const counting *c);            /* memory ran out */
 void counting_print(counting *c);
-void counting_print_json(counting *c);
+void counting_print_json(counting *c, const drr_fleet *fleet); /* fleet: also told; may be NULL */
 
 #endif

@@ -1,36 +1,31 @@
 /* distill.c: the first D of DRR. Every question is answered k times, each sample up to T turns; a turn's label comes
  * from its final answer's check alone. A unit of work is one (question, sample): its turns follow each other, units run
- * side by side, as many as the reasoner is wide. Each turn is committed to the store before the next is asked for, and
- * everything that decides what comes next (seed, forced rejection) is a function of the question, sample and turn: so
- * a run that was killed goes on where it stopped, and nothing is lost or doubled. Whether the store is this run's is
- * identity.c's. */
+ * side by side, as many as the reasoner is wide. Turns that end together are committed together, and each before the
+ * next of its unit is asked for; everything that decides what comes next (seed, forced rejection) is a function of the
+ * question, sample and turn: so a run that was killed goes on where it stopped, and nothing is lost or doubled. Which
+ * units there are is sources.c's and work.c's, whether the store is this run's identity.c's. */
 #include "check/check.h"
 #include "distill/distill_internal.h"
 #include "task/task.h"
-#include "trace/trace.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct unit {
-    const drr_task *task;
-    uint32_t sample;
-    drr_trace *turns; /* those known so far, with room for all */
-    uint32_t n_turns;
-    bool checking; /* turns[n_turns] waits for its label */
-} unit;
+enum { MOST_TOGETHER = 64 }; /* traces of one commit: 5,000 a second need no more at 80 commits a second */
 
 typedef struct job {
     drr_store *store;
     drr_reasoner *reasoner;
     const drr_prompts *prompts;
-    const drr_dataset *dataset;
     const drr_distill_options *options;
     const drr_hooks *hooks;
-    unit *units;
-    size_t n_units, next_unit;
-    uint64_t n_done, n_failed, n_accepted, n_traces, n_unlabelled;
+    unit_source *source;
+    unit *units; /* those in flight, and free places; a completion's tag is its unit's place */
+    size_t n_places, n_used;
+    size_t fresh[MOST_TOGETHER]; /* places whose newest turn has its label and is not on disk */
+    size_t n_fresh;
+    uint64_t n_failed, n_accepted, n_traces, n_tokens, n_unlabelled;
     char first_failure[600];
 } job;
 
@@ -69,33 +64,42 @@ static bool wants_another_turn(const job *j, const unit *u)
     return last->label != DRR_LABEL_ACCEPT || forced_rejection(j, u, last->turn);
 }
 
-static void unit_end(job *j, unit *u)
+static void unit_free(job *j, unit *u)
 {
     for (uint32_t i = 0; i < u->n_turns + u->checking; i++)
         drr_trace_clear(&u->turns[i]);
     free(u->turns);
-    u->turns = NULL;
-    u->checking = false;
-    u->n_turns = 0;
-    j->n_done++;
+    drr_dataset_free(u->own);
+    *u = (unit){0};
+    j->n_used--;
 }
 
-static drr_status unit_begin(job *j, unit *u, drr_error *err)
+static drr_status unit_end(job *j, unit *u, const char *failure, drr_error *err)
 {
+    const drr_status status = j->source->ended(j->source, u, failure, err);
+    unit_free(j, u);
+    return status;
+}
+
+/* The turns of the unit that the store holds. */
+static drr_status unit_load(job *j, unit *u, drr_error *err)
+{
+    const store_sample sample = {u->task->task, u->task->id, drr_reasoner_id(j->reasoner), drr_prompts_id(j->prompts),
+                                 u->sample};
     drr_trace *known = NULL;
     size_t n = 0;
-    drr_status status = store_sample_turns(j->store, u->task->task, u->task->id, drr_reasoner_id(j->reasoner),
-                                           drr_prompts_id(j->prompts), u->sample, &known, &n, err);
+    drr_status status = store_sample_turns(j->store, &sample, &known, &n, err);
     if (status != DRR_OK)
         return status;
     const size_t room = n > j->options->turns ? n : j->options->turns;
-    u->turns = realloc(known, (room + 1) * sizeof *u->turns);
-    if (!u->turns) {
+    drr_trace *turns = realloc(known, (room + 1) * sizeof *turns);
+    if (!turns) {
         for (size_t i = 0; i < n; i++)
             drr_trace_clear(&known[i]);
         free(known);
         return error_memory(err);
     }
+    u->turns = turns;
     u->n_turns = (uint32_t)n;
     return DRR_OK;
 }
@@ -106,9 +110,9 @@ static bool answer_is_complete(void *user, const char *text, size_t length)
     return task_answer_complete(u->task, text, length);
 }
 
-static drr_status submit_turn(job *j, size_t index, drr_error *err)
+static drr_status submit_turn(job *j, size_t place, drr_error *err)
 {
-    unit *u = &j->units[index];
+    unit *u = &j->units[place];
     conversation c = {0};
     char *words = NULL, *question = NULL;
     drr_status status = prompts_ask(&c, j->prompts, u->task, err);
@@ -125,7 +129,7 @@ static drr_status submit_turn(job *j, size_t index, drr_error *err)
     }
     if (status == DRR_OK) {
         const reasoner_request request = {
-            .tag = index,
+            .tag = place,
             .messages = c.messages,
             .n_messages = c.n,
             .max_tokens = j->options->max_tokens,
@@ -203,22 +207,52 @@ done:
     return status;
 }
 
-/* The unit's newest turn has its label: into the store, then the next turn or the next unit. */
-static drr_status keep_turn(job *j, size_t index, drr_error *err)
+static drr_status go_on(job *j, size_t place, drr_error *err)
 {
-    unit *u = &j->units[index];
-    const drr_trace *t = &u->turns[u->n_turns];
-    drr_status status = drr_store_append(j->store, t, NULL, err);
-    if (status != DRR_OK)
-        return status;
-    j->n_traces++;
-    j->n_accepted += t->label == DRR_LABEL_ACCEPT;
+    unit *u = &j->units[place];
+    return wants_another_turn(j, u) ? submit_turn(j, place, err) : unit_end(j, u, NULL, err);
+}
+
+/* The store had a turn of this number already, from another process with the same work: its history is the one that
+ * counts. */
+static drr_status take_over(job *j, size_t place, drr_error *err)
+{
+    unit *u = &j->units[place];
+    for (uint32_t i = 0; i < u->n_turns + 1; i++)
+        drr_trace_clear(&u->turns[i]);
+    free(u->turns);
+    u->turns = NULL;
+    u->n_turns = 0;
     u->checking = false;
-    u->n_turns++;
-    if (wants_another_turn(j, u))
-        return submit_turn(j, index, err);
-    unit_end(j, u);
-    return DRR_OK;
+    const drr_status status = unit_load(j, u, err);
+    return status == DRR_OK ? go_on(j, place, err) : status;
+}
+
+/* The newest turns that have their labels: into the store, all with one commit, then the next turn of each, or its
+ * end. */
+static drr_status keep_fresh(job *j, drr_error *err)
+{
+    const drr_trace *traces[MOST_TOGETHER];
+    bool added[MOST_TOGETHER];
+    const size_t n = j->n_fresh;
+    j->n_fresh = 0;
+    for (size_t i = 0; i < n; i++)
+        traces[i] = &j->units[j->fresh[i]].turns[j->units[j->fresh[i]].n_turns];
+    drr_status status = store_append_many(j->store, traces, n, added, err);
+    for (size_t i = 0; i < n && status == DRR_OK; i++) {
+        unit *u = &j->units[j->fresh[i]];
+        if (!added[i]) {
+            status = take_over(j, j->fresh[i], err);
+            continue;
+        }
+        j->n_traces++;
+        j->n_tokens += traces[i]->n_tokens;
+        j->n_accepted += traces[i]->label == DRR_LABEL_ACCEPT;
+        u->checking = false;
+        u->n_turns++;
+        status = go_on(j, j->fresh[i], err);
+    }
+    return status == DRR_OK ? j->source->flush(j->source, j->n_traces, j->n_tokens, err) : status;
 }
 
 static drr_status take_completion(job *j, const reasoner_completion *c, drr_error *err)
@@ -231,8 +265,7 @@ static drr_status take_completion(job *j, const reasoner_completion *c, drr_erro
         hooks_log(j->hooks, DRR_LOG_WARN, "%s", what);
         if (j->n_failed++ == 0)
             memcpy(j->first_failure, what, sizeof what);
-        unit_end(j, u);
-        return DRR_OK;
+        return unit_end(j, u, c->failure ? c->failure : drr_finish_name(c->finish), err);
     }
     drr_trace trace;
     drr_status status = make_trace(&trace, j, u, c, err);
@@ -240,46 +273,88 @@ static drr_status take_completion(job *j, const reasoner_completion *c, drr_erro
         return status;
     u->turns[u->n_turns] = trace;
     u->checking = true;
-    if (trace.label != DRR_LABEL_UNLABELLED)
-        return keep_turn(j, c->tag, err);
-    return checker_submit(j->options->checker, c->tag, u->task, trace.answer, err);
+    if (trace.label == DRR_LABEL_UNLABELLED)
+        return checker_submit(j->options->checker, c->tag, u->task, trace.answer, err);
+    j->fresh[j->n_fresh++] = (size_t)c->tag;
+    return DRR_OK;
+}
+
+/* Waits for one completion, and takes those that are there with it. */
+static drr_status take_completions(job *j, drr_error *err)
+{
+    drr_status status;
+    do {
+        reasoner_completion c = {0};
+        status = reasoner_next(j->reasoner, &c, err);
+        if (status == DRR_OK)
+            status = take_completion(j, &c, err);
+        reasoner_completion_clear(&c);
+    } while (status == DRR_OK && j->n_fresh < MOST_TOGETHER && reasoner_ready(j->reasoner) > 0);
+    return status;
 }
 
 /* Answers whose label is known by now; wait_ms for the first. */
-static drr_status take_checks(job *j, uint32_t wait_ms, drr_error *err)
+static void take_checks(job *j, uint32_t wait_ms)
 {
-    drr_status status = DRR_OK;
     check_result r;
-    while (status == DRR_OK && checker_pending(j->options->checker) && checker_next(j->options->checker, &r, wait_ms)) {
+    while (j->n_fresh < MOST_TOGETHER && checker_pending(j->options->checker) &&
+           checker_next(j->options->checker, &r, wait_ms)) {
         unit *u = &j->units[r.tag];
         u->turns[u->n_turns].label = r.label;
         if (r.label == DRR_LABEL_UNLABELLED && j->n_unlabelled++ < 5)
             hooks_log(j->hooks, DRR_LOG_WARN, "question %s of %s, sample %u, turn %u has no label: %s", u->task->id,
                       u->task->task, u->sample, u->n_turns, r.why);
-        status = keep_turn(j, r.tag, err);
+        j->fresh[j->n_fresh++] = (size_t)r.tag;
         wait_ms = 0;
     }
-    return status;
+}
+
+/* ---- admitting */
+
+static size_t free_place(const job *j)
+{
+    size_t place = 0;
+    while (place < j->n_places && j->units[place].used)
+        place++;
+    return place;
+}
+
+/* A queue may hand out what this run has in hand already, when its lease ran out and nobody else took it. */
+static bool in_hand(const job *j, int64_t number)
+{
+    for (size_t i = 0; number && i < j->n_places; i++)
+        if (j->units[i].used && j->units[i].number == number)
+            return true;
+    return false;
 }
 
 /* Keeps twice the width in flight: the reasoner then always has a request to admit when a sequence ends, and can
- * choose those that share a prompt. */
+ * choose those that share a prompt. Units that wait for a checker hold a place too, so these cannot pile up. */
 static drr_status fill(job *j, drr_error *err)
 {
     const size_t wanted = 2 * (size_t)reasoner_width(j->reasoner);
-    while (j->next_unit < j->n_units && reasoner_pending(j->reasoner) < wanted) {
-        unit *u = &j->units[j->next_unit];
-        drr_status status = unit_begin(j, u, err);
-        if (status == DRR_OK && !wants_another_turn(j, u)) {
-            unit_end(j, u);
-            j->next_unit++;
+    while (reasoner_pending(j->reasoner) < wanted && j->n_used < j->n_places) {
+        unit u = {0};
+        bool got = false;
+        drr_status status =
+            j->source->next(j->source, &u, j->n_used == 0, wanted - reasoner_pending(j->reasoner), &got, err);
+        if (status != DRR_OK || !got)
+            return status;
+        if (in_hand(j, u.number)) {
+            drr_dataset_free(u.own);
             continue;
         }
+        const size_t place = free_place(j);
+        u.used = true;
+        j->units[place] = u;
+        j->n_used++;
+        status = checker_allows(j->options->checker, u.task, err);
         if (status == DRR_OK)
-            status = submit_turn(j, j->next_unit, err);
+            status = unit_load(j, &j->units[place], err);
+        if (status == DRR_OK)
+            status = go_on(j, place, err);
         if (status != DRR_OK)
             return status;
-        j->next_unit++;
     }
     return DRR_OK;
 }
@@ -292,101 +367,93 @@ static const char *note_traces(char *note, size_t size, const job *j)
     return note;
 }
 
-static drr_status run(job *j, drr_error *err)
+static drr_status report(job *j, progress_meter *meter, bool last, drr_error *err)
 {
     char note[128];
-    progress_meter meter;
-    progress_begin(&meter, j->hooks, "distill", "samples", 0, j->n_units);
-    for (;;) {
-        reasoner_completion c = {0};
-        drr_status status = hooks_cancelled(j->hooks)
-                                ? error_set(err, DRR_E_INTERRUPTED,
-                                            "interrupted after %llu new traces; the same command goes on from here",
-                                            (unsigned long long)j->n_traces)
-                                : fill(j, err);
-        if (status != DRR_OK)
-            return status;
-        const bool asked = reasoner_pending(j->reasoner) > 0;
-        const bool checking = j->options->checker && checker_pending(j->options->checker) > 0;
-        if (!asked && !checking)
-            break;
-        if (asked) {
-            status = reasoner_next(j->reasoner, &c, err);
-            if (status == DRR_OK)
-                status = take_completion(j, &c, err);
-            reasoner_completion_clear(&c);
-        }
-        if (status == DRR_OK && j->options->checker)
-            status = take_checks(j, asked ? 0 : 200, err);
-        if (status != DRR_OK)
-            return status;
-        progress_update(&meter, j->n_done, note_traces(note, sizeof note, j));
+    unit_counts counts;
+    const drr_status status = j->source->count(j->source, &counts, err);
+    if (status != DRR_OK)
+        return status;
+    meter->total = counts.total;
+    note_traces(note, sizeof note, j);
+    if (last)
+        progress_end(meter, counts.done, note);
+    else
+        progress_update(meter, counts.done, note);
+    return DRR_OK;
+}
+
+/* One round: something that has ended is waited for and kept. *more false when there is nothing more to do. */
+static drr_status step(job *j, bool *more, drr_error *err)
+{
+    drr_status status = fill(j, err);
+    if (status != DRR_OK)
+        return status;
+    const bool asked = reasoner_pending(j->reasoner) > 0;
+    const bool checking = j->options->checker && checker_pending(j->options->checker) > 0;
+    if (!asked && !checking) {
+        status = j->source->flush(j->source, j->n_traces, j->n_tokens, err);
+        return status == DRR_OK ? j->source->wait(j->source, more, err) : status;
     }
-    progress_end(&meter, j->n_done, note_traces(note, sizeof note, j));
+    if (asked)
+        status = take_completions(j, err);
+    if (status == DRR_OK && j->options->checker)
+        take_checks(j, asked ? 0 : 200);
+    return status == DRR_OK ? keep_fresh(j, err) : status;
+}
+
+static drr_status run(job *j, drr_error *err)
+{
+    unit_counts counts;
+    progress_meter meter;
+    bool more = true;
+    drr_status status = j->source->count(j->source, &counts, err);
+    if (status != DRR_OK)
+        return status;
+    progress_begin(&meter, j->hooks, "distill", "samples", counts.done, counts.total);
+    while (status == DRR_OK && more) {
+        if (hooks_cancelled(j->hooks))
+            return error_set(err, DRR_E_INTERRUPTED,
+                             "interrupted after %llu new traces; the same command goes on from here",
+                             (unsigned long long)j->n_traces);
+        status = step(j, &more, err);
+        if (status == DRR_OK)
+            status = report(j, &meter, !more, err);
+    }
+    if (status != DRR_OK)
+        return status;
     if (j->n_unlabelled)
         hooks_log(j->hooks, DRR_LOG_WARN, "%llu of %llu new traces have no label: kept, but not trained on",
                   (unsigned long long)j->n_unlabelled, (unsigned long long)j->n_traces);
     if (!j->n_failed)
         return DRR_OK;
     if (!j->options->skip_failed)
-        return error_set(err, DRR_E_BACKEND, "%llu of %zu samples failed and are not in the store, the first: %s",
-                         (unsigned long long)j->n_failed, j->n_units, j->first_failure);
+        return error_set(err, DRR_E_BACKEND, "%llu of %llu samples failed and are not in the store, the first: %s",
+                         (unsigned long long)j->n_failed, (unsigned long long)meter.total, j->first_failure);
     hooks_log(j->hooks, DRR_LOG_WARN, "%llu samples failed and are not in the store; run again to retry them",
               (unsigned long long)j->n_failed);
     return DRR_OK;
 }
 
-drr_status drr_distill(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts, const drr_dataset *dataset,
-                       const drr_distill_options *options, const drr_hooks *hooks, drr_error *err)
+drr_status distill_run(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts,
+                       const drr_distill_options *options, const drr_hooks *hooks, unit_source *source, drr_error *err)
 {
     job j = {.store = store,
              .reasoner = reasoner,
              .prompts = prompts,
-             .dataset = dataset,
              .options = options,
-             .hooks = hooks};
-    size_t n_questions = drr_dataset_count(dataset);
-    drr_status status;
-    if (options->limit && options->limit < n_questions)
-        n_questions = options->limit;
-    if (n_questions == 0 || options->samples == 0 || options->turns == 0)
-        return error_set(err, DRR_E_ARGUMENT, "nothing to distil: %zu questions, %u samples, %u turns", n_questions,
-                         options->samples, options->turns);
-    for (size_t i = 0; i < n_questions; i++)
-        if (!drr_dataset_at(dataset, i)->answer[0])
-            return error_set(
-                err, DRR_E_ARGUMENT,
-                "question %s of %s has no reference answer: its traces could not be labelled; leave it out "
-                "or give the answer",
-                drr_dataset_at(dataset, i)->id, drr_dataset_name(dataset));
-    for (size_t i = 0; i < n_questions; i++) {
-        status = checker_allows(options->checker, drr_dataset_at(dataset, i), err);
-        if (status != DRR_OK)
-            return status;
-    }
-    status = distill_check_identity(store, reasoner, prompts, options, hooks, err);
-    if (status == DRR_OK)
-        status = distill_check_questions(store, dataset, n_questions, err);
-    if (status != DRR_OK)
-        return status;
-    if (!size_multiply(&j.n_units, n_questions, options->samples))
-        return error_set(err, DRR_E_LIMIT, "%zu questions times %u samples are too many", n_questions,
-                         options->samples);
-    j.units = calloc(j.n_units, sizeof *j.units);
-    if (!j.units)
-        return error_memory(err);
-    for (size_t i = 0; i < j.n_units; i++) {
-        j.units[i].task = drr_dataset_at(dataset, i / options->samples);
-        j.units[i].sample = (uint32_t)(i % options->samples);
-    }
-    status = run(&j, err);
+             .hooks = hooks,
+             .source = source,
+             .n_places = 2 * (size_t)reasoner_width(reasoner) + MOST_TOGETHER};
+    j.units = calloc(j.n_places, sizeof *j.units);
+    drr_status status = j.units ? run(&j, err) : error_memory(err);
     if (status != DRR_OK)
         reasoner_cancel(reasoner);
     if (status != DRR_OK && options->checker)
         checker_cancel(options->checker);
-    for (size_t i = 0; i < j.n_units; i++)
-        if (j.units[i].turns)
-            unit_end(&j, &j.units[i]);
+    for (size_t i = 0; j.units && i < j.n_places; i++)
+        if (j.units[i].used)
+            unit_free(&j, &j.units[i]);
     free(j.units);
     return status;
 }

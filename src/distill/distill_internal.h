@@ -1,14 +1,58 @@
-/* distill_internal.h: what the files of src/distill share. */
+/* distill_internal.h: what the files of src/distill share: distill.c runs units, sources.c and work.c say which,
+ * identity.c whether the store is this run's. */
 #ifndef DRR_DISTILL_INTERNAL_H
 #define DRR_DISTILL_INTERNAL_H
 
 #include "core/core.h"
 #include "reasoner/reasoner.h"
+#include "trace/trace.h"
+
+/* One sample of one question: its turns follow each other. */
+typedef struct unit {
+    const drr_task *task;
+    drr_dataset *own; /* holds the task, where it came by itself; else NULL */
+    int64_t number;   /* in the store's queue; 0 where there is none */
+    drr_trace *turns; /* those known so far, with room for all */
+    uint32_t sample, n_turns;
+    bool used;
+    bool checking; /* turns[n_turns] waits for its label or for the disk */
+} unit;
+
+typedef struct unit_counts {
+    uint64_t done, total; /* total 0: not known */
+} unit_counts;
+
+/* Where units come from. All functions get the source itself. */
+typedef struct unit_source unit_source;
+struct unit_source {
+    /* The next unit's task, own, number and sample; *got false where there is none for now. idle: nothing is in flight.
+     * most: how many more this run can take. */
+    drr_status (*next)(unit_source *source, unit *u, bool idle, size_t most, bool *got, drr_error *err);
+    /* A unit has ended: done, or failed with the reason. */
+    drr_status (*ended)(unit_source *source, const unit *u, const char *failure, drr_error *err);
+    /* After a group of traces went to disk. */
+    drr_status (*flush)(unit_source *source, uint64_t n_traces, uint64_t n_tokens, drr_error *err);
+    /* Nothing is in flight and there was no unit: *more false when there will be none. May sleep a while. */
+    drr_status (*wait)(unit_source *source, bool *more, drr_error *err);
+    drr_status (*count)(unit_source *source, unit_counts *counts, drr_error *err); /* cheap; called often */
+};
+
+/* Runs all units that the source gives. options->limit and ->samples are the source's affair. */
+drr_status distill_run(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts,
+                       const drr_distill_options *options, const drr_hooks *hooks, unit_source *source, drr_error *err);
+
+/* Plans the first n questions of a set in the store's queue, and works until nothing is left to do. */
+drr_status distill_queued(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts,
+                          const drr_dataset *dataset, size_t n, const drr_distill_options *options,
+                          const drr_hooks *hooks, drr_error *err);
 
 /* Does the store belong to this run? Refuses another reasoner, wording or setting that shapes a trace's text, unless
- * options->any_identity; writes down what the store does not know yet. */
+ * options->any_identity; writes down what the store does not know yet. In one batch: of two runs that begin at once in
+ * an empty store, one sees what the other wrote. */
 drr_status distill_check_identity(drr_store *store, const drr_reasoner *reasoner, const drr_prompts *prompts,
                                   const drr_distill_options *options, const drr_hooks *hooks, drr_error *err);
+/* The options that the store's facts name, such as another run wrote them; the others stay. */
+drr_status distill_read_settings(drr_store *store, drr_distill_options *options, drr_error *err);
 /* Refuses a question, one of the first n, that the store knows under the same id with other words or another answer. */
 drr_status distill_check_questions(drr_store *store, const drr_dataset *dataset, size_t n, drr_error *err);
 

@@ -4,7 +4,7 @@
  * shapes no text and may grow; nor does the share of forced rejections, which only decides where a sample ends. */
 #include "distill/distill_internal.h"
 #include "task/task.h"
-#include "trace/trace.h"
+#include "trace/queue.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -159,8 +159,8 @@ static drr_status compare(const setting **other, drr_store *store, setting s[N_S
     return status;
 }
 
-drr_status distill_check_identity(drr_store *store, const drr_reasoner *reasoner, const drr_prompts *prompts,
-                                  const drr_distill_options *options, const drr_hooks *hooks, drr_error *err)
+static drr_status check(drr_store *store, const drr_reasoner *reasoner, const drr_prompts *prompts,
+                        const drr_distill_options *options, const drr_hooks *hooks, drr_error *err)
 {
     setting s[N_SETTINGS];
     const setting *other = NULL;
@@ -170,18 +170,52 @@ drr_status distill_check_identity(drr_store *store, const drr_reasoner *reasoner
     if (status == DRR_OK)
         status = compare(&other, store, s, options, err);
     const bool mixes = options->any_identity && f.any; /* such a run changes nothing of what is written down */
+    /* A run that was killed before its first trace binds nobody, but where many work on one plan, the plan does. */
+    const bool binds = f.any || store_has_queue(store);
     if (status == DRR_OK && !other && f.any && !mixes && !s[SEED].stored)
         status = check_first(store, s, options, err);
-    /* A run that was killed before its first trace binds nobody. */
-    if (status == DRR_OK && (!other || !f.any) && !mixes)
+    if (status == DRR_OK && (!other || !binds) && !mixes)
         status = adopt(store, s, f.any, hooks, err);
     else if (status == DRR_OK && other && !options->any_identity)
         status = error_set(err, DRR_E_MISMATCH,
-                           "the store holds traces made with %s %s and this run has %s; choose another --out, go back "
-                           "to %s %s, or say --any-identity to mix them",
-                           other->words, other->stored, other->value, other->words, other->stored);
+                           "the store %s traces made with %s %s and this run has %s; choose another --out, go back to "
+                           "%s %s, or say --any-identity to mix them",
+                           f.any ? "holds" : "is planned for", other->words, other->stored, other->value, other->words,
+                           other->stored);
     for (size_t i = 0; i < N_SETTINGS; i++)
         free(s[i].stored);
+    return status;
+}
+
+drr_status distill_check_identity(drr_store *store, const drr_reasoner *reasoner, const drr_prompts *prompts,
+                                  const drr_distill_options *options, const drr_hooks *hooks, drr_error *err)
+{
+    drr_status status = store_batch_begin(store, err);
+    if (status != DRR_OK)
+        return status;
+    status = check(store, reasoner, prompts, options, hooks, err);
+    if (status == DRR_OK)
+        return store_batch_commit(store, err);
+    store_batch_abandon(store);
+    return status;
+}
+
+drr_status distill_read_settings(drr_store *store, drr_distill_options *options, drr_error *err)
+{
+    static const char *const names[] = {"seed", "temperature", "top_p", "max_tokens", "grammar"};
+    char *value[5] = {NULL};
+    drr_status status = DRR_OK;
+    for (size_t i = 0; i < 5 && status == DRR_OK; i++)
+        status = store_fact_get(store, names[i], &value[i], err);
+    if (status == DRR_OK) {
+        options->seed = value[0] ? strtoull(value[0], NULL, 10) : options->seed;
+        options->temperature = value[1] ? strtof(value[1], NULL) : options->temperature;
+        options->top_p = value[2] ? strtof(value[2], NULL) : options->top_p;
+        options->max_tokens = value[3] ? (uint32_t)strtoul(value[3], NULL, 10) : options->max_tokens;
+        options->grammar = value[4] ? strcmp(value[4], "on") == 0 : options->grammar;
+    }
+    for (size_t i = 0; i < 5; i++)
+        free(value[i]);
     return status;
 }
 

@@ -136,9 +136,9 @@ static json_t *library_list(void)
     char onednn[64], libc[64] = "unknown";
     tensor_onednn_version(onednn, sizeof onednn);
     confstr(_CS_GNU_LIBC_VERSION, libc, sizeof libc);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:s}", "onednn", onednn, "jansson", jansson_version_str(),
-                     "sqlite", store_sqlite_version(), "zlib", lines_zlib_version(), "utf8proc",
-                     wordpiece_utf8proc_version(), "openmp", _OPENMP, "libc", libc);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:s}", "onednn", onednn, "jansson", jansson_version_str(),
+                     "sqlite", store_sqlite_version(), "libpq", store_libpq_version(), "zlib", lines_zlib_version(),
+                     "utf8proc", wordpiece_utf8proc_version(), "openmp", _OPENMP, "libc", libc);
 }
 
 drr_status drr_doctor(char **json, size_t *n_problems, const char *reasoner, const drr_hooks *hooks, drr_error *err)

@@ -22,6 +22,11 @@ static void llama_close(void *self)
     free(b);
 }
 
+static size_t llama_ready(const void *self)
+{
+    return ((const llama_backend *)self)->n_done;
+}
+
 /* "name@digest": the digest is over the size, the first and the last MiB, so that opening a large model stays quick. */
 static drr_status identity(char *id, size_t size, const char *path, const char *name, drr_error *err)
 {
@@ -174,7 +179,8 @@ drr_status reasoner_open_llama(drr_reasoner **reasoner, const char *path, const 
                                            .next = llama_next,
                                            .cancel = llama_cancel,
                                            .close = llama_close,
-                                           .timing = llama_timing};
+                                           .timing = llama_timing,
+                                           .ready = llama_ready};
     status = reasoner_new(reasoner, &table, b, id, about.data, b->width, err);
     if (status == DRR_OK) {
         reasoner_set_basis(*reasoner, &(reasoner_basis){.context = b->n_context});

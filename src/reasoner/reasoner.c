@@ -141,6 +141,11 @@ size_t reasoner_pending(const drr_reasoner *reasoner)
     return reasoner->pending;
 }
 
+size_t reasoner_ready(const drr_reasoner *reasoner)
+{
+    return reasoner->backend.ready ? reasoner->backend.ready(reasoner->self) : 0;
+}
+
 void reasoner_completion_clear(reasoner_completion *completion)
 {
     if (!completion)

@@ -55,6 +55,7 @@ typedef struct reasoner_backend {
     void (*cancel)(void *self); /* drops everything in flight */
     void (*close)(void *self);
     void (*timing)(void *self, drr_reasoner_timing *timing); /* NULL: it has none */
+    size_t (*ready)(const void *self); /* completions that `next` hands back without waiting; NULL: it cannot say */
 } reasoner_backend;
 
 drr_status reasoner_new(drr_reasoner **reasoner, const reasoner_backend *backend, void *self, const char *id,
@@ -75,6 +76,7 @@ drr_status reasoner_next(drr_reasoner *reasoner, reasoner_completion *completion
 void reasoner_cancel(drr_reasoner *reasoner);
 uint32_t reasoner_width(const drr_reasoner *reasoner);
 size_t reasoner_pending(const drr_reasoner *reasoner); /* submitted and not yet handed back */
+size_t reasoner_ready(const drr_reasoner *reasoner);   /* of these, finished: what may be put on disk together */
 
 /* Openers of the backends; drr_reasoner_open chooses. */
 drr_status reasoner_open_llama(drr_reasoner **reasoner, const char *path, const char *name,

@@ -257,11 +257,19 @@ static drr_status describe(buffer *about, const remote_backend *r, drr_error *er
         f->usage ? "the server's" : "guessed");
 }
 
+static size_t remote_ready(const void *self)
+{
+    return ((const remote_backend *)self)->n_done;
+}
+
 drr_status reasoner_open_remote(drr_reasoner **reasoner, const char *source, const drr_reasoner_options *options,
                                 drr_error *err)
 {
-    static const reasoner_backend table = {
-        .submit = remote_submit, .next = remote_next, .cancel = remote_cancel, .close = remote_close};
+    static const reasoner_backend table = {.submit = remote_submit,
+                                           .next = remote_next,
+                                           .cancel = remote_cancel,
+                                           .close = remote_close,
+                                           .ready = remote_ready};
     buffer id = {0}, about = {0};
     bool is_openai = false;
     pthread_once(&curl_once, start_curl);

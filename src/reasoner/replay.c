@@ -188,6 +188,11 @@ static drr_status replay_next(void *self, reasoner_completion *completion, drr_e
     return DRR_OK;
 }
 
+static size_t replay_ready(const void *self)
+{
+    return ((const replay *)self)->n_ready;
+}
+
 static void replay_cancel(void *self)
 {
     replay *r = self;
@@ -213,8 +218,11 @@ static void replay_close(void *self)
 drr_status reasoner_open_replay(drr_reasoner **reasoner, const char *path, const drr_reasoner_options *options,
                                 drr_error *err)
 {
-    static const reasoner_backend backend = {
-        .submit = replay_submit, .next = replay_next, .cancel = replay_cancel, .close = replay_close};
+    static const reasoner_backend backend = {.submit = replay_submit,
+                                             .next = replay_next,
+                                             .cancel = replay_cancel,
+                                             .close = replay_close,
+                                             .ready = replay_ready};
     enum { WIDTH = 64 };
     buffer id = {0}, description = {0};
     replay *r = calloc(1, sizeof *r);

@@ -307,6 +307,33 @@ static drr_status first_character(char *first, const char *path, drr_error *err)
     return status == DRR_E_EMPTY ? DRR_OK : status;
 }
 
+static drr_dataset *dataset_new(const char *name, size_t name_length, const char *path)
+{
+    drr_dataset *d = calloc(1, sizeof *d);
+    if (!d)
+        return NULL;
+    d->memory = arena_new(0);
+    d->name = d->memory ? arena_copy(d->memory, name, name_length) : NULL;
+    d->path = d->memory ? arena_copy(d->memory, path, strlen(path)) : NULL;
+    if (d->name && d->path)
+        return d;
+    drr_dataset_free(d);
+    return NULL;
+}
+
+drr_status dataset_of_record(drr_dataset **dataset, const char *task, const char *record, const char *where,
+                             drr_error *err)
+{
+    data_format format = FORMAT_DRR;
+    drr_dataset *d = dataset_new(task, strlen(task), where);
+    drr_status status = d ? add_record(d, &format, record, strlen(record), where, 1, err) : error_memory(err);
+    if (status == DRR_OK)
+        *dataset = d;
+    else
+        drr_dataset_free(d);
+    return status;
+}
+
 drr_status drr_dataset_open(drr_dataset **dataset, const char *path, const char *format, const char *name,
                             drr_error *err)
 {
@@ -317,19 +344,11 @@ drr_status drr_dataset_open(drr_dataset **dataset, const char *path, const char 
         status = first_character(&first, path, err);
     if (status != DRR_OK)
         return status;
-    drr_dataset *d = calloc(1, sizeof *d);
-    if (!d)
-        return error_memory(err);
     const char *base = strrchr(path, '/');
     base = base ? base + 1 : path;
-    d->memory = arena_new(1 << 18);
-    if (d->memory)
-        d->name = name ? arena_copy(d->memory, name, strlen(name)) : arena_copy(d->memory, base, strcspn(base, "."));
-    d->path = d->memory ? arena_copy(d->memory, path, strlen(path)) : NULL;
-    if (!d->memory || !d->name || !d->path) {
-        status = error_memory(err);
-        goto done;
-    }
+    drr_dataset *d = name ? dataset_new(name, strlen(name), path) : dataset_new(base, strcspn(base, "."), path);
+    if (!d)
+        return error_memory(err);
     status = first == '[' ? read_array(d, path, chosen, err) : read_lines(d, path, chosen, err);
     if (status == DRR_OK && d->n == 0)
         status =
@@ -341,7 +360,6 @@ drr_status drr_dataset_open(drr_dataset **dataset, const char *path, const char 
         *dataset = d;
         d = NULL;
     }
-done:
     drr_dataset_free(d);
     return status;
 }
@@ -375,48 +393,4 @@ void drr_dataset_place(char *place, size_t size, const drr_dataset *dataset, siz
 {
     const uint64_t line = index < dataset->n ? dataset->lines[index] : 0;
     snprintf(place, size, "%s:%llu", dataset->path, (unsigned long long)line);
-}
-
-drr_status drr_dataset_write(const drr_dataset *dataset, const char *path, drr_error *err)
-{
-    file_writer w = {0};
-    drr_status status = file_writer_open(&w, path, err);
-    for (size_t i = 0; status == DRR_OK && i < dataset->n; i++) {
-        const drr_task *t = &dataset->tasks[i];
-        const bool checked = t->kind == DRR_KIND_CHECKED;
-        json_t *record = json_pack("{s:s, s:s, s:s*, s:s}", "id", t->id, "question", t->question, "answer",
-                                   checked ? NULL : t->answer, "kind", drr_kind_name(t->kind));
-        json_t *check = NULL; /* its members are the record's: "tests" and "setup", or "checker" */
-        if (record && checked)
-            status = json_parse(&check, t->answer, strlen(t->answer), t->id, err);
-        if (check && json_object_update(record, check) != 0)
-            status = error_memory(err);
-        json_decref(check);
-        if (status != DRR_OK) {
-            json_decref(record);
-            break;
-        }
-        if (record && t->n_choices) {
-            json_t *list = json_array();
-            bool fine = list != NULL;
-            for (size_t k = 0; fine && k < t->n_choices; k++)
-                fine = json_array_append_new(list, json_string(t->choices[k])) == 0;
-            if (json_object_set_new(record, "choices", list) != 0 || !fine) {
-                json_decref(record);
-                record = NULL;
-            }
-        }
-        char *line = record ? json_dumps(record, JSON_COMPACT) : NULL;
-        status = line
-                     ? file_writer_put(&w, line, strlen(line), err)
-                     : error_set(err, DRR_E_FORMAT, "question %s cannot be written as JSON: is its text UTF-8?", t->id);
-        if (status == DRR_OK)
-            status = file_writer_put(&w, "\n", 1, err);
-        free(line);
-        json_decref(record);
-    }
-    if (status == DRR_OK)
-        return file_writer_commit(&w, err);
-    file_writer_abandon(&w);
-    return status;
 }

@@ -37,6 +37,12 @@ bool task_answer_complete(const drr_task *task, const char *text, size_t length)
 /* Is an answer (NULL: none could be read) that of the reference? 1, 0, or -1: there is none, or a checker must say. */
 int task_answer_correct(const drr_task *task, const char *answer);
 
+/* A question as one line of drr's JSONL, and a set of one question from such a line; `where` names it in errors. The
+ * caller frees. */
+drr_status task_record(char **line, const drr_task *task, drr_error *err);
+drr_status dataset_of_record(drr_dataset **dataset, const char *task, const char *record, const char *where,
+                             drr_error *err);
+
 /* The seed of one turn: a function of question, sample and turn alone, so that strategies that ask the same question
  * the same way share what was generated, and a killed run goes on alike. */
 uint64_t task_turn_seed(uint64_t seed, const char *id, uint32_t sample, uint32_t turn);

@@ -218,10 +218,23 @@ drr_status drr_traces_read(const char *path, drr_trace_fn each, void *user, drr_
     return read_filtered(path, NULL, each, user, err);
 }
 
+static drr_status read_store(const char *name, const drr_trace_filter *filter, drr_trace_fn each, void *user,
+                             drr_error *err)
+{
+    drr_store *store = NULL;
+    drr_status status = drr_store_open_read(&store, name, err);
+    if (status == DRR_OK)
+        status = drr_store_each(store, filter, each, user, err);
+    drr_store_close(store);
+    return status;
+}
+
 drr_status drr_traces_each(const char *path, const drr_trace_filter *filter, drr_trace_fn each, void *user,
                            drr_error *err)
 {
     char magic[16] = "";
+    if (drr_store_is_url(path))
+        return read_store(path, filter, each, user, err);
     FILE *file = fopen(path, "rb");
     if (!file)
         return error_set_errno(err, errno, "%s cannot be opened", path);
@@ -229,12 +242,7 @@ drr_status drr_traces_each(const char *path, const drr_trace_filter *filter, drr
     fclose(file);
     if (n < sizeof magic || memcmp(magic, "SQLite format 3", sizeof magic) != 0)
         return read_filtered(path, filter, each, user, err);
-    drr_store *store = NULL;
-    drr_status status = drr_store_open_read(&store, path, err);
-    if (status == DRR_OK)
-        status = drr_store_each(store, filter, each, user, err);
-    drr_store_close(store);
-    return status;
+    return read_store(path, filter, each, user, err);
 }
 
 /* ---- export and import */

@@ -29,18 +29,10 @@ static bool row_is_whole(sqlite3_stmt *q)
            finish <= DRR_FINISH_FAILED;
 }
 
-static drr_status damaged(const char *path, drr_error *err)
-{
-    return error_set(err, DRR_E_FORMAT,
-                     "%s: a trace in it is damaged; restore a copy, or import its traces from an export into a new "
-                     "store",
-                     path);
-}
-
-static drr_status read_row(drr_trace *t, sqlite3_stmt *q, const char *path, drr_error *err)
+static drr_status read_row(drr_trace *t, sqlite3_stmt *q, const drr_store *store, drr_error *err)
 {
     if (!row_is_whole(q))
-        return damaged(path, err);
+        return store_damaged(store, err);
     *t = (drr_trace){.task = column_copy(q, 0),
                      .id = column_copy(q, 1),
                      .reasoner = column_copy(q, 2),
@@ -83,14 +75,11 @@ static drr_status read_row(drr_trace *t, sqlite3_stmt *q, const char *path, drr_
     " FROM traces WHERE (?1 IS NULL OR task=?1) AND (?2 IS NULL OR id=?2) AND (?3 IS NULL OR reasoner=?3)"             \
     " AND (?4 IS NULL OR prompt=?4) AND (?5<0 OR label=?5) AND (?6<0 OR turn=?6)"
 
-static drr_status prepare_filtered(sqlite3_stmt **q, drr_store *s, const char *sql, const drr_trace_filter *filter,
+static drr_status prepare_filtered(sqlite3_stmt **q, sqlite_store *s, const char *sql, const drr_trace_filter *f,
                                    drr_error *err)
 {
-    drr_trace_filter any;
-    drr_trace_filter_defaults(&any);
-    const drr_trace_filter *f = filter ? filter : &any;
     if (sqlite3_prepare_v2(s->db, sql, -1, q, NULL) != SQLITE_OK)
-        return sqlite_fail(s->db, s->path, "reading", err);
+        return sqlite_fail(s->db, s->base.name, "reading", err);
     const char *const texts[] = {f->task, f->id, f->reasoner, f->prompt};
     for (int i = 0; i < 4; i++)
         if (texts[i])
@@ -101,44 +90,50 @@ static drr_status prepare_filtered(sqlite3_stmt **q, drr_store *s, const char *s
     return DRR_OK;
 }
 
-drr_status drr_store_each(drr_store *store, const drr_trace_filter *filter, drr_trace_fn each, void *user,
-                          drr_error *err)
+/* Hands each row of a prepared query to the callee; *status as it was, or the first error. */
+static void hand_rows(sqlite_store *s, sqlite3_stmt *q, drr_trace_fn each, void *user, drr_status *status,
+                      drr_error *err)
 {
-    sqlite3_stmt *q = NULL;
     int code = SQLITE_DONE;
-    drr_status status = prepare_filtered(
-        &q, store, "SELECT " TRACE_COLUMNS FILTERED " ORDER BY task, id, sample, turn, reasoner, prompt LIMIT ?7",
-        filter, err);
-    while (status == DRR_OK && (code = sqlite3_step(q)) == SQLITE_ROW) {
+    while (*status == DRR_OK && (code = sqlite3_step(q)) == SQLITE_ROW) {
         drr_trace t;
-        status = read_row(&t, q, store->path, err);
-        if (status != DRR_OK)
-            break;
+        *status = read_row(&t, q, &s->base, err);
+        if (*status != DRR_OK)
+            return;
         const bool more = each(user, &t);
         drr_trace_clear(&t);
-        if (!more) {
-            code = SQLITE_DONE;
-            break;
-        }
+        if (!more)
+            return;
     }
-    if (status == DRR_OK && code != SQLITE_DONE)
-        status = sqlite_fail(store->db, store->path, "reading", err);
+    if (*status == DRR_OK && code != SQLITE_DONE)
+        *status = sqlite_fail(s->db, s->base.name, "reading", err);
+}
+
+drr_status sqlite_each(drr_store *store, const drr_trace_filter *filter, drr_trace_fn each, void *user, drr_error *err)
+{
+    sqlite_store *s = (sqlite_store *)store;
+    sqlite3_stmt *q = NULL;
+    drr_status status = prepare_filtered(
+        &q, s, "SELECT " TRACE_COLUMNS FILTERED " ORDER BY task, id, sample, turn, reasoner, prompt LIMIT ?7", filter,
+        err);
+    hand_rows(s, q, each, user, &status, err);
     sqlite3_finalize(q);
-    const drr_status change = sqlite_unchanged(store, err);
+    const drr_status change = sqlite_unchanged(s, err);
     return change == DRR_OK ? status : change;
 }
 
-drr_status drr_store_counts(drr_store *store, const drr_trace_filter *filter, drr_trace_counts *counts, drr_error *err)
+drr_status sqlite_counts(drr_store *store, const drr_trace_filter *filter, drr_trace_counts *counts, drr_error *err)
 {
+    sqlite_store *s = (sqlite_store *)store;
     sqlite3_stmt *q = NULL;
     drr_status status = prepare_filtered(
-        &q, store,
+        &q, s,
         "SELECT count(*), count(DISTINCT task||char(0)||id), sum(label=1), sum(label=0), sum(label=2), sum(forced),"
         " sum(n_tokens), sum(turn=0), sum(turn=0 AND label=1), sum(seconds), sum(label=3)" FILTERED
         " AND (?7 IS NULL OR 1)",
         filter, err);
     if (status == DRR_OK && sqlite3_step(q) != SQLITE_ROW)
-        status = sqlite_fail(store->db, store->path, "counting", err);
+        status = sqlite_fail(s->db, store->name, "counting", err);
     if (status == DRR_OK)
         *counts = (drr_trace_counts){.traces = (uint64_t)sqlite3_column_int64(q, 0),
                                      .questions = (uint64_t)sqlite3_column_int64(q, 1),
@@ -152,131 +147,95 @@ drr_status drr_store_counts(drr_store *store, const drr_trace_filter *filter, dr
                                      .seconds = sqlite3_column_double(q, 9),
                                      .unlabelled = (uint64_t)sqlite3_column_int64(q, 10)};
     sqlite3_finalize(q);
-    const drr_status change = sqlite_unchanged(store, err);
+    const drr_status change = sqlite_unchanged(s, err);
     return change == DRR_OK ? status : change;
 }
 
-/* ---- the turns of one sample */
+/* ---- one sample, one question */
 
-drr_status store_sample_turns(drr_store *store, const char *task, const char *id, const char *reasoner,
-                              const char *prompt, uint32_t sample, drr_trace **turns, size_t *n, drr_error *err)
+drr_status sqlite_sample_turns(drr_store *store, const store_sample *sample, drr_trace_fn each, void *user,
+                               drr_error *err)
 {
+    sqlite_store *s = (sqlite_store *)store;
     sqlite3_stmt *q = NULL;
-    drr_trace *list = NULL;
-    size_t count = 0;
-    int code = SQLITE_DONE;
     drr_status status = DRR_OK;
-    if (sqlite3_prepare_v2(store->db,
-                           "SELECT " TRACE_COLUMNS " FROM traces WHERE task=?1 AND id=?2 AND sample=?3 AND reasoner=?4"
-                           " AND prompt=?5 ORDER BY turn",
+    if (sqlite3_prepare_v2(s->db,
+                           "SELECT " TRACE_COLUMNS " FROM traces WHERE task=?1 AND id=?2 AND reasoner=?3 AND prompt=?4"
+                           " AND sample=?5 ORDER BY turn",
                            -1, &q, NULL) != SQLITE_OK)
-        return sqlite_fail(store->db, store->path, "reading", err);
-    sqlite3_bind_text(q, 1, task, -1, SQLITE_STATIC);
-    sqlite3_bind_text(q, 2, id, -1, SQLITE_STATIC);
-    sqlite3_bind_int64(q, 3, sample);
-    sqlite3_bind_text(q, 4, reasoner, -1, SQLITE_STATIC);
-    sqlite3_bind_text(q, 5, prompt, -1, SQLITE_STATIC);
-    while (status == DRR_OK && (code = sqlite3_step(q)) == SQLITE_ROW) {
-        if ((size_t)sqlite3_column_int64(q, 5) != count) {
-            code = SQLITE_DONE; /* a gap: what follows belongs to no history */
-            break;
-        }
-        drr_trace *larger = realloc(list, (count + 1) * sizeof *larger);
-        if (!larger) {
-            status = error_memory(err);
-            break;
-        }
-        list = larger;
-        status = read_row(&list[count], q, store->path, err);
-        count += status == DRR_OK;
-    }
-    if (status == DRR_OK && code != SQLITE_DONE)
-        status = sqlite_fail(store->db, store->path, "reading", err);
+        return sqlite_fail(s->db, store->name, "reading", err);
+    const char *const texts[] = {sample->task, sample->id, sample->reasoner, sample->prompt};
+    for (int i = 0; i < 4; i++)
+        sqlite3_bind_text(q, i + 1, texts[i], -1, SQLITE_STATIC);
+    sqlite3_bind_int64(q, 5, sample->sample);
+    hand_rows(s, q, each, user, &status, err);
     sqlite3_finalize(q);
-    if (status != DRR_OK) {
-        for (size_t i = 0; i < count; i++)
-            drr_trace_clear(&list[i]);
-        free(list);
-        return status;
-    }
-    *turns = list;
-    *n = count;
-    return DRR_OK;
+    return status;
 }
 
-/* ---- a question as it was */
-
-drr_status store_question_changed(drr_store *store, const drr_task *task, const char **what, drr_error *err)
+drr_status sqlite_questions(drr_store *store, const char *task, const char *id, store_question_fn each, void *user,
+                            drr_error *err)
 {
+    sqlite_store *s = (sqlite_store *)store;
     sqlite3_stmt *q = NULL;
-    char *question = NULL;
-    int code = SQLITE_DONE;
-    *what = NULL;
-    drr_status status = task_question_text(&question, task, err);
-    if (status == DRR_OK &&
-        sqlite3_prepare_v2(store->db, "SELECT DISTINCT question, gold, kind FROM traces WHERE task=?1 AND id=?2", -1,
-                           &q, NULL) != SQLITE_OK)
-        status = sqlite_fail(store->db, store->path, "reading", err);
-    if (status != DRR_OK)
-        goto done;
-    sqlite3_bind_text(q, 1, task->task, -1, SQLITE_STATIC);
-    sqlite3_bind_text(q, 2, task->id, -1, SQLITE_STATIC);
-    while (!*what && (code = sqlite3_step(q)) == SQLITE_ROW) {
-        const char *had = (const char *)sqlite3_column_text(q, 0), *gold = (const char *)sqlite3_column_text(q, 1);
-        if (!had || !gold) {
-            status = damaged(store->path, err);
-            goto done;
+    int code;
+    drr_status status = DRR_OK;
+    if (sqlite3_prepare_v2(s->db, "SELECT DISTINCT question, gold, kind FROM traces WHERE task=?1 AND id=?2", -1, &q,
+                           NULL) != SQLITE_OK)
+        return sqlite_fail(s->db, store->name, "reading", err);
+    sqlite3_bind_text(q, 1, task, -1, SQLITE_STATIC);
+    sqlite3_bind_text(q, 2, id, -1, SQLITE_STATIC);
+    while ((code = sqlite3_step(q)) == SQLITE_ROW) {
+        const char *question = (const char *)sqlite3_column_text(q, 0), *gold = (const char *)sqlite3_column_text(q, 1);
+        if (!question || !gold) {
+            status = store_damaged(store, err);
+            break;
         }
-        if (strcmp(had, question) != 0)
-            *what = "other words or choices";
-        else if (sqlite3_column_int(q, 2) != (int)task->kind)
-            *what = "another kind";
-        else if (gold[0] && !drr_answer_equal(task->kind, gold, task->answer))
-            *what = "another answer";
+        if (!each(user, question, gold, (drr_kind)sqlite3_column_int(q, 2)))
+            break;
     }
-    if (!*what && code != SQLITE_DONE)
-        status = sqlite_fail(store->db, store->path, "reading", err);
-done:
+    if (status == DRR_OK && code != SQLITE_ROW && code != SQLITE_DONE)
+        status = sqlite_fail(s->db, store->name, "reading", err);
     sqlite3_finalize(q);
-    free(question);
     return status;
 }
 
 /* ---- facts */
 
-drr_status store_fact_get(drr_store *store, const char *name, char **value, drr_error *err)
+drr_status sqlite_fact_get(drr_store *store, const char *name, char **value, drr_error *err)
 {
+    sqlite_store *s = (sqlite_store *)store;
     sqlite3_stmt *q = NULL;
     drr_status status = DRR_OK;
-    *value = NULL;
-    if (sqlite3_prepare_v2(store->db, "SELECT value FROM facts WHERE name=?1", -1, &q, NULL) != SQLITE_OK)
-        return sqlite_fail(store->db, store->path, "reading", err);
+    if (sqlite3_prepare_v2(s->db, "SELECT value FROM facts WHERE name=?1", -1, &q, NULL) != SQLITE_OK)
+        return sqlite_fail(s->db, store->name, "reading", err);
     sqlite3_bind_text(q, 1, name, -1, SQLITE_STATIC);
     const int code = sqlite3_step(q);
     if (code == SQLITE_ROW && sqlite3_column_type(q, 0) != SQLITE_TEXT) {
-        status = error_set(err, DRR_E_FORMAT, "%s: its fact \"%s\" is damaged; restore a copy", store->path, name);
+        status = error_set(err, DRR_E_FORMAT, "%s: its fact \"%s\" is damaged; restore a copy", store->name, name);
     } else if (code == SQLITE_ROW) {
         *value = column_copy(q, 0);
         if (!*value)
             status = error_memory(err);
     } else if (code != SQLITE_DONE) {
-        status = sqlite_fail(store->db, store->path, "reading", err);
+        status = sqlite_fail(s->db, store->name, "reading", err);
     }
     sqlite3_finalize(q);
     return status;
 }
 
-drr_status store_fact_set(drr_store *store, const char *name, const char *value, drr_error *err)
+drr_status sqlite_fact_set(drr_store *store, const char *name, const char *value, drr_error *err)
 {
+    sqlite_store *s = (sqlite_store *)store;
     sqlite3_stmt *q = NULL;
     drr_status status = DRR_OK;
-    if (sqlite3_prepare_v2(store->db, "INSERT OR REPLACE INTO facts(name, value) VALUES(?1, ?2)", -1, &q, NULL) !=
+    if (sqlite3_prepare_v2(s->db, "INSERT OR REPLACE INTO facts(name, value) VALUES(?1, ?2)", -1, &q, NULL) !=
         SQLITE_OK)
-        return sqlite_fail(store->db, store->path, "writing", err);
+        return sqlite_fail(s->db, store->name, "writing", err);
     sqlite3_bind_text(q, 1, name, -1, SQLITE_STATIC);
     sqlite3_bind_text(q, 2, value, -1, SQLITE_STATIC);
     if (sqlite3_step(q) != SQLITE_DONE)
-        status = sqlite_fail(store->db, store->path, "writing", err);
+        status = sqlite_fail(s->db, store->name, "writing", err);
     sqlite3_finalize(q);
     return status;
 }

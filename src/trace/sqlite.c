@@ -124,19 +124,19 @@ done:
     return status;
 }
 
-static drr_status read_version(drr_store *s, int *version, drr_error *err)
+static drr_status read_version(sqlite_store *s, int *version, drr_error *err)
 {
     sqlite3_stmt *q = NULL;
     drr_status status = DRR_OK;
     if (sqlite3_prepare_v2(s->db, "PRAGMA user_version", -1, &q, NULL) != SQLITE_OK || sqlite3_step(q) != SQLITE_ROW)
-        status = sqlite_fail(s->db, s->path, "reading", err);
+        status = sqlite_fail(s->db, s->base.name, "reading", err);
     else
         *version = sqlite3_column_int(q, 0);
     sqlite3_finalize(q);
     return status;
 }
 
-static drr_status check_version(drr_store *s, int *version, drr_error *err)
+static drr_status check_version(sqlite_store *s, int *version, drr_error *err)
 {
     drr_status status = read_version(s, version, err);
     if (status == DRR_OK && *version > SCHEMA_VERSION)
@@ -144,39 +144,51 @@ static drr_status check_version(drr_store *s, int *version, drr_error *err)
             error_set(err, DRR_E_MISMATCH,
                       "%s was written by a newer drr (store version %d, this one knows %d); update drr, or export the "
                       "traces with the newer one",
-                      s->path, *version, SCHEMA_VERSION);
+                      s->base.name, *version, SCHEMA_VERSION);
     return status;
 }
 
-static drr_status migrate(drr_store *s, drr_error *err)
+static drr_status migrate(sqlite_store *s, drr_error *err)
 {
     int version = 0;
     drr_status status = check_version(s, &version, err);
     if (status != DRR_OK || version == SCHEMA_VERSION)
         return status;
-    status = sqlite_run(s->db, s->path, "BEGIN IMMEDIATE", err);
+    status = sqlite_run(s->db, s->base.name, "BEGIN IMMEDIATE", err);
     if (status == DRR_OK) /* another process may have been faster */
         status = read_version(s, &version, err);
     for (; status == DRR_OK && version < SCHEMA_VERSION; version++)
-        status = sqlite_run(s->db, s->path, migrations[version], err);
+        status = sqlite_run(s->db, s->base.name, migrations[version], err);
     if (status == DRR_OK) {
         char sql[64];
         snprintf(sql, sizeof sql, "PRAGMA user_version=%d; COMMIT", SCHEMA_VERSION);
-        status = sqlite_run(s->db, s->path, sql, err);
+        status = sqlite_run(s->db, s->base.name, sql, err);
     }
     if (status != DRR_OK)
         sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
     return status;
 }
 
-drr_status drr_store_open(drr_store **store, const char *path, bool create, drr_error *err)
+static void close_store(drr_store *store)
 {
-    drr_store *s = calloc(1, sizeof *s);
+    sqlite_store *s = (sqlite_store *)store;
+    sqlite3_finalize(s->append);
+    sqlite3_close(s->db);
+    free(store->name);
+    free(s);
+}
+
+static const store_backend backend;
+
+drr_status store_open_sqlite(drr_store **store, const char *path, bool create, drr_error *err)
+{
+    sqlite_store *s = calloc(1, sizeof *s);
     if (!s)
         return error_memory(err);
     drr_status status = DRR_OK;
-    s->path = string_copy(path);
-    if (!s->path) {
+    s->base.backend = &backend;
+    s->base.name = string_copy(path);
+    if (!s->base.name) {
         status = error_memory(err);
         goto done;
     }
@@ -192,9 +204,9 @@ drr_status drr_store_open(drr_store **store, const char *path, bool create, drr_
         status = sqlite_fail(s->db, path, "preparing", err);
 done:
     if (status == DRR_OK)
-        *store = s;
+        *store = &s->base;
     else
-        drr_store_close(s);
+        close_store(&s->base);
     return status;
 }
 
@@ -230,48 +242,48 @@ static drr_status immutable_uri(buffer *uri, const char *path, drr_error *err)
 /* In WAL mode SQLite makes a log and an index beside the file even to read it, leaves them there, and fails where it
  * may not. So a file that lies alone is read as one that nobody changes, without locks; that this was so is checked
  * when all is read. Where a writer's log is there, SQLite reads beside the writer as ever. */
-static drr_status open_for_reading(drr_store *s, drr_error *err)
+static drr_status open_for_reading(sqlite_store *s, drr_error *err)
 {
     buffer uri = {0};
-    const char *name = s->path;
-    drr_status status = check_file(s->path, err);
+    const char *name = s->base.name;
+    drr_status status = check_file(s->base.name, err);
     if (status != DRR_OK)
         return status;
-    s->still = stat(s->path, &s->seen) == 0 && is_alone(s->path);
+    s->still = stat(s->base.name, &s->seen) == 0 && is_alone(s->base.name);
     if (s->still) {
-        status = immutable_uri(&uri, s->path, err);
+        status = immutable_uri(&uri, s->base.name, err);
         name = uri.data;
     }
     if (status == DRR_OK &&
         sqlite3_open_v2(name, &s->db, SQLITE_OPEN_READONLY | (s->still ? SQLITE_OPEN_URI : 0), NULL) != SQLITE_OK)
-        status = sqlite_fail(s->db, s->path, "reading", err);
+        status = sqlite_fail(s->db, s->base.name, "reading", err);
     buffer_clear(&uri);
     if (status != DRR_OK)
         return status;
     sqlite3_busy_timeout(s->db, 20000);
-    return check_owner(s->db, s->path, "traces", err);
+    return check_owner(s->db, s->base.name, "traces", err);
 }
 
-drr_status sqlite_unchanged(const drr_store *store, drr_error *err)
+drr_status sqlite_unchanged(const sqlite_store *store, drr_error *err)
 {
     struct stat now;
     if (!store->still)
         return DRR_OK;
-    if (stat(store->path, &now) == 0 && now.st_ino == store->seen.st_ino && now.st_size == store->seen.st_size &&
+    if (stat(store->base.name, &now) == 0 && now.st_ino == store->seen.st_ino && now.st_size == store->seen.st_size &&
         now.st_mtim.tv_sec == store->seen.st_mtim.tv_sec && now.st_mtim.tv_nsec == store->seen.st_mtim.tv_nsec)
         return DRR_OK;
     return error_set(err, DRR_E_IO, "%s: another process wrote to it while it was read; run the same command again",
-                     store->path);
+                     store->base.name);
 }
 
-drr_status drr_store_open_read(drr_store **store, const char *path, drr_error *err)
+drr_status store_open_sqlite_read(drr_store **store, const char *path, drr_error *err)
 {
     int version = 0;
-    drr_store *s = calloc(1, sizeof *s);
+    sqlite_store *s = calloc(1, sizeof *s);
     if (!s)
         return error_memory(err);
-    s->path = string_copy(path);
-    drr_status status = s->path ? open_for_reading(s, err) : error_memory(err);
+    s->base = (drr_store){.backend = &backend, .name = string_copy(path), .reads_only = true};
+    drr_status status = s->base.name ? open_for_reading(s, err) : error_memory(err);
     if (status == DRR_OK)
         status = check_version(s, &version, err);
     if (status == DRR_OK && version < SCHEMA_VERSION)
@@ -280,20 +292,10 @@ drr_status drr_store_open_read(drr_store **store, const char *path, drr_error *e
                            "distill` into it makes it one of today's",
                            path, version);
     if (status == DRR_OK)
-        *store = s;
+        *store = &s->base;
     else
-        drr_store_close(s);
+        close_store(&s->base);
     return status;
-}
-
-void drr_store_close(drr_store *store)
-{
-    if (!store)
-        return;
-    sqlite3_finalize(store->append);
-    sqlite3_close(store->db);
-    free(store->path);
-    free(store);
 }
 
 const char *store_sqlite_version(void)
@@ -314,12 +316,10 @@ static void bind_real(sqlite3_stmt *q, int index, double value) /* SQLite stores
     sqlite3_bind_double(q, index, value);
 }
 
-drr_status drr_store_append(drr_store *store, const drr_trace *t, bool *added, drr_error *err)
+static drr_status append_one(sqlite_store *store, const drr_trace *t, bool *added, drr_error *err)
 {
     sqlite3_stmt *q = store->append;
     const drr_token_stats *p = &t->stats;
-    if (!q)
-        return error_set(err, DRR_E_ARGUMENT, "%s was opened for reading alone, and takes no trace", store->path);
     const char *const texts[] = {t->task, t->id, t->reasoner, t->prompt};
     for (int i = 0; i < 4; i++)
         bind_text(q, i + 1, texts[i] ? texts[i] : "");
@@ -346,7 +346,8 @@ drr_status drr_store_append(drr_store *store, const drr_trace *t, bool *added, d
     for (int i = 0; i < 8; i++)
         bind_real(q, 23 + i, p->n ? (double)reals[i] : NAN);
     const int code = sqlite3_step(q);
-    drr_status status = code == SQLITE_DONE ? DRR_OK : sqlite_fail(store->db, store->path, "appending a trace", err);
+    drr_status status =
+        code == SQLITE_DONE ? DRR_OK : sqlite_fail(store->db, store->base.name, "appending a trace", err);
     if (status == DRR_OK && added)
         *added = sqlite3_changes(store->db) > 0;
     sqlite3_reset(q);
@@ -354,25 +355,56 @@ drr_status drr_store_append(drr_store *store, const drr_trace *t, bool *added, d
     return status;
 }
 
-drr_status store_batch_begin(drr_store *store, drr_error *err)
+static drr_status begin(drr_store *store, drr_error *err)
 {
-    drr_status status = sqlite_run(store->db, store->path, "BEGIN IMMEDIATE", err);
-    store->batch = status == DRR_OK;
+    sqlite_store *s = (sqlite_store *)store;
+    drr_status status = sqlite_run(s->db, store->name, "BEGIN IMMEDIATE", err);
+    s->batch = status == DRR_OK;
     return status;
 }
 
-drr_status store_batch_commit(drr_store *store, drr_error *err)
+static drr_status commit(drr_store *store, drr_error *err)
 {
-    drr_status status = sqlite_run(store->db, store->path, "COMMIT", err);
+    sqlite_store *s = (sqlite_store *)store;
+    drr_status status = sqlite_run(s->db, store->name, "COMMIT", err);
     if (status != DRR_OK)
-        sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
-    store->batch = false;
+        sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+    s->batch = false;
     return status;
 }
 
-void store_batch_abandon(drr_store *store)
+static void abandon(drr_store *store)
 {
-    if (store->batch)
-        sqlite3_exec(store->db, "ROLLBACK", NULL, NULL, NULL);
-    store->batch = false;
+    sqlite_store *s = (sqlite_store *)store;
+    if (s->batch)
+        sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
+    s->batch = false;
 }
+
+static drr_status append(drr_store *store, const drr_trace *const *traces, size_t n, bool *added, drr_error *err)
+{
+    sqlite_store *s = (sqlite_store *)store;
+    const bool own = n > 1 && !s->batch;
+    drr_status status = own ? begin(store, err) : DRR_OK;
+    for (size_t i = 0; i < n && status == DRR_OK; i++)
+        status = append_one(s, traces[i], added ? &added[i] : NULL, err);
+    if (own && status == DRR_OK)
+        return commit(store, err);
+    if (own)
+        abandon(store);
+    return status;
+}
+
+static const store_backend backend = {
+    .close = close_store,
+    .append = append,
+    .batch_begin = begin,
+    .batch_commit = commit,
+    .batch_abandon = abandon,
+    .each = sqlite_each,
+    .counts = sqlite_counts,
+    .sample_turns = sqlite_sample_turns,
+    .questions = sqlite_questions,
+    .fact_get = sqlite_fact_get,
+    .fact_set = sqlite_fact_set,
+};

@@ -2,19 +2,29 @@
 #ifndef DRR_TRACE_SQLITE_INTERNAL_H
 #define DRR_TRACE_SQLITE_INTERNAL_H
 
-#include "trace/trace.h"
+#include "trace/store_internal.h"
 
 #include <sqlite3.h>
 #include <sys/stat.h>
 
-struct drr_store {
+typedef struct sqlite_store {
+    drr_store base;
     sqlite3 *db;
     sqlite3_stmt *append;
-    char *path;
     bool batch;
     bool still; /* read without locks: what `seen` says of the file must hold to the end */
     struct stat seen;
-};
+} sqlite_store;
+
+/* queries.c's part of the backend. */
+drr_status sqlite_each(drr_store *store, const drr_trace_filter *filter, drr_trace_fn each, void *user, drr_error *err);
+drr_status sqlite_counts(drr_store *store, const drr_trace_filter *filter, drr_trace_counts *counts, drr_error *err);
+drr_status sqlite_sample_turns(drr_store *store, const store_sample *sample, drr_trace_fn each, void *user,
+                               drr_error *err);
+drr_status sqlite_questions(drr_store *store, const char *task, const char *id, store_question_fn each, void *user,
+                            drr_error *err);
+drr_status sqlite_fact_get(drr_store *store, const char *name, char **value, drr_error *err);
+drr_status sqlite_fact_set(drr_store *store, const char *name, const char *value, drr_error *err);
 
 /* DRR_E_IO, DRR_E_FORMAT or DRR_E_LIMIT with SQLite's words, the file and what to do. */
 drr_status sqlite_fail(sqlite3 *db, const char *path, const char *doing, drr_error *err);
@@ -25,11 +35,6 @@ drr_status sqlite_run(sqlite3 *db, const char *path, const char *sql, drr_error 
 
 /* After reading: DRR_E_IO when the file changed under a store that is read without locks. What was read, or SQLite's
  * complaint about it, is then worth nothing. */
-drr_status sqlite_unchanged(const drr_store *store, drr_error *err);
-
-#define TRACE_COLUMNS                                                                                                  \
-    "task, id, reasoner, prompt, sample, turn, question, gold, kind, seed, feedback, forced, text, answer, label, "    \
-    "finish, n_prompt_tokens, n_tokens, seconds, temperature, lp_n, lp_answer_n, lp_mean, lp_min, lp_tail_mean, "      \
-    "lp_entropy_mean, lp_answer_mean, lp_answer_min, lp_answer_entropy, lp_answer_margin"
+drr_status sqlite_unchanged(const sqlite_store *store, drr_error *err);
 
 #endif

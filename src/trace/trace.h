@@ -22,15 +22,25 @@ void trace_token_stats_unknown(drr_token_stats *stats); /* n = 0, NaN elsewhere 
 drr_status trace_to_json(json_t **object, const drr_trace *trace, drr_error *err);
 drr_status trace_from_json(drr_trace *trace, json_t *object, const char *where, drr_error *err);
 
-/* Many appends in one durable commit. */
+/* Appends n traces with one durable commit, or into the open batch. added: n flags, false where a trace with that key
+ * was there already and was left as it is; may be NULL. */
+drr_status store_append_many(drr_store *store, const drr_trace *const *traces, size_t n, bool *added, drr_error *err);
+
+/* All that is done to the store in between is one durable commit, and nobody else writes meanwhile. Batches nest: the
+ * outermost one commits, and abandoning one abandons all. */
 drr_status store_batch_begin(drr_store *store, drr_error *err);
 drr_status store_batch_commit(drr_store *store, drr_error *err);
 void store_batch_abandon(drr_store *store); /* the store is as it was before the batch; fine when there is none */
 
-/* The turns that the store holds of one (task, id, reasoner, prompt, sample), turn 0 first; stops at a gap.
- * The caller clears each and frees the array. */
-drr_status store_sample_turns(drr_store *store, const char *task, const char *id, const char *reasoner,
-                              const char *prompt, uint32_t sample, drr_trace **turns, size_t *n, drr_error *err);
+/* What a sample's traces have in common. */
+typedef struct store_sample {
+    const char *task, *id, *reasoner, *prompt;
+    uint32_t sample;
+} store_sample;
+/* The turns that the store holds of one sample, turn 0 first; stops at a gap. The caller clears each and frees the
+ * array. */
+drr_status store_sample_turns(drr_store *store, const store_sample *sample, drr_trace **turns, size_t *n,
+                              drr_error *err);
 /* How the store's traces of the question with this task and id differ from it: *what becomes "another answer" or the
  * like, NULL where they do not or there are none. A trace without a reference answer differs in none. */
 drr_status store_question_changed(drr_store *store, const drr_task *task, const char **what, drr_error *err);
@@ -47,5 +57,6 @@ drr_status blob_cache_get(blob_cache *cache, const char *key, char **data, size_
 drr_status blob_cache_put(blob_cache *cache, const char *key, const void *data, size_t size, drr_error *err);
 
 const char *store_sqlite_version(void); /* of the SQLite that is loaded */
+const char *store_libpq_version(void);  /* of the libpq that is loaded */
 
 #endif

@@ -283,7 +283,7 @@ static void use_store(const char *path, const char *export)
         return;
     judge(drr_store_counts(store, NULL, &counts, &err), &err);
     judge(drr_store_each(store, NULL, is_whole, &n, &err), &err);
-    status = store_sample_turns(store, "set", "q0", "r1", "p1", 0, &turns, &n, &err);
+    status = store_sample_turns(store, &(store_sample){"set", "q0", "r1", "p1", 0}, &turns, &n, &err);
     judge(status, &err);
     for (size_t i = 0; status == DRR_OK && i < n; i++) {
         assert_int_equal(turns[i].turn, i);

@@ -192,14 +192,14 @@ typedef struct drr_reasoner_options {
     const char *replay_reasoner; /* replay: take only this recorded reasoner; NULL: the file must hold one */
     const char *replay_prompt;   /* replay: take only this prompt; NULL: any */
     /* A remote reasoner (docs/remote.md). */
-    const char *model;                     /* as the server calls it; NULL: the only one it has */
-    const char *api_key_file;              /* readable by its owner alone; NULL: DRR_API_KEY of the environment, and for
-                                              https://api.openai.com OPENAI_API_KEY */
-    const char *ca_file;                   /* certificates to trust, PEM; NULL: the system's */
-    uint32_t request_seconds;              /* for one question, tries and waits together; 0: 600 */
-    uint32_t retries;                      /* tries of one question after the first */
-    uint64_t max_tokens_total;             /* of all prompts and answers together; 0: no limit */
-    double max_money;                      /* 0: no limit; needs prices */
+    const char *model;         /* as the server calls it; NULL: the only one it has */
+    const char *api_key_file;  /* readable by its owner alone; NULL: DRR_UPSTREAM_API_KEY of the environment, and for
+                                  https://api.openai.com OPENAI_API_KEY */
+    const char *ca_file;       /* certificates to trust, PEM; NULL: the system's */
+    uint32_t request_seconds;  /* for one question, tries and waits together; 0: 600 */
+    uint32_t retries;          /* tries of one question after the first */
+    uint64_t max_tokens_total; /* of all prompts and answers together; 0: no limit */
+    double max_money;          /* 0: no limit; needs prices */
     double price_prompt, price_completion; /* of a million tokens, in the currency of max_money */
     const drr_hooks *hooks; /* hears of waits and of what was spent, and is asked whether to stop while a server is
                                waited for; must outlive the reasoner; may be NULL */

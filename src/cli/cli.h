@@ -187,7 +187,7 @@ drr_status cli_open_reasoner(drr_reasoner **reasoner, drr_prompts **prompts, con
          .argument = "FILE",                                                                                           \
          .type = CLI_STRING,                                                                                           \
          .value = &(o).api_key_file,                                                                                   \
-         .meaning = "that its owner alone may read; not given: DRR_API_KEY in the environment"},                       \
+         .meaning = "that its owner alone may read; not given: DRR_UPSTREAM_API_KEY in the environment"},              \
         {.name = "ca-file",                                                                                            \
          .argument = "FILE",                                                                                           \
          .type = CLI_STRING,                                                                                           \

@@ -149,7 +149,7 @@ static drr_status take_address(remote_backend *r, const char *source, bool *is_o
             status =
                 error_set(err, DRR_E_ARGUMENT,
                           "the reasoner's address at %s %s: others can read a command line; give the bare address, "
-                          "and the key in DRR_API_KEY or with --api-key-file",
+                          "and the key in DRR_UPSTREAM_API_KEY or with --api-key-file",
                           host, unwanted[i].complaint);
         curl_free(found);
     }

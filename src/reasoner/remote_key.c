@@ -79,7 +79,7 @@ drr_status remote_key_load(char **key, const char *file, bool is_openai, drr_err
     if (file) {
         status = read_file(key, file, err);
     } else {
-        const char *value = getenv(where = "DRR_API_KEY");
+        const char *value = getenv(where = "DRR_UPSTREAM_API_KEY");
         if ((!value || !*value) && is_openai)
             value = getenv(where = "OPENAI_API_KEY");
         if (value && *value && !(*key = string_copy(value)))

@@ -60,8 +60,9 @@ drr_status remote_find_model(remote_backend *r, drr_error *err)
     const CURLcode code = curl_easy_perform(easy);
     curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &http);
     if (http == 401 || http == 403)
-        status = error_set(err, DRR_E_BACKEND, "%s %s (%ld); set DRR_API_KEY or name a file with --api-key-file",
-                           r->base, r->key ? "does not accept the API key" : "wants an API key", http);
+        status =
+            error_set(err, DRR_E_BACKEND, "%s %s (%ld); set DRR_UPSTREAM_API_KEY or name a file with --api-key-file",
+                      r->base, r->key ? "does not accept the API key" : "wants an API key", http);
     else if (code != CURLE_OK)
         status =
             error_set(err, DRR_E_BACKEND, "%s cannot be asked for its models: %s", r->base, curl_easy_strerror(code));

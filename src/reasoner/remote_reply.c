@@ -89,7 +89,7 @@ static void tell_refusal(remote_transfer *t, long status, const char *code, cons
         remote_reply_problem(&t->reply, REMOTE_STOP, "%s %s (%ld); %s", r->base,
                              r->key ? "does not accept the API key" : "wants an API key", status,
                              r->key ? "check the key and what it is allowed"
-                                    : "set DRR_API_KEY in the environment or name a file with --api-key-file");
+                                    : "set DRR_UPSTREAM_API_KEY in the environment or name a file with --api-key-file");
     else if (status == 404)
         remote_reply_problem(
             &t->reply, fault,

@@ -26,7 +26,7 @@ said = []  # all that the command ever wrote
 
 def drr(*words, key=KEY, seconds=60, **environment):
     clean = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
-    clean.update(environment, **({"DRR_API_KEY": key} if key else {}))
+    clean.update(environment, **({"DRR_UPSTREAM_API_KEY": key} if key else {}))
     started = time.monotonic()
     done = subprocess.run([DRR, *words], cwd=WORK, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=seconds,
                           stdin=subprocess.DEVNULL, env=clean)
@@ -153,7 +153,7 @@ def test_interrupt():
     data = questions("late.jsonl", ["", "silent-always"])
     command = [DRR, "distill", "--reasoner", server.url, "--data", data, "--out", "late.db", "--samples", "1", "--turns", "1"]
     command = ["env", "--default-signal=INT", *command]  # whoever runs the tests may have it ignored
-    run = subprocess.Popen(command, cwd=WORK, stderr=subprocess.PIPE, text=True, env={**os.environ, "DRR_API_KEY": KEY})
+    run = subprocess.Popen(command, cwd=WORK, stderr=subprocess.PIPE, text=True, env={**os.environ, "DRR_UPSTREAM_API_KEY": KEY})
     while asked(server, "silent-always") == 0 and run.poll() is None:
         time.sleep(0.05)
     time.sleep(0.3)
@@ -193,7 +193,7 @@ def test_keys():
     server = Server()
     ask = ("reason", "Is it so?", "--reasoner", server.url, "--model", "test-model")
     done = drr(*ask, key=None)
-    check("without a key: told where to put it", done.returncode == 1 and "DRR_API_KEY" in done.last and "401" in done.last, done.stderr)
+    check("without a key: told where to put it", done.returncode == 1 and "DRR_UPSTREAM_API_KEY" in done.last and "401" in done.last, done.stderr)
     wrong = "wrong-key-0123456789"
     done = drr(*ask, key=wrong)
     check("a wrong key stops at once and is not shown", done.returncode == 1 and "does not accept" in done.last and

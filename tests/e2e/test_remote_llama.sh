@@ -17,7 +17,7 @@ port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0));
 server_pid=$!
 trap 'kill "$server_pid" 2>/dev/null; wait "$server_pid" 2>/dev/null; clean_up' EXIT
 url=http://127.0.0.1:$port/v1
-unset DRR_API_KEY OPENAI_API_KEY
+unset DRR_UPSTREAM_API_KEY OPENAI_API_KEY
 for _ in $(seq 100); do # until it listens; drr itself waits for the model (503)
     (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break
     kill -0 "$server_pid" 2>/dev/null || skip_all "llama-server does not start: $(tail -n 1 server.log)"
@@ -64,12 +64,12 @@ rows = [json.loads(line) for line in open("grammar.jsonl")]
 assert rows and all(row["answer"] is not None for row in rows if row["finish"] != "length"), rows
 PY
 expect "without the key it stops" 1 "$drr" reason "Is ice cold?" --reasoner "$url"
-test_that "saying where the key goes" grep -q 'DRR_API_KEY' "$work/err"
-expect "a wrong key stops too" 1 env DRR_API_KEY=wrong-key-123456 "$drr" reason "Is ice cold?" --reasoner "$url" --model x
+test_that "saying where the key goes" grep -q 'DRR_UPSTREAM_API_KEY' "$work/err"
+expect "a wrong key stops too" 1 env DRR_UPSTREAM_API_KEY=wrong-key-123456 "$drr" reason "Is ice cold?" --reasoner "$url" --model x
 test_that "and is not shown" bash -c "! grep -q wrong-key-123456 '$work/err'"
 
 kill "$server_pid"
 wait "$server_pid" 2>/dev/null
-expect "a server that is gone is said at once" 1 env DRR_API_KEY="$key" "$drr" reason "Is ice cold?" --reasoner "$url" --model x
+expect "a server that is gone is said at once" 1 env DRR_UPSTREAM_API_KEY="$key" "$drr" reason "Is ice cold?" --reasoner "$url" --model x
 test_that "the key is in no file but its own" bash -c "! grep -rlF '$key' --exclude=keys ."
 finish

@@ -84,7 +84,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 def environment(key):
     clean = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
-    return {**clean, "DRR_API_KEY": key}
+    return {**clean, "DRR_UPSTREAM_API_KEY": key}
 
 
 def drr(*words, seconds=120):
@@ -303,6 +303,48 @@ def test_two_plans(server, answers):
     check("of two runs with other settings one is refused", codes == [0, 1], codes, *[words_of(run) for run in runs])
 
 
+def test_full_disk(server, answers):
+    """The tables on a disk of 3 MiB, where this user may mount one."""
+    small = os.path.join(WORK, "small")
+    os.makedirs(small)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", small], stderr=subprocess.DEVNULL).returncode:
+        print("skip - a full disk under the database: no right to mount one")
+        return
+    try:
+        if os.geteuid() == 0:
+            shutil.chown(small, "postgres")
+        server.sql(f"create tablespace small location '{small}'")
+        server.sql("alter database drr set default_tablespace=small")
+        data = questions("full.jsonl", 600, ["long " * 60] * 600)
+        answers.pause = 0
+        run = ["distill", "--reasoner", answers.url, *SETTINGS, "--width", "64", "--data", data, "--store", server.url]
+        done = drr(*run)
+        check("a full disk under the database is told in a sentence", done.returncode == 1 and "disk is full" in done.last and
+              "nothing committed is lost" in done.last, done.stderr[-600:])
+        check("and what was committed can be read", drr("traces", "stats", server.url).returncode == 0)
+        before = int(server.sql("select count(*) from drr_traces"))
+        subprocess.run(["mount", "-o", "remount,size=200m", small], check=True)
+        done = drr(*run)
+        left = fleet(server.url)
+        check("with room again the same command goes on", done.returncode == 0 and left.get("todo") == 0 and
+              left.get("traces") >= before, done.stderr[-600:], left)
+    finally:
+        server.stop("immediate")
+        subprocess.run(["umount", small], check=True)
+
+
+def test_two_writers(answers):
+    """Two runs on one SQLite file at once: each keeps to what the other has written."""
+    data = questions("both.jsonl", 60)
+    answers.pause = 0.02
+    alone = drr("distill", "--reasoner", answers.url, "--data", data, "--out", "single.db", *SETTINGS)
+    runs = [start(answers, "--data", data, "--out", "both.db", *SETTINGS) for _ in range(2)]
+    codes = [run.wait(60) for run in runs]
+    ours, theirs = export("both.db", "both-out.jsonl"), export("single.db", "single-out.jsonl")
+    check("two runs on one file end well and double nothing", alone.returncode == 0 and codes == [0, 0] and ours == theirs and
+          len(theirs) > 60 * SAMPLES, codes, len(ours), len(theirs), *[words_of(run) for run in runs])
+
+
 def fresh(name):
     return postgres.Server(os.path.join(WORK, name))
 
@@ -326,7 +368,8 @@ def main():
             data = test_storm(server, answers)
             test_reading(server)
             test_refusals(server, answers, data)
-        for name, test in (("deadly", test_deadly), ("failing", test_failing), ("leaving", test_leaving), ("two", test_two_plans)):
+        test_two_writers(answers)
+        for name, test in (("full", test_full_disk), ("deadly", test_deadly), ("failing", test_failing), ("leaving", test_leaving), ("two", test_two_plans)):
             with fresh(name) as server:
                 test(server, answers)
         code = waiting.wait(120)

@@ -242,18 +242,18 @@ static void the_environment_has_a_key_for_each(void **state)
 {
     char *key = NULL;
     (void)state;
-    setenv("DRR_API_KEY", "", 1);
+    setenv("DRR_UPSTREAM_API_KEY", "", 1);
     setenv("OPENAI_API_KEY", "openai-key", 1);
     assert_int_equal(remote_key_load(&key, NULL, false, NULL), DRR_OK);
     assert_null(key); /* not OpenAI's server */
     assert_int_equal(remote_key_load(&key, NULL, true, NULL), DRR_OK);
     assert_string_equal(key, "openai-key");
     remote_key_free(key);
-    setenv("DRR_API_KEY", "drr-own-key", 1);
+    setenv("DRR_UPSTREAM_API_KEY", "drr-own-key", 1);
     assert_int_equal(remote_key_load(&key, NULL, true, NULL), DRR_OK);
     assert_string_equal(key, "drr-own-key");
     remote_key_free(key);
-    unsetenv("DRR_API_KEY");
+    unsetenv("DRR_UPSTREAM_API_KEY");
     unsetenv("OPENAI_API_KEY");
 }
 

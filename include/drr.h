@@ -410,8 +410,12 @@ void drr_distill_options_defaults(drr_distill_options *options);
 drr_status drr_distill(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts, const drr_dataset *dataset,
                        const drr_distill_options *options, const drr_hooks *hooks, drr_error *err);
 /* In a store in PostgreSQL drr_distill plans the set's samples there and works on all that is planned, beside any
- * number of other processes, until nothing is left. This works only: seed, temperature, top_p, max_tokens, grammar,
- * turns and forced_share are what was planned, whatever the options say. DRR_E_EMPTY where nothing is planned. */
+ * number of other processes, until nothing is left. These are its two halves. Who works only gets seed, temperature,
+ * top_p, max_tokens, grammar, turns and forced_share as they were planned, whatever the options say; DRR_E_EMPTY where
+ * nothing is planned. */
+drr_status drr_distill_plan(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts,
+                            const drr_dataset *dataset, const drr_distill_options *options, const drr_hooks *hooks,
+                            drr_error *err);
 drr_status drr_distill_work(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts,
                             const drr_distill_options *options, const drr_hooks *hooks, drr_error *err);
 

@@ -24,18 +24,21 @@ const cli_command cli_distill = {
     "  drr distill --worker --store postgres://drr@db.example/traces                   # works too, on any machine\n",
     run};
 
+/* Shared work is planned whole before it begins, so that no worker finds nothing left and goes home between two sets.
+ */
 drr_status distill_into(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts, const cli_list *data,
-                        const char *format, const drr_distill_options *options, drr_error *err)
+                        const char *format, const drr_distill_options *options, bool shared, drr_error *err)
 {
     drr_status status = DRR_OK;
     for (size_t i = 0; i < data->n && status == DRR_OK; i++) {
         drr_dataset *dataset = NULL;
         status = cli_open_dataset(&dataset, data->items[i], format, err);
         if (status == DRR_OK)
-            status = drr_distill(store, reasoner, prompts, dataset, options, cli_hooks(), err);
+            status =
+                (shared ? drr_distill_plan : drr_distill)(store, reasoner, prompts, dataset, options, cli_hooks(), err);
         drr_dataset_free(dataset);
     }
-    return status;
+    return status == DRR_OK && shared ? drr_distill_work(store, reasoner, prompts, options, cli_hooks(), err) : status;
 }
 
 void remove_empty_store(const char *path)
@@ -205,8 +208,7 @@ static int run(int argc, char **argv)
         status = drr_store_counts(store, NULL, &before, &err);
     if (status == DRR_OK) {
         const double began = cli_seconds();
-        status = worker ? drr_distill_work(store, reasoner, prompts, &d, cli_hooks(), &err)
-                        : distill_into(store, reasoner, prompts, &data, format, &d, &err);
+        status = distill_into(store, reasoner, prompts, &data, format, &d, url, &err); /* a worker's data is empty */
         seconds = cli_seconds() - began;
     }
     const bool counted = store && drr_store_counts(store, NULL, &counts, NULL) == DRR_OK;

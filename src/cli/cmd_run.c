@@ -107,7 +107,7 @@ static drr_status distill(cycle *c, drr_trace_counts *counts, drr_error *err)
 {
     char share[16];
     cli_note("1 of 3: distill into %s", c->store);
-    drr_status status = distill_into(c->traces, c->reasoner, c->prompts, &c->train, c->format, &c->distill, err);
+    drr_status status = distill_into(c->traces, c->reasoner, c->prompts, &c->train, c->format, &c->distill, false, err);
     if (status == DRR_OK)
         status = drr_store_counts(c->traces, NULL, counts, err);
     if (status == DRR_OK)

@@ -4,8 +4,9 @@
 
 #include "cli.h"
 
+/* shared: the store is one that many work on. */
 drr_status distill_into(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts, const cli_list *data,
-                        const char *format, const drr_distill_options *options, drr_error *err);
+                        const char *format, const drr_distill_options *options, bool shared, drr_error *err);
 /* Removes a store that this run made and left without a trace. */
 void remove_empty_store(const char *path);
 

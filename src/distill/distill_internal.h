@@ -41,10 +41,10 @@ struct unit_source {
 drr_status distill_run(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts,
                        const drr_distill_options *options, const drr_hooks *hooks, unit_source *source, drr_error *err);
 
-/* Plans the first n questions of a set in the store's queue, and works until nothing is left to do. */
-drr_status distill_queued(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts,
-                          const drr_dataset *dataset, size_t n, const drr_distill_options *options,
-                          const drr_hooks *hooks, drr_error *err);
+/* Puts the first n questions of a set into the store's queue. */
+drr_status distill_plan(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts,
+                        const drr_dataset *dataset, size_t n, const drr_distill_options *options, drr_error *err);
+drr_status distill_need_queue(drr_store *store, drr_error *err);
 
 /* Does the store belong to this run? Refuses another reasoner, wording or setting that shapes a trace's text, unless
  * options->any_identity; writes down what the store does not know yet. In one batch: of two runs that begin at once in

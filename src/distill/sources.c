@@ -75,29 +75,51 @@ static drr_status check_gradable(const drr_dataset *dataset, size_t n, const drr
     return status;
 }
 
+/* May the first *n questions be distilled into this store? */
+static drr_status prepare(size_t *n, drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts,
+                          const drr_dataset *dataset, const drr_distill_options *options, const drr_hooks *hooks,
+                          drr_error *err)
+{
+    size_t n_units;
+    *n = drr_dataset_count(dataset);
+    if (options->limit && options->limit < *n)
+        *n = options->limit;
+    if (*n == 0 || options->samples == 0 || options->turns == 0)
+        return error_set(err, DRR_E_ARGUMENT, "nothing to distil: %zu questions, %u samples, %u turns", *n,
+                         options->samples, options->turns);
+    if (!size_multiply(&n_units, *n, options->samples))
+        return error_set(err, DRR_E_LIMIT, "%zu questions times %u samples are too many", *n, options->samples);
+    drr_status status = check_gradable(dataset, *n, options, err);
+    if (status == DRR_OK)
+        status = distill_check_identity(store, reasoner, prompts, options, hooks, err);
+    return status == DRR_OK ? distill_check_questions(store, dataset, *n, err) : status;
+}
+
+drr_status drr_distill_plan(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts,
+                            const drr_dataset *dataset, const drr_distill_options *options, const drr_hooks *hooks,
+                            drr_error *err)
+{
+    size_t n;
+    drr_status status = distill_need_queue(store, err);
+    if (status == DRR_OK)
+        status = prepare(&n, store, reasoner, prompts, dataset, options, hooks, err);
+    return status == DRR_OK ? distill_plan(store, reasoner, prompts, dataset, n, options, err) : status;
+}
+
 drr_status drr_distill(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts, const drr_dataset *dataset,
                        const drr_distill_options *options, const drr_hooks *hooks, drr_error *err)
 {
-    size_t n = drr_dataset_count(dataset), n_units;
-    if (options->limit && options->limit < n)
-        n = options->limit;
-    if (n == 0 || options->samples == 0 || options->turns == 0)
-        return error_set(err, DRR_E_ARGUMENT, "nothing to distil: %zu questions, %u samples, %u turns", n,
-                         options->samples, options->turns);
-    if (!size_multiply(&n_units, n, options->samples))
-        return error_set(err, DRR_E_LIMIT, "%zu questions times %u samples are too many", n, options->samples);
-    drr_status status = check_gradable(dataset, n, options, err);
-    if (status == DRR_OK)
-        status = distill_check_identity(store, reasoner, prompts, options, hooks, err);
-    if (status == DRR_OK)
-        status = distill_check_questions(store, dataset, n, err);
+    size_t n;
+    if (store_has_queue(store)) {
+        const drr_status planned = drr_distill_plan(store, reasoner, prompts, dataset, options, hooks, err);
+        return planned == DRR_OK ? drr_distill_work(store, reasoner, prompts, options, hooks, err) : planned;
+    }
+    drr_status status = prepare(&n, store, reasoner, prompts, dataset, options, hooks, err);
     if (status != DRR_OK)
         return status;
-    if (store_has_queue(store))
-        return distill_queued(store, reasoner, prompts, dataset, n, options, hooks, err);
     set_source source = {.base = {set_next, set_ended, set_flush, set_wait, set_count},
                          .dataset = dataset,
-                         .n = n_units,
+                         .n = n * options->samples,
                          .samples = options->samples};
     return distill_run(store, reasoner, prompts, options, hooks, &source.base, err);
 }

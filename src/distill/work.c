@@ -174,17 +174,22 @@ static drr_status plan_questions(drr_store *store, const drr_reasoner *reasoner,
     return status;
 }
 
-drr_status distill_queued(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts,
-                          const drr_dataset *dataset, size_t n, const drr_distill_options *options,
-                          const drr_hooks *hooks, drr_error *err)
+drr_status distill_plan(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts,
+                        const drr_dataset *dataset, size_t n, const drr_distill_options *options, drr_error *err)
 {
     bool changed = false;
     drr_status status = plan_endings(&changed, store, options, err);
     if (status == DRR_OK)
         status = queue_reopen(store, drr_reasoner_id(reasoner), drr_prompts_id(prompts), changed, err);
-    if (status == DRR_OK)
-        status = plan_questions(store, reasoner, prompts, dataset, n, options->samples, err);
-    return status == DRR_OK ? work(store, reasoner, prompts, options, hooks, err) : status;
+    return status == DRR_OK ? plan_questions(store, reasoner, prompts, dataset, n, options->samples, err) : status;
+}
+
+drr_status distill_need_queue(drr_store *store, drr_error *err)
+{
+    return store_has_queue(store)
+               ? DRR_OK
+               : error_set(err, DRR_E_ARGUMENT,
+                           "this store has no work queue: workers share one in PostgreSQL, named postgres://...");
 }
 
 drr_status drr_distill_work(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts,
@@ -192,10 +197,9 @@ drr_status drr_distill_work(drr_store *store, drr_reasoner *reasoner, const drr_
 {
     drr_distill_options planned = *options;
     char *endings = NULL;
-    if (!store_has_queue(store))
-        return error_set(err, DRR_E_ARGUMENT,
-                         "this store has no work queue: workers share one in PostgreSQL, named postgres://...");
-    drr_status status = store_fact_get(store, "endings", &endings, err);
+    drr_status status = distill_need_queue(store, err);
+    if (status == DRR_OK)
+        status = store_fact_get(store, "endings", &endings, err);
     if (status == DRR_OK && !endings)
         status =
             error_set(err, DRR_E_EMPTY,

@@ -23,7 +23,13 @@ cat >mine.c <<'C'
 int main(void)
 {
     drr_critic *critic = NULL;
+    drr_reasoner *reasoner = NULL; /* these two link all that the library stands on */
+    drr_store *store = NULL;
     drr_error err = {0};
+    if (drr_reasoner_open(&reasoner, "http://127.0.0.1:1/v1?", NULL, &err) == DRR_OK)
+        return 1;
+    if (drr_store_open(&store, "postgres://[", false, &err) == DRR_OK)
+        return 1;
     if (drr_critic_open(&critic, "absent.gguf", &err) == DRR_OK)
         return 1;
     puts(err.message);
@@ -33,7 +39,7 @@ C
 llama=$(dirname "$(ldd "$drr" | awk '/libllama/ { print $3 }')")
 # shellcheck disable=SC2046
 expect "a C program links with the library" 0 cc mine.c -Imoved/include -Lmoved/lib -ldrr -L"$llama" "-Wl,-rpath,$llama" \
-    -lllama -lggml -lggml-base -ldnnl $(pkg-config --libs jansson sqlite3 zlib libutf8proc) -fopenmp -lm -o mine
+    -lllama -lggml -lggml-base -ldnnl $(pkg-config --libs jansson sqlite3 zlib libutf8proc libcurl libpq) -fopenmp -lm -o mine
 expect "and runs" 0 ./mine
 test_that "and gets the library's sentences" grep -q absent.gguf "$work/out"
 

@@ -23,7 +23,7 @@ static const cli_command quantize_command = {
     "models quantize", "MODEL|FILE.gguf", "write a model in another format",
     "Fewer bits a weight are a smaller file, and lose some of what the model knows; which format is fast depends on "
     "the\n"
-    "CPU. docs/model.md shows how to measure both before choosing. A model that is quantized already can be a "
+    "CPU. docs/install.md shows how to measure both before choosing. A model that is quantized already can be a "
     "source.\n\n"
     "Formats: f32, f16, bf16, q8_0, q6_k, q5_k_m, q5_k_s, q5_1, q5_0, q4_k_m, q4_k_s, iq4_nl, q4_1, q4_0, iq4_xs, "
     "q3_k_l,\nq3_k_m, q3_k_s, q2_k.\n\n"

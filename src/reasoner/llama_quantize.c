@@ -89,8 +89,8 @@ typedef struct job {
     bool stopped;
 } job;
 
-/* libllama cannot be told to stop. A file that takes no more bytes makes it: its descriptor of ours is turned into one
- * that is only for reading, and the next write fails. */
+/* libllama cannot be told to stop. A file that takes no more bytes makes it: its own descriptor of our temporary file
+ * is replaced by one that is only for reading, so that its next write fails. */
 static void take_the_pen_away(const file_writer *writer)
 {
     struct stat ours, other;

@@ -184,10 +184,11 @@ void drr_messages_free(drr_message *messages, size_t n);
 typedef struct drr_reasoner drr_reasoner;
 
 typedef struct drr_reasoner_options {
-    uint32_t width;   /* sequences generated at once; 0: by core count and memory */
+    uint32_t width;   /* sequences generated at once; 0: by cores and memory. Too many are lowered, with a warning */
     uint32_t context; /* tokens of one sequence, prompt and answer; 0: 2048 or what the model allows */
     uint32_t threads; /* 0: all cores */
-    bool self_check;  /* compare the first logits with stored ones, where known, before trusting the CPU path */
+    bool self_check;  /* compare first logits with stored ones, where known: a CPU path that is wrong is left, with a
+                         warning */
     uint64_t seed;    /* replay: order of recorded samples */
     const char *replay_reasoner; /* replay: take only this recorded reasoner; NULL: the file must hold one */
     const char *replay_prompt;   /* replay: take only this prompt; NULL: any */
@@ -226,6 +227,16 @@ typedef struct drr_reasoner_timing {
     double prefill_seconds, decode_seconds, full_width_seconds;
 } drr_reasoner_timing;
 void drr_reasoner_timing_read(const drr_reasoner *reasoner, drr_reasoner_timing *timing);
+
+typedef struct drr_quantized {
+    char from[32], sha256[65]; /* the source's format, "q4_k_m"; the checksum of what was written */
+    bool requantized;          /* the source was quantized already: what it lost then is lost */
+    uint64_t bytes_before, bytes_after;
+} drr_quantized;
+/* Writes the model `source`, a short name or a .gguf file, to `out` in another format: "q8_0", "q4_k_m"; an unknown one
+ * is DRR_E_ARGUMENT and lists all, as is `out` being the source. Failed or cancelled, it leaves nothing behind. */
+drr_status drr_model_quantize(drr_quantized *result, const char *source, const char *format, const char *out,
+                              const drr_hooks *hooks, drr_error *err);
 
 /* ---- traces: src/trace --------------------------------------------------------------------------- */
 

@@ -1,5 +1,5 @@
 /* core.h: the door of src/core, the things every folder needs and that know nothing about language models:
- * errors, growing buffers, arenas, random numbers, hashes, files, lines, progress. */
+ * errors, growing buffers, arenas, random numbers, hashes, files, lines, memory, progress. */
 #ifndef DRR_CORE_H
 #define DRR_CORE_H
 
@@ -122,6 +122,13 @@ drr_status lines_put(line_writer *writer, const char *line, drr_error *err); /* 
 drr_status lines_commit(line_writer *writer, drr_error *err);                /* frees in any case */
 void lines_abandon(line_writer *writer);                                     /* frees; NULL is fine */
 const char *lines_zlib_version(void);                                        /* of the zlib that is loaded */
+
+/* ---- memory (memory.c) */
+/* Bytes that this process may still take: of the machine's, below the limits of its control groups and its own.
+ * UINT64_MAX where nothing tells. */
+uint64_t memory_available(void);
+/* The same of the machine and the control groups whose /proc and /sys lie under `root`. */
+uint64_t memory_available_under(const char *root);
 
 /* ---- parallel loops (parallel.c), a pool over pthreads */
 void parallel_set_threads(uint32_t n); /* 0: all cores this process may use */

@@ -1,6 +1,7 @@
-/* llama_internal.h: what the files of the embedded backend share. llama.c opens and closes the model,
- * llama_slots.c admits requests and runs batches, llama_sample.c draws tokens and keeps their statistics,
- * llama_check.c looks whether this CPU's code path computes what it should. */
+/* llama_internal.h: what the files of the embedded backend share. llama_runtime.c starts libllama and chooses the CPU
+ * path, llama_width.c reckons how many sequences fit, llama.c opens and closes the model, llama_slots.c admits requests
+ * and runs batches, llama_sample.c draws tokens and keeps their statistics, llama_check.c looks whether the CPU path
+ * computes what it should, llama_quantize.c writes a model in another format. */
 #ifndef DRR_REASONER_LLAMA_INTERNAL_H
 #define DRR_REASONER_LLAMA_INTERNAL_H
 
@@ -57,6 +58,7 @@ typedef struct llama_backend {
     struct llama_context *context;
     const struct llama_vocab *vocab;
     const char *chat_template;
+    const char *cpu_path; /* the model was opened on */
     uint32_t width, n_context, n_vocab, n_batch;
     slot *slots;
     queued *queue;
@@ -83,14 +85,50 @@ void sample_spaces_free(sample_space *spaces, uint32_t n);
 /* Draws the slot's next token from its row of logits; fills logprob, entropy and margin of *stats. */
 llama_token sample_token(llama_backend *b, slot *s, const float *logits, sample_space *space, reasoner_token *stats);
 
-/* llama_check.c */
-void llama_runtime_start(void); /* once a process: loads ggml's CPU variants, silences its log */
+/* llama_runtime.c */
+/* Once a process: loads ggml's CPU code, silences its log, forgets the last complaint. Fails, each time, where
+ * DRR_CPU_PATH names no path of this machine. */
+drr_status llama_runtime_start(drr_error *err);
 const char *llama_runtime_last_message(void);
-/* Loads the backend's answer to a fixed prompt: the most likely token and its logit. */
+/* Hears all that libllama logs on this thread, until NULL is put in its place. */
+typedef void (*llama_listener)(void *user, const char *text);
+void llama_runtime_listen(llama_listener hear, void *user);
+/* The CPU paths that can run here, best first; "built in" alone where libllama has but one. */
+size_t cpu_path_count(void);
+const char *cpu_path_name(size_t i);
+size_t cpu_path_in_use(void);
+bool cpu_path_is_forced(void); /* by DRR_CPU_PATH */
+/* For models opened from now on; those that are open keep theirs. Under the lock, as all opening of models is: a model
+ * must not get its weights from one path and its context from another. */
+drr_status cpu_path_use(size_t i, drr_error *err);
+void cpu_path_lock(void);
+void cpu_path_unlock(void);
+
+/* llama_width.c */
+enum { LLAMA_BATCH = 512 };                                    /* tokens of a prompt computed at once */
+uint32_t llama_usual_context(const struct llama_model *model); /* where none is asked for */
+typedef struct width_budget {
+    uint32_t asked;        /* by the caller; 0: nothing in particular, then half of the memory is left alone */
+    uint32_t usual;        /* then this, halved until it fits */
+    uint64_t per_sequence; /* bytes */
+    uint64_t shared;       /* bytes, whatever the width */
+    uint64_t available;
+} width_budget;
+/* As many sequences as fit, never more than asked for; 1 where none does. */
+uint32_t width_that_fits(const width_budget *budget);
+/* Bytes of keys and values of one sequence, at 16 bits each. */
+uint64_t llama_kv_bytes(const struct llama_model *model, uint32_t context);
+width_budget llama_width_budget(const struct llama_model *model, uint32_t asked, uint32_t context);
+
+/* llama_check.c */
+drr_status llama_check_magic(const char *path, drr_error *err); /* "GGUF" */
+/* Loads the backend's answer to a fixed prompt: the most likely token and its logit. *garbage, untouched else: the
+ * logits are not finite. */
 drr_status llama_first_logits(struct llama_context *context, const struct llama_vocab *vocab, llama_token *top,
-                              float *logit, drr_error *err);
-/* Compares with models.json where the model is known there, and refuses NaN always. */
-drr_status llama_check(struct llama_context *context, const struct llama_vocab *vocab, const char *name,
+                              float *logit, bool *garbage, drr_error *err);
+/* Compares with models.json where the model is known there, and refuses NaN always: DRR_E_BACKEND, and *garbage where
+ * the CPU path is to blame. */
+drr_status llama_check(struct llama_context *context, const struct llama_vocab *vocab, const char *name, bool *garbage,
                        drr_error *err);
 
 #endif

@@ -89,7 +89,8 @@ static int open_all(void **state)
     snprintf(f.path, sizeof f.path, "/tmp/drr-parity.%ld.gguf", (long)getpid());
     if (drr_cache_path(folder, sizeof folder, "all-minilm-l6-v2", NULL) != DRR_OK || write_critic(&f, folder) != 0)
         return -1;
-    llama_runtime_start();
+    if (llama_runtime_start(NULL) != DRR_OK)
+        return -1;
     llama_log_set(quiet, NULL);
     f.model = llama_model_load_from_file(f.path, llama_model_default_params());
     if (!f.model)

@@ -313,6 +313,37 @@ static void loading_can_be_cancelled(void **state)
     assert_non_null(strstr(err.message, f->path));
 }
 
+/* libllama says "CPU KV buffer size = 45.00 MiB" when it makes one. */
+static void hear_kv(void *user, const char *text)
+{
+    const char *at = strstr(text, "KV buffer size =");
+    if (at)
+        *(double *)user = strtod(at + strlen("KV buffer size ="), NULL);
+}
+
+static void keys_and_values_take_the_memory_that_was_reckoned(void **state)
+{
+    const fixture *f = *state;
+    static const uint32_t contexts[] = {256, 300, 2048}; /* 300 is rounded up */
+    struct llama_model *model = llama_model_load_from_file(f->path, llama_model_default_params());
+    assert_non_null(model);
+    for (size_t i = 0; i < sizeof contexts / sizeof *contexts; i++) {
+        struct llama_context_params params = llama_context_default_params();
+        double mib = 0;
+        params.n_seq_max = 3;
+        params.n_ctx = 3 * contexts[i];
+        params.kv_unified = false;
+        params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
+        llama_runtime_listen(hear_kv, &mib);
+        struct llama_context *context = llama_init_from_model(model, params);
+        llama_runtime_listen(NULL, NULL);
+        assert_non_null(context);
+        llama_free(context);
+        assert_true(fabs(mib - 3 * (double)llama_kv_bytes(model, contexts[i]) / 1048576) < 0.01);
+    }
+    llama_model_free(model);
+}
+
 int main(void)
 {
     char path[4096];
@@ -324,6 +355,7 @@ int main(void)
         cmocka_unit_test(nothing_is_written_after_the_answer),
         cmocka_unit_test(a_prompt_that_does_not_fit_fails_alone),
         cmocka_unit_test(loading_can_be_cancelled),
+        cmocka_unit_test(keys_and_values_take_the_memory_that_was_reckoned),
     };
     if (drr_cache_path(path, sizeof path, "smollm2-135m", NULL) != DRR_OK) {
         print_message("smollm2-135m is not in the cache: tools/setup models smollm2-135m\n");

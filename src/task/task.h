@@ -34,6 +34,10 @@ const char *prompts_grammar(const drr_prompts *prompts, const drr_task *task);
  * true only when drr_answer_extract finds an answer that more text of this line could not change. */
 bool task_answer_complete(const drr_task *task, const char *text, size_t length);
 
+/* Where the steps of a rationale end: n byte offsets, ascending, the last one the text's size; none of an empty text.
+ * What is behind the last but one offset is the end of the text with its answer. The caller frees *ends. */
+drr_status task_step_ends(uint32_t **ends, size_t *n, drr_kind kind, const char *text, drr_error *err);
+
 /* Is an answer (NULL: none could be read) that of the reference? 1, 0, or -1: there is none, or a checker must say. */
 int task_answer_correct(const drr_task *task, const char *answer);
 

@@ -263,6 +263,14 @@ typedef enum drr_finish {
 
 const char *drr_finish_name(drr_finish finish);
 
+/* A step of a turn's text, and how good it is to have got there: of `of` continuations from its end `right` ended in a
+ * right answer. of 0: not tried, but inferred (docs/steps.md), and value is 0 or 1; else value is right / of. */
+typedef struct drr_step {
+    uint32_t end; /* byte offset in the text just behind the step; the next one begins there */
+    uint32_t right, of;
+    float value;
+} drr_step;
+
 /* One turn with all that is known about it. Owned strings; free with drr_trace_clear. */
 typedef struct drr_trace {
     char *task, *id; /* data set and question id */
@@ -283,6 +291,9 @@ typedef struct drr_trace {
     double seconds;
     float temperature;
     drr_token_stats stats;
+    drr_step *steps; /* n_steps of them, owned; NULL and 0: not labelled */
+    uint32_t n_steps;
+    uint32_t steps_rollouts, steps_tokens; /* what the labels took: continuations, and the tokens written in them */
 } drr_trace;
 
 void drr_trace_clear(drr_trace *trace); /* frees what it owns and zeroes it; NULL is fine */
@@ -331,6 +342,7 @@ typedef struct drr_trace_counts {
     uint64_t turn0, turn0_accepted; /* fresh answers alone */
     double seconds;
     uint64_t unlabelled;
+    uint64_t stepped, rollouts, step_tokens; /* traces with step labels, and what these took */
 } drr_trace_counts;
 drr_status drr_store_counts(drr_store *store, const drr_trace_filter *filter, drr_trace_counts *counts, drr_error *err);
 

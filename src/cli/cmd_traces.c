@@ -141,6 +141,25 @@ static int run_ls(int argc, char **argv)
     return status == DRR_OK ? CLI_DONE : cli_fail(&err);
 }
 
+/* How good it is to have got to the end of each step, how that is known, and the step. */
+static void show_steps(const drr_trace *t)
+{
+    if (!t->n_steps)
+        return;
+    printf("\n%u steps, labelled by %u continuations of %u tokens:\n", t->n_steps, t->steps_rollouts, t->steps_tokens);
+    for (uint32_t i = 0; i < t->n_steps; i++) {
+        const drr_step *s = &t->steps[i];
+        const uint32_t begin = i ? s[-1].end : 0;
+        char *step = strndup(t->text + begin, s->end - begin), tried[32] = "inferred";
+        char *line = step ? cli_one_line(step, 80) : NULL;
+        if (s->of)
+            snprintf(tried, sizeof tried, "%u of %u", s->right, s->of);
+        printf("  %.2f  %-12s %s\n", (double)s->value, tried, line ? line : "");
+        free(line);
+        free(step);
+    }
+}
+
 static bool show_one(void *user, const drr_trace *t)
 {
     char mean[24], seconds[24];
@@ -157,6 +176,7 @@ static bool show_one(void *user, const drr_trace *t)
     if (t->feedback)
         printf("feedback: %s\n", t->feedback);
     printf("\n%s\n", t->text ? t->text : "");
+    show_steps(t);
     *any = true;
     return true;
 }

@@ -120,6 +120,9 @@ bool counting_add(void *user, const drr_trace *t)
     c->all.turn0 += t->turn == 0;
     c->all.turn0_accepted += t->turn == 0 && accepted;
     c->all.seconds += t->seconds;
+    c->all.stepped += t->n_steps > 0;
+    c->all.rollouts += t->steps_rollouts;
+    c->all.step_tokens += t->steps_tokens;
     return true;
 }
 
@@ -166,6 +169,10 @@ void counting_print(counting *c)
     if (c->all.unlabelled)
         printf("%llu unlabelled and so not trained on; ", (unsigned long long)c->all.unlabelled);
     printf("%llu tokens in %s\n", (unsigned long long)c->all.tokens, cli_duration(text, c->all.seconds));
+    if (c->all.stepped)
+        printf("steps labelled in %llu traces, by %llu continuations of %llu tokens\n",
+               (unsigned long long)c->all.stepped, (unsigned long long)c->all.rollouts,
+               (unsigned long long)c->all.step_tokens);
 }
 
 void counting_print_json(counting *c, const drr_fleet *fleet)
@@ -184,6 +191,9 @@ void counting_print_json(counting *c, const drr_fleet *fleet)
     cli_json_uint(&j, "turn0_accepted", c->all.turn0_accepted);
     cli_json_uint(&j, "tokens", c->all.tokens);
     cli_json_number(&j, "seconds", c->all.seconds);
+    cli_json_uint(&j, "stepped", c->all.stepped);
+    cli_json_uint(&j, "rollouts", c->all.rollouts);
+    cli_json_uint(&j, "step_tokens", c->all.step_tokens);
     cli_json_open(&j, "groups", '[');
     for (size_t i = 0; i < c->n_rows; i++) {
         const row *r = &c->rows[i];

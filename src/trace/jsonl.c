@@ -52,8 +52,19 @@ drr_status trace_to_json(json_t **object, const drr_trace *t, drr_error *err)
             json_object_set_new(s, stat_fields[i].name, json_number_or_null((double)*stat_field(&t->stats, i)));
         json_object_set_new(o, "stats", s);
     }
-    *object = o;
-    return DRR_OK;
+    drr_status status = DRR_OK;
+    if (t->n_steps) {
+        json_t *steps = NULL;
+        status = trace_steps_to_json(&steps, t, err);
+        json_object_set_new(o, "steps", steps);
+        json_object_set_new(o, "steps_rollouts", json_integer(t->steps_rollouts));
+        json_object_set_new(o, "steps_tokens", json_integer(t->steps_tokens));
+    }
+    if (status == DRR_OK)
+        *object = o;
+    else
+        json_decref(o);
+    return status;
 }
 
 static drr_status copy_string(char **to, json_t *object, const char *field, const char *where, drr_error *err)
@@ -133,10 +144,16 @@ drr_status trace_from_json(drr_trace *trace, json_t *o, const char *where, drr_e
     const struct {
         uint32_t *to;
         const char *field;
-    } counts[] = {
-        {&t.sample, "sample"}, {&t.turn, "turn"}, {&t.n_prompt_tokens, "n_prompt_tokens"}, {&t.n_tokens, "n_tokens"}};
+    } counts[] = {{&t.sample, "sample"},
+                  {&t.turn, "turn"},
+                  {&t.n_prompt_tokens, "n_prompt_tokens"},
+                  {&t.n_tokens, "n_tokens"},
+                  {&t.steps_rollouts, "steps_rollouts"},
+                  {&t.steps_tokens, "steps_tokens"}};
     for (size_t i = 0; status == DRR_OK && i < sizeof counts / sizeof *counts; i++)
         status = read_count(counts[i].to, o, counts[i].field, where, err);
+    if (status == DRR_OK)
+        status = trace_steps_from_json(&t, json_object_get(o, "steps"), where, err);
     if (status != DRR_OK)
         goto done;
     const char *kind = json_string_or(o, "kind", NULL);

@@ -36,6 +36,8 @@ static const char *const migrations[] = {
     "now(),"
     " seen timestamptz NOT NULL DEFAULT now(), lease_s double precision NOT NULL, left_at timestamptz,"
     " units bigint NOT NULL DEFAULT 0, traces bigint NOT NULL DEFAULT 0, tokens bigint NOT NULL DEFAULT 0);",
+    "ALTER TABLE drr_traces ADD COLUMN steps text, ADD COLUMN steps_rollouts bigint NOT NULL DEFAULT 0,"
+    " ADD COLUMN steps_tokens bigint NOT NULL DEFAULT 0;",
 };
 enum { SCHEMA_VERSION = sizeof migrations / sizeof *migrations };
 
@@ -283,12 +285,8 @@ static drr_status check_schema(postgres_store *s, bool create, drr_error *err)
     if (version == 0 && !create)
         return error_set(err, DRR_E_NOT_FOUND, "%s holds no traces of drr; `drr distill --store` makes its tables",
                          s->base.name);
-    if (s->base.reads_only)
-        return error_set(err, DRR_E_FORMAT,
-                         "%s is a store of an older drr (version %d); `drr distill` or `drr traces import` into it "
-                         "makes it one of today's",
-                         s->base.name, version);
-    return migrate(s, err);
+    s->base.stepless = version == 1 && s->base.reads_only; /* an older drr's, which reading must not change */
+    return s->base.stepless ? DRR_OK : migrate(s, err);
 }
 
 drr_status store_open_postgres(drr_store **store, const char *url, bool create, bool reads_only, drr_error *err)
@@ -331,10 +329,11 @@ const char *store_libpq_version(void)
 
 #define APPEND_SQL                                                                                                     \
     "INSERT INTO drr_traces(" TRACE_COLUMNS ") VALUES($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18," \
-    "$19,$20,$21,$22,$23,$24,$25,$26,$27,$28,$29,$30) ON CONFLICT DO NOTHING"
+    "$19,$20,$21,$22,$23,$24,$25,$26,$27,$28,$29,$30,$31,$32,$33) ON CONFLICT DO NOTHING"
 
-/* A trace as text parameters; numbers are written into `room`. */
-static void bind_trace(const char *values[N_TRACE_COLUMNS], char room[N_TRACE_COLUMNS][32], const drr_trace *t)
+/* A trace as text parameters; numbers are written into `room`. steps: of the trace as text, or NULL. */
+static void bind_trace(const char *values[N_TRACE_COLUMNS], char room[N_TRACE_COLUMNS][32], const drr_trace *t,
+                       const char *steps)
 {
     const drr_token_stats *p = &t->stats;
     const struct {
@@ -352,13 +351,16 @@ static void bind_trace(const char *values[N_TRACE_COLUMNS], char room[N_TRACE_CO
                                   {16, t->n_prompt_tokens},
                                   {17, t->n_tokens},
                                   {20, p->n},
-                                  {21, p->answer_n}};
+                                  {21, p->answer_n},
+                                  {31, steps ? t->steps_rollouts : 0},
+                                  {32, steps ? t->steps_tokens : 0}};
     const float reals[] = {p->mean,        p->min,        p->tail_mean,      p->entropy_mean,
                            p->answer_mean, p->answer_min, p->answer_entropy, p->answer_margin};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         values[texts[i].at] = texts[i].text ? texts[i].text : "";
     values[10] = t->feedback;
     values[13] = t->answer;
+    values[30] = steps;
     for (size_t i = 0; i < sizeof whole / sizeof *whole; i++) {
         snprintf(room[whole[i][0]], sizeof *room, "%lld", whole[i][1]);
         values[whole[i][0]] = room[whole[i][0]];
@@ -379,8 +381,11 @@ static bool send_traces(postgres_store *s, const drr_trace *const *traces, size_
     const char *values[N_TRACE_COLUMNS];
     bool good = true;
     for (size_t i = 0; i < n && good; i++) {
-        bind_trace(values, room, traces[i]);
-        good = PQsendQueryPrepared(s->db, "append", N_TRACE_COLUMNS, values, NULL, NULL, 0) == 1;
+        char *steps = NULL;
+        good = trace_steps_to_text(&steps, traces[i], NULL) == DRR_OK;
+        bind_trace(values, room, traces[i], steps);
+        good = good && PQsendQueryPrepared(s->db, "append", N_TRACE_COLUMNS, values, NULL, NULL, 0) == 1;
+        free(steps);
     }
     return PQpipelineSync(s->db) == 1 && good;
 }
@@ -443,6 +448,21 @@ static drr_status append_part(postgres_store *s, const drr_trace *const *traces,
         if (status != DRR_OK)
             return status;
     }
+}
+
+static drr_status steps_set(drr_store *store, const drr_trace *t, const char *steps, drr_error *err)
+{
+    char numbers[4][16];
+    const uint32_t counts[] = {t->sample, t->turn, t->steps_rollouts, t->steps_tokens};
+    for (int i = 0; i < 4; i++)
+        snprintf(numbers[i], sizeof *numbers, "%u", counts[i]);
+    const char *const values[] = {t->task,    t->id, t->reasoner, t->prompt, numbers[0],
+                                  numbers[1], steps, numbers[2],  numbers[3]};
+    return pg_query(
+        (postgres_store *)store, NULL,
+        "UPDATE drr_traces SET steps=$7, steps_rollouts=$8::bigint, steps_tokens=$9::bigint WHERE task=$1 "
+        "AND id=$2 AND reasoner=$3 AND prompt=$4 AND sample=$5::bigint AND turn=$6::bigint AND steps IS NULL",
+        9, values, "writing the steps of a trace", err);
 }
 
 static drr_status run_in_batch(postgres_store *s, const char *sql, drr_error *err)
@@ -523,6 +543,7 @@ static drr_status fact_set(drr_store *store, const char *name, const char *value
 const store_backend postgres_backend = {
     .close = close_store,
     .append = append,
+    .steps_set = steps_set,
     .batch_begin = begin,
     .batch_commit = commit,
     .batch_abandon = abandon,

@@ -56,14 +56,22 @@ static drr_status read_row(drr_trace *t, const PGresult *r, int row, const drr_s
                                .answer_mean = float_of(r, row, 26),
                                .answer_min = float_of(r, row, 27),
                                .answer_entropy = float_of(r, row, 28),
-                               .answer_margin = float_of(r, row, 29)}};
+                               .answer_margin = float_of(r, row, 29)},
+                     .steps_rollouts = count_of(r, row, 31),
+                     .steps_tokens = count_of(r, row, 32)};
     const bool lacks_answer = !t->answer && !PQgetisnull(r, row, 13);
     const bool lacks_feedback = !t->feedback && !PQgetisnull(r, row, 10);
-    if (t->task && t->id && t->reasoner && t->prompt && t->question && t->gold && t->text && !lacks_answer &&
-        !lacks_feedback)
-        return DRR_OK;
-    drr_trace_clear(t);
-    return error_memory(err);
+    drr_status status = DRR_OK;
+    if (!t->task || !t->id || !t->reasoner || !t->prompt || !t->question || !t->gold || !t->text || lacks_answer ||
+        lacks_feedback)
+        status = error_memory(err);
+    else if (!PQgetisnull(r, row, 30))
+        status = trace_steps_from_text(t, PQgetvalue(r, row, 30), store->name, err);
+    if (status == DRR_E_FORMAT)
+        status = store_damaged(store, err);
+    if (status != DRR_OK)
+        drr_trace_clear(t);
+    return status;
 }
 
 /* ---- many rows */
@@ -106,9 +114,16 @@ static drr_status stream(postgres_store *s, const char *sql, int n, const char *
 }
 
 #define FILTERED                                                                                                       \
-    " FROM drr_traces WHERE ($1::text IS NULL OR task=$1) AND ($2::text IS NULL OR id=$2)"                             \
+    " WHERE ($1::text IS NULL OR task=$1) AND ($2::text IS NULL OR id=$2)"                                             \
     " AND ($3::text IS NULL OR reasoner=$3) AND ($4::text IS NULL OR prompt=$4)"                                       \
     " AND ($5::int IS NULL OR label=$5) AND ($6::bigint IS NULL OR turn=$6)"
+
+/* SELECT these columns of the traces, of whatever version the store is. */
+static drr_status selection(buffer *sql, const drr_store *store, const char *columns, const char *rest, drr_error *err)
+{
+    return buffer_printf(sql, err, "SELECT %s FROM %s%s", columns,
+                         store->stepless ? STEPLESS("drr_traces") : "drr_traces", rest);
+}
 
 typedef struct filter_values {
     char label[16], turn[16], limit[24];
@@ -133,24 +148,32 @@ static void bind_filter(filter_values *b, const drr_trace_filter *f)
 drr_status pg_each(drr_store *store, const drr_trace_filter *filter, drr_trace_fn each, void *user, drr_error *err)
 {
     filter_values b;
+    buffer sql = {0};
     bind_filter(&b, filter);
-    return stream((postgres_store *)store,
-                  "SELECT " TRACE_COLUMNS FILTERED
-                  " ORDER BY task, id, sample, turn, reasoner, prompt LIMIT $7::bigint",
-                  7, b.values, each, user, err);
+    drr_status status = selection(&sql, store, TRACE_COLUMNS,
+                                  FILTERED " ORDER BY task, id, sample, turn, reasoner, prompt LIMIT $7::bigint", err);
+    if (status == DRR_OK)
+        status = stream((postgres_store *)store, sql.data, 7, b.values, each, user, err);
+    buffer_clear(&sql);
+    return status;
 }
 
 drr_status pg_counts(drr_store *store, const drr_trace_filter *filter, drr_trace_counts *counts, drr_error *err)
 {
     PGresult *r = NULL;
     filter_values b;
+    buffer sql = {0};
     bind_filter(&b, filter);
-    drr_status status = pg_query(
-        (postgres_store *)store, &r,
-        "SELECT count(*), count(DISTINCT (task, id)), count(*) FILTER (WHERE label=1), count(*) FILTER (WHERE label=0),"
+    drr_status status = selection(
+        &sql, store,
+        "count(*), count(DISTINCT (task, id)), count(*) FILTER (WHERE label=1), count(*) FILTER (WHERE label=0),"
         " count(*) FILTER (WHERE label=2), sum(forced), sum(n_tokens), count(*) FILTER (WHERE turn=0),"
-        " count(*) FILTER (WHERE turn=0 AND label=1), sum(seconds), count(*) FILTER (WHERE label=3)" FILTERED,
-        6, b.values, "counting", err);
+        " count(*) FILTER (WHERE turn=0 AND label=1), sum(seconds), count(*) FILTER (WHERE label=3),"
+        " count(steps), sum(steps_rollouts), sum(steps_tokens)",
+        FILTERED, err);
+    if (status == DRR_OK)
+        status = pg_query((postgres_store *)store, &r, sql.data, 6, b.values, "counting", err);
+    buffer_clear(&sql);
     if (status == DRR_OK)
         *counts = (drr_trace_counts){.traces = pg_uint(r, 0, 0),
                                      .questions = pg_uint(r, 0, 1),
@@ -162,7 +185,10 @@ drr_status pg_counts(drr_store *store, const drr_trace_filter *filter, drr_trace
                                      .turn0 = pg_uint(r, 0, 7),
                                      .turn0_accepted = pg_uint(r, 0, 8),
                                      .seconds = PQgetisnull(r, 0, 9) ? 0 : strtod(PQgetvalue(r, 0, 9), NULL),
-                                     .unlabelled = pg_uint(r, 0, 10)};
+                                     .unlabelled = pg_uint(r, 0, 10),
+                                     .stepped = pg_uint(r, 0, 11),
+                                     .rollouts = pg_uint(r, 0, 12),
+                                     .step_tokens = pg_uint(r, 0, 13)};
     PQclear(r);
     return status;
 }
@@ -175,10 +201,13 @@ drr_status pg_sample_turns(drr_store *store, const store_sample *sample, drr_tra
     PGresult *r = NULL;
     snprintf(number, sizeof number, "%u", sample->sample);
     const char *const values[] = {sample->task, sample->id, sample->reasoner, sample->prompt, number};
-    drr_status status = pg_query((postgres_store *)store, &r,
-                                 "SELECT " TRACE_COLUMNS " FROM drr_traces WHERE task=$1 AND id=$2 AND reasoner=$3"
-                                 " AND prompt=$4 AND sample=$5::bigint ORDER BY turn",
-                                 5, values, "reading", err);
+    buffer sql = {0};
+    drr_status status =
+        selection(&sql, store, TRACE_COLUMNS,
+                  " WHERE task=$1 AND id=$2 AND reasoner=$3 AND prompt=$4 AND sample=$5::bigint ORDER BY turn", err);
+    if (status == DRR_OK)
+        status = pg_query((postgres_store *)store, &r, sql.data, 5, values, "reading", err);
+    buffer_clear(&sql);
     bool more = true;
     for (int i = 0; status == DRR_OK && more && i < PQntuples(r); i++) {
         drr_trace t;

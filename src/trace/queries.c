@@ -62,24 +62,47 @@ static drr_status read_row(drr_trace *t, sqlite3_stmt *q, const drr_store *store
                                .answer_mean = column_float(q, 26),
                                .answer_min = column_float(q, 27),
                                .answer_entropy = column_float(q, 28),
-                               .answer_margin = column_float(q, 29)}};
-    if (t->task && t->id && t->reasoner && t->prompt && t->question && t->gold && t->text)
-        return DRR_OK;
-    drr_trace_clear(t);
-    return error_memory(err);
+                               .answer_margin = column_float(q, 29)},
+                     .steps_rollouts = (uint32_t)sqlite3_column_int64(q, 31),
+                     .steps_tokens = (uint32_t)sqlite3_column_int64(q, 32)};
+    const char *steps = (const char *)sqlite3_column_text(q, 30);
+    const bool lacks_steps = !steps && sqlite3_column_type(q, 30) != SQLITE_NULL;
+    drr_status status =
+        t->task && t->id && t->reasoner && t->prompt && t->question && t->gold && t->text && !lacks_steps
+            ? trace_steps_from_text(t, steps, store->name, err)
+            : error_memory(err);
+    if (status == DRR_E_FORMAT)
+        status = store_damaged(store, err);
+    if (status != DRR_OK)
+        drr_trace_clear(t);
+    return status;
 }
 
 /* ---- filters */
 
 #define FILTERED                                                                                                       \
-    " FROM traces WHERE (?1 IS NULL OR task=?1) AND (?2 IS NULL OR id=?2) AND (?3 IS NULL OR reasoner=?3)"             \
+    " WHERE (?1 IS NULL OR task=?1) AND (?2 IS NULL OR id=?2) AND (?3 IS NULL OR reasoner=?3)"                         \
     " AND (?4 IS NULL OR prompt=?4) AND (?5<0 OR label=?5) AND (?6<0 OR turn=?6)"
 
-static drr_status prepare_filtered(sqlite3_stmt **q, sqlite_store *s, const char *sql, const drr_trace_filter *f,
-                                   drr_error *err)
+/* SELECT these columns of the traces, of whatever version the store is. */
+static drr_status prepare(sqlite3_stmt **q, const sqlite_store *s, const char *columns, const char *rest,
+                          drr_error *err)
 {
-    if (sqlite3_prepare_v2(s->db, sql, -1, q, NULL) != SQLITE_OK)
-        return sqlite_fail(s->db, s->base.name, "reading", err);
+    buffer sql = {0};
+    drr_status status = buffer_printf(&sql, err, "SELECT %s FROM %s%s", columns,
+                                      s->base.stepless ? STEPLESS("traces") : "traces", rest);
+    if (status == DRR_OK && sqlite3_prepare_v2(s->db, sql.data, -1, q, NULL) != SQLITE_OK)
+        status = sqlite_fail(s->db, s->base.name, "reading", err);
+    buffer_clear(&sql);
+    return status;
+}
+
+static drr_status prepare_filtered(sqlite3_stmt **q, const sqlite_store *s, const char *columns, const char *rest,
+                                   const drr_trace_filter *f, drr_error *err)
+{
+    drr_status status = prepare(q, s, columns, rest, err);
+    if (status != DRR_OK)
+        return status;
     const char *const texts[] = {f->task, f->id, f->reasoner, f->prompt};
     for (int i = 0; i < 4; i++)
         if (texts[i])
@@ -114,8 +137,7 @@ drr_status sqlite_each(drr_store *store, const drr_trace_filter *filter, drr_tra
     sqlite_store *s = (sqlite_store *)store;
     sqlite3_stmt *q = NULL;
     drr_status status = prepare_filtered(
-        &q, s, "SELECT " TRACE_COLUMNS FILTERED " ORDER BY task, id, sample, turn, reasoner, prompt LIMIT ?7", filter,
-        err);
+        &q, s, TRACE_COLUMNS, FILTERED " ORDER BY task, id, sample, turn, reasoner, prompt LIMIT ?7", filter, err);
     hand_rows(s, q, each, user, &status, err);
     sqlite3_finalize(q);
     const drr_status change = sqlite_unchanged(s, err);
@@ -128,10 +150,10 @@ drr_status sqlite_counts(drr_store *store, const drr_trace_filter *filter, drr_t
     sqlite3_stmt *q = NULL;
     drr_status status = prepare_filtered(
         &q, s,
-        "SELECT count(*), count(DISTINCT task||char(0)||id), sum(label=1), sum(label=0), sum(label=2), sum(forced),"
-        " sum(n_tokens), sum(turn=0), sum(turn=0 AND label=1), sum(seconds), sum(label=3)" FILTERED
-        " AND (?7 IS NULL OR 1)",
-        filter, err);
+        "count(*), count(DISTINCT task||char(0)||id), sum(label=1), sum(label=0), sum(label=2), sum(forced),"
+        " sum(n_tokens), sum(turn=0), sum(turn=0 AND label=1), sum(seconds), sum(label=3), count(steps),"
+        " sum(steps_rollouts), sum(steps_tokens)",
+        FILTERED " AND (?7 IS NULL OR 1)", filter, err);
     if (status == DRR_OK && sqlite3_step(q) != SQLITE_ROW)
         status = sqlite_fail(s->db, store->name, "counting", err);
     if (status == DRR_OK)
@@ -145,7 +167,10 @@ drr_status sqlite_counts(drr_store *store, const drr_trace_filter *filter, drr_t
                                      .turn0 = (uint64_t)sqlite3_column_int64(q, 7),
                                      .turn0_accepted = (uint64_t)sqlite3_column_int64(q, 8),
                                      .seconds = sqlite3_column_double(q, 9),
-                                     .unlabelled = (uint64_t)sqlite3_column_int64(q, 10)};
+                                     .unlabelled = (uint64_t)sqlite3_column_int64(q, 10),
+                                     .stepped = (uint64_t)sqlite3_column_int64(q, 11),
+                                     .rollouts = (uint64_t)sqlite3_column_int64(q, 12),
+                                     .step_tokens = (uint64_t)sqlite3_column_int64(q, 13)};
     sqlite3_finalize(q);
     const drr_status change = sqlite_unchanged(s, err);
     return change == DRR_OK ? status : change;
@@ -158,12 +183,11 @@ drr_status sqlite_sample_turns(drr_store *store, const store_sample *sample, drr
 {
     sqlite_store *s = (sqlite_store *)store;
     sqlite3_stmt *q = NULL;
-    drr_status status = DRR_OK;
-    if (sqlite3_prepare_v2(s->db,
-                           "SELECT " TRACE_COLUMNS " FROM traces WHERE task=?1 AND id=?2 AND reasoner=?3 AND prompt=?4"
-                           " AND sample=?5 ORDER BY turn",
-                           -1, &q, NULL) != SQLITE_OK)
-        return sqlite_fail(s->db, store->name, "reading", err);
+    drr_status status =
+        prepare(&q, s, TRACE_COLUMNS,
+                " WHERE task=?1 AND id=?2 AND reasoner=?3 AND prompt=?4 AND sample=?5 ORDER BY turn", err);
+    if (status != DRR_OK)
+        return status;
     const char *const texts[] = {sample->task, sample->id, sample->reasoner, sample->prompt};
     for (int i = 0; i < 4; i++)
         sqlite3_bind_text(q, i + 1, texts[i], -1, SQLITE_STATIC);

@@ -14,6 +14,7 @@ void drr_trace_clear(drr_trace *trace)
                      trace->prompt, trace->feedback, trace->text,     trace->answer};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         free(owned[i]);
+    free(trace->steps);
     *trace = (drr_trace){0};
 }
 
@@ -23,16 +24,31 @@ static bool copy_field(char **to, const char *from)
     return !from || *to;
 }
 
+bool trace_steps_copy(drr_trace *trace, const drr_step *steps, uint32_t n)
+{
+    drr_step *copy = n ? malloc(n * sizeof *copy) : NULL;
+    if (n && !copy)
+        return false;
+    if (n)
+        memcpy(copy, steps, n * sizeof *copy);
+    free(trace->steps);
+    trace->steps = copy;
+    trace->n_steps = n;
+    return true;
+}
+
 drr_status trace_copy(drr_trace *to, const drr_trace *from, drr_error *err)
 {
     *to = *from;
     to->task = to->id = to->question = to->gold = to->reasoner = to->prompt = to->feedback = to->text = to->answer =
         NULL;
-    if (copy_field(&to->task, from->task) && copy_field(&to->id, from->id) &&
-        copy_field(&to->question, from->question) && copy_field(&to->gold, from->gold) &&
-        copy_field(&to->reasoner, from->reasoner) && copy_field(&to->prompt, from->prompt) &&
-        copy_field(&to->feedback, from->feedback) && copy_field(&to->text, from->text) &&
-        copy_field(&to->answer, from->answer))
+    to->steps = NULL;
+    to->n_steps = 0;
+    if (trace_steps_copy(to, from->steps, from->n_steps) && copy_field(&to->task, from->task) &&
+        copy_field(&to->id, from->id) && copy_field(&to->question, from->question) &&
+        copy_field(&to->gold, from->gold) && copy_field(&to->reasoner, from->reasoner) &&
+        copy_field(&to->prompt, from->prompt) && copy_field(&to->feedback, from->feedback) &&
+        copy_field(&to->text, from->text) && copy_field(&to->answer, from->answer))
         return DRR_OK;
     drr_trace_clear(to);
     return error_memory(err);

@@ -20,6 +20,9 @@ static const char *const migrations[] = {
     " lp_answer_mean REAL, lp_answer_min REAL, lp_answer_entropy REAL, lp_answer_margin REAL);"
     "CREATE UNIQUE INDEX traces_key ON traces(task, id, sample, turn, reasoner, prompt);"
     "CREATE TABLE facts(name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;",
+    "ALTER TABLE traces ADD COLUMN steps TEXT;"
+    "ALTER TABLE traces ADD COLUMN steps_rollouts INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE traces ADD COLUMN steps_tokens INTEGER NOT NULL DEFAULT 0;",
 };
 enum { SCHEMA_VERSION = sizeof migrations / sizeof *migrations };
 
@@ -199,7 +202,7 @@ drr_status store_open_sqlite(drr_store **store, const char *path, bool create, d
         sqlite3_prepare_v2(s->db,
                            "INSERT OR IGNORE INTO traces(" TRACE_COLUMNS
                            ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,"
-                           "?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30)",
+                           "?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31,?32,?33)",
                            -1, &s->append, NULL) != SQLITE_OK)
         status = sqlite_fail(s->db, path, "preparing", err);
 done:
@@ -286,11 +289,10 @@ drr_status store_open_sqlite_read(drr_store **store, const char *path, drr_error
     drr_status status = s->base.name ? open_for_reading(s, err) : error_memory(err);
     if (status == DRR_OK)
         status = check_version(s, &version, err);
-    if (status == DRR_OK && version < SCHEMA_VERSION)
+    if (status == DRR_OK && version < 1)
         status = error_set(err, DRR_E_FORMAT,
-                           "%s is no store yet, or one of an older drr (version %d); `drr traces import` or `drr "
-                           "distill` into it makes it one of today's",
-                           path, version);
+                           "%s is no store yet; `drr traces import` or `drr distill` into it makes it one", path);
+    s->base.stepless = version == 1; /* an older drr's, which reading must not change */
     if (status == DRR_OK)
         *store = &s->base;
     else
@@ -345,13 +347,42 @@ static drr_status append_one(sqlite_store *store, const drr_trace *t, bool *adde
                            p->answer_mean, p->answer_min, p->answer_entropy, p->answer_margin};
     for (int i = 0; i < 8; i++)
         bind_real(q, 23 + i, p->n ? (double)reals[i] : NAN);
-    const int code = sqlite3_step(q);
-    drr_status status =
-        code == SQLITE_DONE ? DRR_OK : sqlite_fail(store->db, store->base.name, "appending a trace", err);
+    char *steps = NULL;
+    drr_status status = trace_steps_to_text(&steps, t, err);
+    bind_text(q, 31, steps);
+    sqlite3_bind_int64(q, 32, steps ? t->steps_rollouts : 0);
+    sqlite3_bind_int64(q, 33, steps ? t->steps_tokens : 0);
+    if (status == DRR_OK && sqlite3_step(q) != SQLITE_DONE)
+        status = sqlite_fail(store->db, store->base.name, "appending a trace", err);
     if (status == DRR_OK && added)
         *added = sqlite3_changes(store->db) > 0;
     sqlite3_reset(q);
     sqlite3_clear_bindings(q);
+    free(steps);
+    return status;
+}
+
+static drr_status steps_set(drr_store *store, const drr_trace *t, const char *steps, drr_error *err)
+{
+    sqlite_store *s = (sqlite_store *)store;
+    sqlite3_stmt *q = NULL;
+    drr_status status = DRR_OK;
+    if (sqlite3_prepare_v2(s->db,
+                           "UPDATE traces SET steps=?7, steps_rollouts=?8, steps_tokens=?9 WHERE task=?1 AND id=?2 AND "
+                           "reasoner=?3 AND prompt=?4 AND sample=?5 AND turn=?6 AND steps IS NULL",
+                           -1, &q, NULL) != SQLITE_OK)
+        return sqlite_fail(s->db, store->name, "preparing", err);
+    const char *const texts[] = {t->task, t->id, t->reasoner, t->prompt};
+    for (int i = 0; i < 4; i++)
+        bind_text(q, i + 1, texts[i]);
+    sqlite3_bind_int64(q, 5, t->sample);
+    sqlite3_bind_int64(q, 6, t->turn);
+    bind_text(q, 7, steps);
+    sqlite3_bind_int64(q, 8, t->steps_rollouts);
+    sqlite3_bind_int64(q, 9, t->steps_tokens);
+    if (sqlite3_step(q) != SQLITE_DONE)
+        status = sqlite_fail(s->db, store->name, "writing the steps of a trace", err);
+    sqlite3_finalize(q);
     return status;
 }
 
@@ -398,6 +429,7 @@ static drr_status append(drr_store *store, const drr_trace *const *traces, size_
 static const store_backend backend = {
     .close = close_store,
     .append = append,
+    .steps_set = steps_set,
     .batch_begin = begin,
     .batch_commit = commit,
     .batch_abandon = abandon,

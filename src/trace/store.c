@@ -40,6 +40,18 @@ drr_status drr_store_append(drr_store *store, const drr_trace *trace, bool *adde
     return store_append_many(store, &trace, 1, added, err);
 }
 
+drr_status store_steps_set(drr_store *store, const drr_trace *trace, drr_error *err)
+{
+    char *steps = NULL;
+    if (store->reads_only)
+        return error_set(err, DRR_E_ARGUMENT, "%s was opened for reading alone, and takes no steps", store->name);
+    drr_status status = trace_steps_to_text(&steps, trace, err);
+    if (status == DRR_OK && steps)
+        status = store->backend->steps_set(store, trace, steps, err);
+    free(steps);
+    return status;
+}
+
 /* Batches nest: the outermost one commits. */
 drr_status store_batch_begin(drr_store *store, drr_error *err)
 {

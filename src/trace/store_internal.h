@@ -11,6 +11,8 @@ typedef struct store_backend {
     void (*close)(drr_store *store);
     /* One durable commit for all n, unless a batch is open. added: n flags, or NULL. */
     drr_status (*append)(drr_store *store, const drr_trace *const *traces, size_t n, bool *added, drr_error *err);
+    /* Of a trace without steps only; so it may run twice. */
+    drr_status (*steps_set)(drr_store *store, const drr_trace *trace, const char *steps, drr_error *err);
     drr_status (*batch_begin)(drr_store *store, drr_error *err);
     drr_status (*batch_commit)(drr_store *store, drr_error *err);
     void (*batch_abandon)(drr_store *store);
@@ -32,6 +34,7 @@ struct drr_store {
     char *name; /* as it was opened: a path, or a URL without password */
     bool reads_only;
     unsigned depth; /* of open batches */
+    bool stepless;  /* read as an older drr left it: version 1, whose traces have no steps */
 };
 
 drr_status store_open_sqlite(drr_store **store, const char *path, bool create, drr_error *err);
@@ -44,7 +47,11 @@ drr_status store_damaged(const drr_store *store, drr_error *err);
 #define TRACE_COLUMNS                                                                                                  \
     "task, id, reasoner, prompt, sample, turn, question, gold, kind, seed, feedback, forced, text, answer, label, "    \
     "finish, n_prompt_tokens, n_tokens, seconds, temperature, lp_n, lp_answer_n, lp_mean, lp_min, lp_tail_mean, "      \
-    "lp_entropy_mean, lp_answer_mean, lp_answer_min, lp_answer_entropy, lp_answer_margin"
-enum { N_TRACE_COLUMNS = 30 };
+    "lp_entropy_mean, lp_answer_mean, lp_answer_min, lp_answer_entropy, lp_answer_margin, steps, steps_rollouts, "     \
+    "steps_tokens"
+enum { N_TRACE_COLUMNS = 33 };
+
+/* A store of version 1 read as one of version 2: stands where a query says FROM table. */
+#define STEPLESS(table) "(SELECT *, NULL AS steps, 0 AS steps_rollouts, 0 AS steps_tokens FROM " table ") AS stepless"
 
 #endif

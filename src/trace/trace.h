@@ -8,6 +8,8 @@
 #include "task/task.h"
 
 drr_status trace_copy(drr_trace *to, const drr_trace *from, drr_error *err);
+/* The trace gets copies of these steps in place of its own; false: memory is out, and it is as it was. */
+bool trace_steps_copy(drr_trace *trace, const drr_step *steps, uint32_t n);
 /* Statistics over the n tokens of a completion; answer bytes [answer_begin, answer_end), equal when unparsed.
  * token ends, log-probabilities, entropies and margins are parallel arrays. */
 typedef struct trace_token {
@@ -21,10 +23,20 @@ void trace_token_stats_unknown(drr_token_stats *stats); /* n = 0, NaN elsewhere 
 /* One JSON object of docs/formats.md, and back. */
 drr_status trace_to_json(json_t **object, const drr_trace *trace, drr_error *err);
 drr_status trace_from_json(drr_trace *trace, json_t *object, const char *where, drr_error *err);
+/* The steps alone (steps.c): as a list of objects, and as its text, which is what a store keeps; *text is NULL where
+ * the trace has none. Reading needs the trace's text, for steps must fit it; NULL and JSON's null are none. */
+drr_status trace_steps_to_json(json_t **list, const drr_trace *trace, drr_error *err);
+drr_status trace_steps_from_json(drr_trace *trace, json_t *list, const char *where, drr_error *err);
+drr_status trace_steps_to_text(char **text, const drr_trace *trace, drr_error *err);
+drr_status trace_steps_from_text(drr_trace *trace, const char *text, const char *where, drr_error *err);
 
 /* Appends n traces with one durable commit, or into the open batch. added: n flags, false where a trace with that key
  * was there already and was left as it is; may be NULL. */
 drr_status store_append_many(drr_store *store, const drr_trace *const *traces, size_t n, bool *added, drr_error *err);
+
+/* Gives the stored trace with this one's key this one's steps, and what they took. One that has steps keeps them.
+ * Durable when the call returns, unless a batch is open. */
+drr_status store_steps_set(drr_store *store, const drr_trace *trace, drr_error *err);
 
 /* All that is done to the store in between is one durable commit, and nobody else writes meanwhile. Batches nest: the
  * outermost one commits, and abandoning one abandons all. */

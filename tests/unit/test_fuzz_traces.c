@@ -14,6 +14,7 @@ static char *text_of(const char *text) /* the trace's strings are never written 
 static drr_trace make_trace(uint32_t i)
 {
     static const char *const golds[] = {"B", "12.5", "yes", "a caf\xc3\xa9"};
+    static drr_step steps[] = {{6, 3, 4, 0.75f}, {20, 0, 0, 0}}; /* every text is as long */
     static const char *const ids[] = {"q0", "q1", "q2", "q3", "q4"};
     drr_trace t = {.task = text_of("set"),
                    .id = text_of(ids[i / 4 % 5]),
@@ -39,6 +40,12 @@ static drr_trace make_trace(uint32_t i)
         t.stats = (drr_token_stats){9, 2, -0.5f, -2, -0.25f, 1, -0.125f, -0.75f, 0.5f, 1.5f};
     else
         trace_token_stats_unknown(&t.stats);
+    if (i % 3 == 2) {
+        t.steps = steps;
+        t.n_steps = 2;
+        t.steps_rollouts = 4;
+        t.steps_tokens = i;
+    }
     return t;
 }
 
@@ -94,6 +101,8 @@ static bool is_whole(void *user, const drr_trace *t)
     drr_trace copy;
     assert_true(t->task && t->id && t->question && t->gold && t->reasoner && t->prompt && t->text);
     assert_true((unsigned)t->kind < 4 && (unsigned)t->label < 3 && (unsigned)t->finish < 5);
+    for (uint32_t i = 0; i < t->n_steps; i++)
+        assert_in_range(t->steps[i].end, i ? t->steps[i - 1].end + 1 : 1, strlen(t->text));
     json_t *o = NULL;
     drr_error err = {0};
     const drr_status status = trace_to_json(&o, t, &err);
@@ -102,6 +111,7 @@ static bool is_whole(void *user, const drr_trace *t)
         assert_string_equal(copy.text, t->text);
         assert_int_equal(copy.seed, t->seed);
         assert_int_equal(copy.stats.n, t->stats.n);
+        assert_int_equal(copy.n_steps, t->n_steps);
         drr_trace_clear(&copy);
         json_decref(o);
     } else {

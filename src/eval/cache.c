@@ -349,9 +349,12 @@ drr_status cached_reasoner_new(drr_reasoner **wrapped, drr_reasoner *inner, cons
     if (status == DRR_OK)
         status = reasoner_new(wrapped, &backend, c, drr_reasoner_id(inner), drr_reasoner_describe(inner),
                               reasoner_width(inner), err);
-    if (status == DRR_OK)
-        reasoner_set_basis(*wrapped, reasoner_get_basis(inner));
-    else
+    if (status == DRR_OK) {
+        reasoner_basis basis = *reasoner_get_basis(inner);
+        basis.prefixes = false; /* no key has one */
+        reasoner_set_basis(*wrapped, &basis);
+    } else {
         cached_close(c);
+    }
     return status;
 }

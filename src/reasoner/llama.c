@@ -259,7 +259,7 @@ drr_status reasoner_open_llama(drr_reasoner **reasoner, const char *path, const 
                                            .ready = llama_ready};
     status = reasoner_new(reasoner, &table, b, id, about.data, b->width, err);
     if (status == DRR_OK) {
-        reasoner_set_basis(*reasoner, &(reasoner_basis){.context = b->n_context});
+        reasoner_set_basis(*reasoner, &(reasoner_basis){.context = b->n_context, .prefixes = true});
         b = NULL;
     }
 done:

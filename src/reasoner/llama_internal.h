@@ -25,7 +25,8 @@ typedef struct slot {
     rng random;
     struct llama_sampler *grammar;
     /* the completion so far */
-    buffer text;
+    buffer text;           /* the prefix, and what was written */
+    uint32_t n_prefix;     /* bytes */
     reasoner_token *stats; /* context of them */
     double started_s;
     int32_t logits_row; /* of the batch just decoded */
@@ -35,7 +36,7 @@ typedef struct slot {
 
 typedef struct queued {
     reasoner_request request; /* messages and question are not kept: the prompt is already tokens */
-    char *grammar;
+    char *grammar, *prefix;
     llama_token *prompt;
     uint32_t n_prompt;
 } queued;

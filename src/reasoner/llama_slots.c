@@ -54,6 +54,16 @@ static drr_status render_prompt(llama_backend *b, const reasoner_request *reques
         }
         room = (size_t)n;
     }
+    if (request->prefix) {
+        const size_t n = strlen(out), more = strlen(request->prefix) + 1;
+        char *larger = realloc(out, n + more);
+        if (!larger) {
+            status = error_memory(err);
+            goto done;
+        }
+        out = larger;
+        memcpy(out + n, request->prefix, more);
+    }
     *text = out;
     out = NULL;
 done:
@@ -137,12 +147,11 @@ drr_status llama_submit(void *self, const reasoner_request *request, drr_error *
             reasoner_completion_clear(&refused);
         goto done;
     }
-    if (request->grammar) {
-        item.grammar = string_copy(request->grammar);
-        if (!item.grammar) {
-            status = error_memory(err);
-            goto done;
-        }
+    item.grammar = string_copy(request->grammar);
+    item.prefix = string_copy(request->prefix);
+    if ((request->grammar && !item.grammar) || (request->prefix && !item.prefix)) {
+        status = error_memory(err);
+        goto done;
     }
     if (b->n_queue == b->queue_capacity) {
         const size_t capacity = b->queue_capacity ? b->queue_capacity * 2 : 64;
@@ -157,13 +166,15 @@ drr_status llama_submit(void *self, const reasoner_request *request, drr_error *
     item.request.messages = NULL;
     item.request.question = NULL;
     item.request.grammar = NULL;
+    item.request.prefix = NULL;
     b->queue[b->n_queue++] = item;
     item.prompt = NULL;
-    item.grammar = NULL;
+    item.grammar = item.prefix = NULL;
 done:
     free(text);
     free(item.prompt);
     free(item.grammar);
+    free(item.prefix);
     return status;
 }
 
@@ -291,7 +302,8 @@ static drr_status admit(llama_backend *b, size_t item_index, uint32_t slot_index
     s->started_s = clock_seconds();
     s->ended = false;
     s->grammar = NULL;
-    status = buffer_append(&s->text, "", 0, err);
+    status = buffer_puts(&s->text, item.prefix ? item.prefix : "", err);
+    s->n_prefix = (uint32_t)s->text.size;
     if (status == DRR_OK && item.grammar) {
         s->grammar = llama_sampler_init_grammar(b->vocab, item.grammar, "root");
         if (!s->grammar)
@@ -304,6 +316,7 @@ static drr_status admit(llama_backend *b, size_t item_index, uint32_t slot_index
         status = prefill(b, slot_index, err);
     free(item.prompt);
     free(item.grammar);
+    free(item.prefix);
     return status;
 }
 
@@ -342,7 +355,7 @@ static void sample_rows(void *user, size_t begin, size_t end, uint32_t thread)
             s->finish = DRR_FINISH_FAILED;
             continue;
         }
-        stats->end = (uint32_t)s->text.size;
+        stats->end = (uint32_t)s->text.size - s->n_prefix;
         s->n_written++;
         if (s->complete && s->complete(s->complete_user, s->text.data, s->text.size)) {
             s->ended = true;
@@ -363,7 +376,7 @@ static drr_status hand_over(llama_backend *b, slot *s, drr_error *err)
                              .n_tokens = s->n_written,
                              .n_token_stats = s->n_written,
                              .seconds = clock_seconds() - s->started_s};
-    c.text = string_copy_n(s->text.data ? s->text.data : "", s->text.size);
+    c.text = string_copy_n(s->text.data + s->n_prefix, s->text.size - s->n_prefix);
     c.tokens = malloc((s->n_written + 1) * sizeof *c.tokens);
     if (!c.text || !c.tokens) {
         reasoner_completion_clear(&c);
@@ -460,6 +473,7 @@ void llama_cancel(void *self)
     for (size_t i = 0; i < b->n_queue; i++) {
         free(b->queue[i].prompt);
         free(b->queue[i].grammar);
+        free(b->queue[i].prefix);
     }
     b->n_queue = 0;
     for (size_t i = 0; i < b->n_done; i++)

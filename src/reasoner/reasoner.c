@@ -109,6 +109,8 @@ const reasoner_basis *reasoner_get_basis(const drr_reasoner *reasoner)
 
 drr_status reasoner_submit(drr_reasoner *reasoner, const reasoner_request *request, drr_error *err)
 {
+    if (request->prefix && !reasoner->basis.prefixes)
+        return error_set(err, DRR_E_ARGUMENT, "%s cannot go on from the middle of an answer", reasoner->id);
     drr_status status = reasoner->backend.submit(reasoner->self, request, err);
     if (status == DRR_OK)
         reasoner->pending++;

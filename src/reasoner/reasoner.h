@@ -14,11 +14,15 @@ typedef struct reasoner_request {
     uint64_t tag; /* handed back with the completion */
     const drr_message *messages;
     size_t n_messages;
+    /* What the assistant has begun its answer with; NULL: nothing. The completion's text is what follows. Only a
+     * backend whose basis says `prefixes` takes one, and none goes with a grammar. */
+    const char *prefix;
     uint32_t max_tokens;
     float temperature, top_p; /* temperature 0: greedy */
     uint64_t seed;
     const char *grammar; /* GBNF or NULL; a backend without grammars ignores it */
-    /* Optional: asked after each token with the text so far; true ends the completion (DRR_FINISH_ANSWERED). */
+    /* Optional: asked after each token with the text so far, the prefix included; true ends the completion
+     * (DRR_FINISH_ANSWERED). */
     bool (*complete)(void *user, const char *text, size_t length);
     void *complete_user;
     /* Which recorded answer this is, for the replay backend: question text, and a running number. */
@@ -64,6 +68,7 @@ drr_status reasoner_new(drr_reasoner **reasoner, const reasoner_backend *backend
 /* What decides a reasoner's answers beside its id and the request. Its opener sets it; else it is all zero. */
 typedef struct reasoner_basis {
     uint32_t context;   /* tokens of one sequence, prompt and text: a text is cut there; 0: no bound */
+    bool prefixes;      /* it can go on from the middle of an answer */
     char recording[65]; /* replay: SHA-256 of the recorded answers in the order in which they are given; else "" */
 } reasoner_basis;
 void reasoner_set_basis(drr_reasoner *reasoner, const reasoner_basis *basis);

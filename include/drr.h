@@ -415,13 +415,16 @@ typedef struct drr_distill_options {
     float temperature, top_p;
     double forced_share; /* share of correct answers rejected on purpose */
     uint64_t seed;
-    size_t limit;           /* first n questions only; 0: all */
-    bool grammar;           /* force the answer line to parse */
-    bool any_identity;      /* go on although the store holds traces of another reasoner, prompt or setting (seed,
-                               temperature, top_p, max_tokens, grammar, context, recorded answers); else DRR_E_MISMATCH */
-    bool skip_failed;       /* a sample that failed is only warned of; else the job, when all others are done, ends with
-                               DRR_E_BACKEND and the first one's reason */
-    drr_checker *checker;   /* of questions of DRR_KIND_CHECKED; NULL: there are none, or they are refused */
+    size_t limit;         /* first n questions only; 0: all */
+    bool grammar;         /* force the answer line to parse */
+    bool any_identity;    /* go on although the store holds traces of another reasoner, prompt or setting (seed,
+                             temperature, top_p, max_tokens, grammar, context, recorded answers); else DRR_E_MISMATCH */
+    bool skip_failed;     /* a sample that failed is only warned of; else the job, when all others are done, ends with
+                             DRR_E_BACKEND and the first one's reason */
+    drr_checker *checker; /* of questions of DRR_KIND_CHECKED; NULL: there are none, or they are refused */
+    uint32_t
+        step_rollouts; /* label the steps of each turn by so many continuations from a step (docs/steps.md); 0: not */
+    bool step_every;   /* from every step, not only from those that a search for the first bad one takes */
     uint32_t lease_seconds; /* a store in PostgreSQL: how long a worker may be silent before its work goes to another;
                                0: 60 */
 } drr_distill_options;

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 static int run(int argc, char **argv);
@@ -20,6 +21,7 @@ const cli_command cli_distill = {
     "  drr distill --data csqa.train.jsonl --limit 200 --samples 8 --out runs/csqa/traces.db\n"
     "  drr distill --data mbpp.train.jsonl --allow-checkers --max-tokens 300\n"
     "  drr distill --data mine.jsonl --reasoner model.gguf --threads 8 --out mine.db --json\n"
+    "  drr distill --data svamp.train.jsonl --steps mc=4    # labels the steps of each turn, too (docs/steps.md)\n"
     "  drr distill --data csqa.train.jsonl --store postgres://drr@db.example/traces    # plans, and works\n"
     "  drr distill --worker --store postgres://drr@db.example/traces                   # works too, on any machine\n",
     run};
@@ -71,6 +73,9 @@ static void print_run(const char *out, const drr_trace_counts *before, const drr
     cli_json_string(&j, "reasoner", drr_reasoner_id(reasoner));
     cli_json_uint(&j, "new_traces", after->traces - before->traces);
     cli_json_uint(&j, "tokens_written", after->tokens - before->tokens);
+    cli_json_uint(&j, "new_stepped", after->stepped - before->stepped);
+    cli_json_uint(&j, "rollouts", after->rollouts - before->rollouts);
+    cli_json_uint(&j, "step_tokens", after->step_tokens - before->step_tokens);
     cli_json_number(&j, "seconds", seconds);
     cli_json_uint(&j, "prompt_tokens_computed", t.n_prefilled);
     cli_json_number(&j, "prefill_seconds", t.prefill_seconds);
@@ -84,6 +89,19 @@ static void print_run(const char *out, const drr_trace_counts *before, const drr
     printf("\n");
 }
 
+/* mc=M or mc=M,all. */
+static bool parse_steps(drr_distill_options *d, const char *steps)
+{
+    enum { MOST = 1024 };
+    char *end = NULL;
+    if (strncmp(steps, "mc=", 3) != 0 || steps[3] < '0' || steps[3] > '9')
+        return false;
+    const unsigned long n = strtoul(steps + 3, &end, 10);
+    d->step_rollouts = (uint32_t)n;
+    d->step_every = strcmp(end, ",all") == 0;
+    return n >= 1 && n <= MOST && (*end == '\0' || d->step_every);
+}
+
 static int run(int argc, char **argv)
 {
     cli_reasoner_choice choice;
@@ -92,7 +110,7 @@ static int run(int argc, char **argv)
     cli_list data = {0};
     const char *out = NULL, *format = NULL;
     char default_out[4096];
-    const char *store_name = NULL;
+    const char *store_name = NULL, *steps = NULL;
     bool json = false, worker = false;
     cli_reasoner_defaults(&choice);
     cli_checking_defaults(&checking);
@@ -166,6 +184,12 @@ static int run(int argc, char **argv)
          .high = 64},
         {.name = "seed", .argument = "N", .type = CLI_UINT64, .value = &d.seed, .meaning = "same seed, same answers"},
         {.name = "grammar", .type = CLI_FLAG, .value = &d.grammar, .meaning = "force the answer line to parse"},
+        {.name = "steps",
+         .argument = "mc=M[,all]",
+         .type = CLI_STRING,
+         .value = &steps,
+         .meaning = "label the steps of each turn by M continuations from a step (docs/steps.md); with ,all from every "
+                    "one"},
         {.name = "json",
          .type = CLI_FLAG,
          .value = &json,
@@ -183,6 +207,11 @@ static int run(int argc, char **argv)
     if (worker ? data.n > 0 : data.n == 0)
         return cli_usage(&cli_distill, worker ? "--worker takes its questions from the store, and no --data"
                                               : "--data FILE|NAME is missing: which questions?");
+    if (steps && worker)
+        return cli_usage(&cli_distill, "--worker labels steps as they were planned, and takes no --steps");
+    if (steps && !parse_steps(&d, steps))
+        return cli_usage(&cli_distill,
+                         "--steps %s is not understood: it is mc=M or mc=M,all, with 1 to 1024 continuations M", steps);
     if (out && store_name)
         return cli_usage(&cli_distill, "--out and --store are the same thing; give one");
     out = out ? out : store_name;

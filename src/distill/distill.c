@@ -12,23 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_TOGETHER = 64 }; /* traces of one commit: 5,000 a second need no more at 80 commits a second */
-
-typedef struct job {
-    drr_store *store;
-    drr_reasoner *reasoner;
-    const drr_prompts *prompts;
-    const drr_distill_options *options;
-    const drr_hooks *hooks;
-    unit_source *source;
-    unit *units; /* those in flight, and free places; a completion's tag is its unit's place */
-    size_t n_places, n_used;
-    size_t fresh[MOST_TOGETHER]; /* places whose newest turn has its label and is not on disk */
-    size_t n_fresh;
-    uint64_t n_failed, n_accepted, n_traces, n_tokens, n_unlabelled;
-    char first_failure[600];
-} job;
-
 void drr_distill_options_defaults(drr_distill_options *options)
 {
     *options = (drr_distill_options){.samples = 4,
@@ -40,7 +23,7 @@ void drr_distill_options_defaults(drr_distill_options *options)
                                      .seed = 1};
 }
 
-static uint64_t turn_seed(const job *j, const unit *u, uint32_t turn)
+uint64_t distill_turn_seed(const job *j, const unit *u, uint32_t turn)
 {
     return task_turn_seed(j->options->seed, u->task->id, u->sample, turn);
 }
@@ -50,7 +33,7 @@ static uint64_t turn_seed(const job *j, const unit *u, uint32_t turn)
 static bool forced_rejection(const job *j, const unit *u, uint32_t turn)
 {
     rng r;
-    rng_seed(&r, hash_mix(turn_seed(j, u, turn), 0xf0));
+    rng_seed(&r, hash_mix(distill_turn_seed(j, u, turn), 0xf0));
     return rng_uniform(&r) < j->options->forced_share;
 }
 
@@ -69,6 +52,8 @@ static void unit_free(job *j, unit *u)
     for (uint32_t i = 0; i < u->n_turns + u->checking; i++)
         drr_trace_clear(&u->turns[i]);
     free(u->turns);
+    steps_drop(u);
+    free(u->failure);
     drr_dataset_free(u->own);
     *u = (unit){0};
     j->n_used--;
@@ -104,29 +89,36 @@ static drr_status unit_load(job *j, unit *u, drr_error *err)
     return DRR_OK;
 }
 
-static bool answer_is_complete(void *user, const char *text, size_t length)
+bool distill_answer_complete(void *user, const char *text, size_t length)
 {
     const unit *u = user;
     return task_answer_complete(u->task, text, length);
+}
+
+drr_status distill_conversation(conversation *c, const job *j, const unit *u, uint32_t turn, drr_error *err)
+{
+    char *words = NULL;
+    drr_status status = prompts_ask(c, j->prompts, u->task, err);
+    for (uint32_t i = 0; status == DRR_OK && i < turn; i++) {
+        status = conversation_add(c, "assistant", u->turns[i].text, err);
+        if (status == DRR_OK)
+            status = prompts_feedback(&words, j->prompts, u->task, u->turns[i].answer, err);
+        if (status == DRR_OK)
+            status = conversation_add(c, "user", words, err);
+        free(words);
+        words = NULL;
+    }
+    return status;
 }
 
 static drr_status submit_turn(job *j, size_t place, drr_error *err)
 {
     unit *u = &j->units[place];
     conversation c = {0};
-    char *words = NULL, *question = NULL;
-    drr_status status = prompts_ask(&c, j->prompts, u->task, err);
+    char *question = NULL;
+    drr_status status = distill_conversation(&c, j, u, u->n_turns, err);
     if (status == DRR_OK)
         status = task_question_text(&question, u->task, err);
-    for (uint32_t i = 0; status == DRR_OK && i < u->n_turns; i++) {
-        status = conversation_add(&c, "assistant", u->turns[i].text, err);
-        if (status == DRR_OK)
-            status = prompts_feedback(&words, j->prompts, u->task, u->turns[i].answer, err);
-        if (status == DRR_OK)
-            status = conversation_add(&c, "user", words, err);
-        free(words);
-        words = NULL;
-    }
     if (status == DRR_OK) {
         const reasoner_request request = {
             .tag = place,
@@ -135,9 +127,9 @@ static drr_status submit_turn(job *j, size_t place, drr_error *err)
             .max_tokens = j->options->max_tokens,
             .temperature = j->options->temperature,
             .top_p = j->options->top_p,
-            .seed = turn_seed(j, u, u->n_turns),
+            .seed = distill_turn_seed(j, u, u->n_turns),
             .grammar = j->options->grammar ? prompts_grammar(j->prompts, u->task) : NULL,
-            .complete = answer_is_complete,
+            .complete = distill_answer_complete,
             .complete_user = u,
             .question = question,
             .sample = u->sample + (u->n_turns ? 1000 * u->n_turns : 0),
@@ -160,7 +152,7 @@ static drr_status make_trace(drr_trace *trace, const job *j, const unit *u, cons
     *trace = (drr_trace){.kind = task->kind,
                          .sample = u->sample,
                          .turn = u->n_turns,
-                         .seed = turn_seed(j, u, u->n_turns),
+                         .seed = distill_turn_seed(j, u, u->n_turns),
                          .finish = c->finish,
                          .n_prompt_tokens = c->n_prompt_tokens,
                          .n_tokens = c->n_tokens,
@@ -210,7 +202,11 @@ done:
 static drr_status go_on(job *j, size_t place, drr_error *err)
 {
     unit *u = &j->units[place];
-    return wants_another_turn(j, u) ? submit_turn(j, place, err) : unit_end(j, u, NULL, err);
+    bool waits = false;
+    if (wants_another_turn(j, u))
+        return submit_turn(j, place, err);
+    const drr_status status = steps_advance(j, place, &waits, err);
+    return status != DRR_OK || waits ? status : unit_end(j, u, u->failure, err);
 }
 
 /* The store had a turn of this number already, from another process with the same work: its history is the one that
@@ -252,20 +248,31 @@ static drr_status keep_fresh(job *j, drr_error *err)
         u->n_turns++;
         status = go_on(j, j->fresh[i], err);
     }
-    return status == DRR_OK ? j->source->flush(j->source, j->n_traces, j->n_tokens, err) : status;
+    return status == DRR_OK ? j->source->flush(j->source, j->n_traces, j->n_tokens + j->n_step_tokens, err) : status;
+}
+
+void distill_note_failure(job *j, const unit *u, uint32_t turn, const char *why)
+{
+    char what[sizeof j->first_failure];
+    snprintf(what, sizeof what, "question %.100s of %.100s, sample %u, turn %u failed: %.300s", u->task->id,
+             u->task->task, u->sample, turn, why);
+    hooks_log(j->hooks, DRR_LOG_WARN, "%s", what);
+    if (j->n_failed++ == 0)
+        memcpy(j->first_failure, what, sizeof what);
 }
 
 static drr_status take_completion(job *j, const reasoner_completion *c, drr_error *err)
 {
+    if (c->tag & DISTILL_ROLLOUT) {
+        bool last = false;
+        const drr_status status = steps_take(j, c, &last, err);
+        return status == DRR_OK && last ? go_on(j, (size_t)(c->tag & ~DISTILL_ROLLOUT), err) : status;
+    }
     unit *u = &j->units[c->tag];
     if (c->finish == DRR_FINISH_FAILED || c->finish == DRR_FINISH_CANCELLED) {
-        char what[sizeof j->first_failure];
-        snprintf(what, sizeof what, "question %.100s of %.100s, sample %u, turn %u failed: %.300s", u->task->id,
-                 u->task->task, u->sample, u->n_turns, c->failure ? c->failure : drr_finish_name(c->finish));
-        hooks_log(j->hooks, DRR_LOG_WARN, "%s", what);
-        if (j->n_failed++ == 0)
-            memcpy(j->first_failure, what, sizeof what);
-        return unit_end(j, u, c->failure ? c->failure : drr_finish_name(c->finish), err);
+        const char *why = c->failure ? c->failure : drr_finish_name(c->finish);
+        distill_note_failure(j, u, u->n_turns, why);
+        return unit_end(j, u, why, err);
     }
     drr_trace trace;
     drr_status status = make_trace(&trace, j, u, c, err);
@@ -294,19 +301,27 @@ static drr_status take_completions(job *j, drr_error *err)
 }
 
 /* Answers whose label is known by now; wait_ms for the first. */
-static void take_checks(job *j, uint32_t wait_ms)
+static drr_status take_checks(job *j, uint32_t wait_ms, drr_error *err)
 {
     check_result r;
     while (j->n_fresh < MOST_TOGETHER && checker_pending(j->options->checker) &&
            checker_next(j->options->checker, &r, wait_ms)) {
-        unit *u = &j->units[r.tag];
+        const size_t place = (size_t)(r.tag & ~DISTILL_ROLLOUT);
+        unit *u = &j->units[place];
+        wait_ms = 0;
+        if (r.tag & DISTILL_ROLLOUT) {
+            const drr_status status = steps_judged(u, r.label) ? go_on(j, place, err) : DRR_OK;
+            if (status != DRR_OK)
+                return status;
+            continue;
+        }
         u->turns[u->n_turns].label = r.label;
         if (r.label == DRR_LABEL_UNLABELLED && j->n_unlabelled++ < 5)
             hooks_log(j->hooks, DRR_LOG_WARN, "question %s of %s, sample %u, turn %u has no label: %s", u->task->id,
                       u->task->task, u->sample, u->n_turns, r.why);
-        j->fresh[j->n_fresh++] = (size_t)r.tag;
-        wait_ms = 0;
+        j->fresh[j->n_fresh++] = place;
     }
+    return DRR_OK;
 }
 
 /* ---- admitting */
@@ -363,7 +378,11 @@ static const char *note_traces(char *note, size_t size, const job *j)
 {
     int n = snprintf(note, size, "%llu new traces", (unsigned long long)j->n_traces);
     if (j->n_traces && n > 0 && (size_t)n < size)
-        snprintf(note + n, size - (size_t)n, ", %.1f %% right", 100.0 * (double)j->n_accepted / (double)j->n_traces);
+        n += snprintf(note + n, size - (size_t)n, ", %.1f %% right",
+                      100.0 * (double)j->n_accepted / (double)j->n_traces);
+    if (j->n_rollouts && n > 0 && (size_t)n < size)
+        snprintf(note + n, size - (size_t)n, ", %llu rollouts of %llu tokens", (unsigned long long)j->n_rollouts,
+                 (unsigned long long)j->n_step_tokens);
     return note;
 }
 
@@ -392,13 +411,13 @@ static drr_status step(job *j, bool *more, drr_error *err)
     const bool asked = reasoner_pending(j->reasoner) > 0;
     const bool checking = j->options->checker && checker_pending(j->options->checker) > 0;
     if (!asked && !checking) {
-        status = j->source->flush(j->source, j->n_traces, j->n_tokens, err);
+        status = j->source->flush(j->source, j->n_traces, j->n_tokens + j->n_step_tokens, err);
         return status == DRR_OK ? j->source->wait(j->source, more, err) : status;
     }
     if (asked)
         status = take_completions(j, err);
     if (status == DRR_OK && j->options->checker)
-        take_checks(j, asked ? 0 : 200);
+        status = take_checks(j, asked ? 0 : 200, err);
     return status == DRR_OK ? keep_fresh(j, err) : status;
 }
 

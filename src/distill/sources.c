@@ -91,6 +91,8 @@ static drr_status prepare(size_t *n, drr_store *store, drr_reasoner *reasoner, c
         return error_set(err, DRR_E_LIMIT, "%zu questions times %u samples are too many", *n, options->samples);
     drr_status status = check_gradable(dataset, *n, options, err);
     if (status == DRR_OK)
+        status = distill_check_steps(reasoner, options, err);
+    if (status == DRR_OK)
         status = distill_check_identity(store, reasoner, prompts, options, hooks, err);
     return status == DRR_OK ? distill_check_questions(store, dataset, *n, err) : status;
 }

@@ -9,6 +9,7 @@
 #include <time.h>
 
 enum { MOST_CLAIMED = 64 };
+#define STEPS_PLANNED ", steps mc=" /* in the store's fact "endings" */
 
 typedef struct queue_source {
     unit_source base;
@@ -140,12 +141,15 @@ static drr_status work(drr_store *store, drr_reasoner *reasoner, const drr_promp
 
 /* ---- planning */
 
-/* How many turns a sample gets, and how many right answers are rejected, decides where a sample ends. All workers must
- * agree on it, so it is written down; where it changes, what is done is looked at again. */
+/* How many turns a sample gets, how many right answers are rejected, and how steps are labelled decides where a sample
+ * ends. All workers must agree on it, so it is written down; where it changes, what is done is looked at again. */
 static drr_status plan_endings(bool *changed, drr_store *store, const drr_distill_options *options, drr_error *err)
 {
-    char now[64], *before = NULL;
-    snprintf(now, sizeof now, "%u turns, %.17g forced", options->turns, options->forced_share);
+    char now[96], *before = NULL;
+    int n = snprintf(now, sizeof now, "%u turns, %.17g forced", options->turns, options->forced_share);
+    if (options->step_rollouts)
+        snprintf(now + n, sizeof now - (size_t)n, STEPS_PLANNED "%u%s", options->step_rollouts,
+                 options->step_every ? ",all" : "");
     drr_status status = store_fact_get(store, "endings", &before, err);
     *changed = status == DRR_OK && before && strcmp(before, now) != 0;
     if (status == DRR_OK && (!before || *changed))
@@ -207,9 +211,14 @@ drr_status drr_distill_work(drr_store *store, drr_reasoner *reasoner, const drr_
                       "too");
     if (status == DRR_OK && sscanf(endings, "%u turns, %lf forced", &planned.turns, &planned.forced_share) != 2)
         status = error_set(err, DRR_E_FORMAT, "the store's fact \"endings\" is damaged: \"%.60s\"", endings);
+    const char *steps = status == DRR_OK ? strstr(endings, STEPS_PLANNED) : NULL;
+    planned.step_rollouts = steps ? (uint32_t)strtoul(steps + strlen(STEPS_PLANNED), NULL, 10) : 0;
+    planned.step_every = steps && strstr(steps, ",all");
     free(endings);
     if (status == DRR_OK)
         status = distill_read_settings(store, &planned, err);
+    if (status == DRR_OK)
+        status = distill_check_steps(reasoner, &planned, err);
     if (status == DRR_OK)
         status = distill_check_identity(store, reasoner, prompts, &planned, hooks, err);
     return status == DRR_OK ? work(store, reasoner, prompts, &planned, hooks, err) : status;

@@ -24,19 +24,25 @@ enum { MOST_QUESTIONS = 80, MOST_ASKED = 4096, FOR_EVER = 1 << 30 };
 typedef struct asked {
     uint64_t seed;
     char *last_words; /* of the request's last message */
+    char *prefix;     /* NULL: a turn */
     size_t n_messages;
+    uint32_t max_tokens;
 } asked;
 
 typedef struct seeded {
     const drr_dataset *set;
     int right, unread; /* per cent of answers that are right, that cannot be read; the others are wrong */
     int failing;       /* per cent of requests that fail; which ones changes with `run` */
+    /* Sentences before the answer line; 0: one. A wrong answer has a bad one among them, and a continuation that comes
+     * after it is right in `recovering` per cent, one that does not in `leading`. */
+    int steps, leading, recovering;
     uint64_t run;
     size_t stop_next, stop_submit; /* how many completions and requests until the backend itself breaks */
     reasoner_completion waiting[256];
     size_t n;
     asked asked[MOST_ASKED];
-    size_t n_asked, n_given, n_failed; /* n_given: completions handed out that did not fail */
+    size_t n_asked;
+    size_t n_given, n_rollouts, n_failed; /* completions handed out: turns and continuations, and those that failed */
     const char *grammar;
     float temperature, top_p;
     uint32_t max_tokens;
@@ -77,12 +83,24 @@ static inline char *words_of(const seeded *s, const drr_task *task, uint64_t see
     for (int i = 0; i < 16; i++)
         thought[i] = (char)('g' + (int)(seed >> 4 * i & 15));
     assert_int_equal(buffer_printf(&b, NULL, "Thought %s leads on. ", thought), DRR_OK);
+    const bool is_right = chance < s->unread + s->right;
+    for (int i = 1, bad = (int)(hash_mix(seed, 3) % (unsigned)(s->steps ? s->steps : 1)); i < s->steps; i++)
+        assert_int_equal(buffer_printf(&b, NULL, "This is %s. ", i - 1 == bad && !is_right ? "bad" : "so"), DRR_OK);
     if (chance < s->unread)
         assert_int_equal(buffer_puts(&b, "I wonder", NULL), DRR_OK);
     else
         assert_int_equal(buffer_printf(&b, NULL, "\nAnswer: %s", chance < s->unread + s->right ? task->answer : wrong),
                          DRR_OK);
     return buffer_take(&b);
+}
+
+/* What follows a prefix: right or wrong by whether the prefix went wrong, and by chance. */
+static inline char *words_after(const seeded *s, const drr_task *task, uint64_t seed, const char *prefix)
+{
+    const seeded sure = {.right = 100}, never = {.right = 0};
+    const int chance = (int)(hash_mix(seed, 4) % 100);
+    const bool right = chance < (strstr(prefix, "bad") ? s->recovering : s->leading);
+    return words_of(right ? &sure : &never, task, seed);
 }
 
 static inline drr_status seeded_submit(void *self, const reasoner_request *r, drr_error *err)
@@ -93,7 +111,8 @@ static inline drr_status seeded_submit(void *self, const reasoner_request *r, dr
     assert_true(s->n < 256 && s->n_asked < MOST_ASKED);
     assert_non_null(r->complete);
     assert_string_equal(r->messages[r->n_messages - 1].role, "user");
-    s->asked[s->n_asked++] = (asked){r->seed, string_copy(r->messages[r->n_messages - 1].content), r->n_messages};
+    s->asked[s->n_asked++] = (asked){r->seed, string_copy(r->messages[r->n_messages - 1].content),
+                                     string_copy(r->prefix), r->n_messages, r->max_tokens};
     s->grammar = r->grammar;
     s->temperature = r->temperature;
     s->top_p = r->top_p;
@@ -103,7 +122,8 @@ static inline drr_status seeded_submit(void *self, const reasoner_request *r, dr
         c.failure = string_copy("the seed says no");
     } else {
         c.finish = DRR_FINISH_STOP;
-        c.text = words_of(s, find_question(s->set, r->question), r->seed);
+        const drr_task *task = find_question(s->set, r->question);
+        c.text = r->prefix ? words_after(s, task, r->seed, r->prefix) : words_of(s, task, r->seed);
         c.tokens = calloc(2, sizeof *c.tokens);
         c.tokens[0] = (reasoner_token){3, -0.5f, 0.25f, (float)(r->seed % 7)};
         c.tokens[1] = (reasoner_token){(uint32_t)strlen(c.text), -1.5f, 0.75f, (float)(r->seed % 5)};
@@ -124,7 +144,8 @@ static inline drr_status seeded_next(void *self, reasoner_completion *c, drr_err
     const size_t one = hash_mix(s->run, s->n_asked) % s->n; /* every run has an order of its own */
     *c = s->waiting[one];
     s->waiting[one] = s->waiting[--s->n];
-    s->n_given += c->finish != DRR_FINISH_FAILED;
+    s->n_rollouts += c->finish != DRR_FINISH_FAILED && c->tag >> 63;
+    s->n_given += c->finish != DRR_FINISH_FAILED && !(c->tag >> 63);
     s->n_failed += c->finish == DRR_FINISH_FAILED;
     return DRR_OK;
 }
@@ -140,8 +161,10 @@ static inline void seeded_close(void *self)
 {
     seeded *s = self;
     seeded_cancel(s);
-    while (s->n_asked)
+    while (s->n_asked) {
         free(s->asked[--s->n_asked].last_words);
+        free(s->asked[s->n_asked].prefix);
+    }
 }
 
 static const reasoner_backend seeded_backend = {
@@ -159,7 +182,7 @@ typedef struct stage {
     drr_store *store;
     drr_distill_options options;
     drr_hooks hooks;
-    size_t cancel_after; /* completions handed out */
+    size_t cancel_after; /* so many completions handed out */
     size_t n_warnings, n_notices;
     bool quick; /* one commit a run instead of one a turn: where many traces matter and not their durability */
     char store_path[96];
@@ -169,7 +192,7 @@ typedef struct stage {
 static inline bool cancelled(void *user)
 {
     const stage *t = user;
-    return t->s.n_given + t->s.n_failed >= t->cancel_after;
+    return t->s.n_given + t->s.n_rollouts + t->s.n_failed >= t->cancel_after;
 }
 
 static inline void count_warnings(void *user, drr_log_level level, const char *message)

@@ -36,19 +36,6 @@ static size_t line_end(const char *text, size_t at, size_t size)
     return end ? (size_t)(end - text) : size;
 }
 
-/* Past this line's end and the empty lines behind it. */
-static size_t past_line(const char *text, size_t at, size_t size)
-{
-    size_t past = line_end(text, at, size);
-    while (past < size) {
-        const size_t next = skip_blanks(text, past + 1, size);
-        if (next < size && text[next] != '\n')
-            return past + 1;
-        past = next;
-    }
-    return size;
-}
-
 /* A letter, a digit, or a byte of a character beyond ASCII: rules, fences and bullets have none, and are no step. */
 static bool says_something(const char *text, size_t begin, size_t end)
 {
@@ -238,7 +225,8 @@ static drr_status cut_body(cutting *c, size_t end, bool by_line, drr_error *err)
         const size_t line = line_end(c->text, at, end);
         size_t stop = by_line ? line : sentence_end(c->text, at, line);
         const bool silent = !says_something(c->text, at, stop) || (by_line && is_fence(c->text, at, line));
-        stop = skip_blanks(c->text, stop, end) >= line ? past_line(c->text, at, end) : stop;
+        if (skip_blanks(c->text, stop, end) >= line)
+            stop = line < end ? line + 1 : end;
         if (silent && c->n)
             c->ends[c->n - 1] = (uint32_t)stop;
         else if (!silent)

@@ -36,6 +36,7 @@ typedef struct seeded {
     /* Sentences before the answer line; 0: one. A wrong answer has a bad one among them, and a continuation that comes
      * after it is right in `recovering` per cent, one that does not in `leading`. */
     int steps, leading, recovering;
+    bool early; /* the first sentence but one gives the right answer, and continuations say nothing more of it */
     uint64_t run;
     size_t stop_next, stop_submit; /* how many completions and requests until the backend itself breaks */
     reasoner_completion waiting[256];
@@ -83,6 +84,8 @@ static inline char *words_of(const seeded *s, const drr_task *task, uint64_t see
     for (int i = 0; i < 16; i++)
         thought[i] = (char)('g' + (int)(seed >> 4 * i & 15));
     assert_int_equal(buffer_printf(&b, NULL, "Thought %s leads on. ", thought), DRR_OK);
+    if (s->early)
+        assert_int_equal(buffer_printf(&b, NULL, "The answer is %s. ", task->answer), DRR_OK);
     const bool is_right = chance < s->unread + s->right;
     for (int i = 1, bad = (int)(hash_mix(seed, 3) % (unsigned)(s->steps ? s->steps : 1)); i < s->steps; i++)
         assert_int_equal(buffer_printf(&b, NULL, "This is %s. ", i - 1 == bad && !is_right ? "bad" : "so"), DRR_OK);
@@ -100,7 +103,7 @@ static inline char *words_after(const seeded *s, const drr_task *task, uint64_t 
     const seeded sure = {.right = 100}, never = {.right = 0};
     const int chance = (int)(hash_mix(seed, 4) % 100);
     const bool right = chance < (strstr(prefix, "bad") ? s->recovering : s->leading);
-    return words_of(right ? &sure : &never, task, seed);
+    return s->early ? string_copy(" I wonder.") : words_of(right ? &sure : &never, task, seed);
 }
 
 static inline drr_status seeded_submit(void *self, const reasoner_request *r, drr_error *err)

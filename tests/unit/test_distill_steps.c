@@ -200,6 +200,26 @@ static void continuations_are_asked_as_the_turn_was(void **state)
     close_stage(&t);
 }
 
+static void a_continuation_is_graded_with_what_it_continues(void **state)
+{
+    (void)state;
+    stage t;
+    open_steps(&t, 6, 0, 3);
+    t.s.early = true;
+    t.options.step_every = true;
+    distill_fine(&t);
+    list l = all_traces(&t);
+    for (size_t i = 0; i < l.n; i++) {
+        assert_int_equal(l.traces[i].label, DRR_LABEL_REJECT);
+        /* "The answer is A. This" is not cut behind the letter */
+        assert_int_equal(l.traces[i].n_steps, l.traces[i].kind == DRR_KIND_CHOICE ? 4 : 5);
+        for (uint32_t k = 0; k + 1 < l.traces[i].n_steps; k++)
+            assert_int_equal(l.traces[i].steps[k].right, k ? M : 0);
+    }
+    list_clear(&l);
+    close_stage(&t);
+}
+
 static void what_cannot_be_read_and_what_has_one_step_gets_no_labels(void **state)
 {
     (void)state;
@@ -351,6 +371,7 @@ int main(void)
         cmocka_unit_test(where_labels_are_not_monotone_what_was_tried_keeps_its_share),
         cmocka_unit_test(with_all_every_step_but_the_last_is_tried),
         cmocka_unit_test(continuations_are_asked_as_the_turn_was),
+        cmocka_unit_test(a_continuation_is_graded_with_what_it_continues),
         cmocka_unit_test(what_cannot_be_read_and_what_has_one_step_gets_no_labels),
         cmocka_unit_test(traces_without_labels_get_them_later_and_once),
         cmocka_unit_test(stopped_anywhere_and_resumed_the_labels_are_the_same),

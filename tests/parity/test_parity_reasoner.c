@@ -1,11 +1,12 @@
 /* test_parity_reasoner.c: the embedded reasoner with a real model, SmolLM2-135M: what its tokens' log-probabilities are
- * beside libllama asked plainly, that sharing a prefix changes no text, and what seeds, grammars, stop rules, a full
- * context and a cancelled loading do. */
+ * beside libllama asked plainly, that sharing a prefix changes no text, that an answer is gone on with from its middle,
+ * and what seeds, grammars, stop rules, a full context and a cancelled loading do. */
 #include "reasoner/llama_internal.h"
 
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -57,11 +58,22 @@ typedef struct wish {
     float temperature;
     uint64_t seed;
     bool grammar, stops;
+    const char *prefix;
+    uint32_t most; /* tokens; 0: MOST */
 } wish;
 
 static bool answered(void *user, const char *text, size_t length)
 {
     return task_answer_complete(user, text, length);
+}
+
+static atomic_bool misheard; /* asserting is for the main thread */
+static bool hears_all(void *user, const char *text, size_t length)
+{
+    const size_t n = strlen(user);
+    if (length <= n || strncmp(text, user, n) != 0 || strlen(text) != length)
+        misheard = true;
+    return false;
 }
 
 /* Asks all wishes at once; what comes back is in their order, and the caller's to clear. */
@@ -74,14 +86,18 @@ static void ask(const fixture *f, const wish *wishes, size_t n, reasoner_complet
         const reasoner_request request = {.tag = i,
                                           .messages = c.messages,
                                           .n_messages = c.n,
-                                          .max_tokens = MOST,
+                                          .prefix = wishes[i].prefix,
+                                          .max_tokens = wishes[i].most ? wishes[i].most : MOST,
                                           .temperature = wishes[i].temperature,
                                           .top_p = 0.95f,
                                           .seed = wishes[i].seed,
                                           .grammar =
                                               wishes[i].grammar ? prompts_grammar(f->prompts, wishes[i].task) : NULL,
-                                          .complete = wishes[i].stops ? answered : NULL,
-                                          .complete_user = (void *)(uintptr_t)wishes[i].task};
+                                          .complete = wishes[i].prefix  ? hears_all
+                                                      : wishes[i].stops ? answered
+                                                                        : NULL,
+                                          .complete_user = wishes[i].prefix ? (void *)(uintptr_t)wishes[i].prefix
+                                                                            : (void *)(uintptr_t)wishes[i].task};
         if (reasoner_submit(f->reasoner, &request, &err) != DRR_OK)
             fail_msg("%s", err.message);
         conversation_clear(&c);
@@ -165,6 +181,52 @@ static void a_shared_prefix_changes_no_text(void **state)
         drr_reasoner_close(alone.reasoner);
     }
     clear(together, N_TASKS + 2);
+}
+
+/* The likeliest text, begun anew in its middle, goes on as it did. Cut is behind a word, where no token reaches over.
+ */
+static void an_answer_is_gone_on_with_from_its_middle(void **state)
+{
+    enum { N = WIDTH }; /* continuations of one text */
+    const fixture *f = *state;
+    size_t n_cut = 0;
+    for (size_t task = 0; task < N_TASKS; task++) {
+        const wish plain = {.task = &tasks[task]};
+        reasoner_completion whole = {0}, got[N] = {0};
+        wish wishes[N];
+        uint32_t k = 3, computed = 0;
+        ask(f, &plain, 1, &whole);
+        while (k < whole.n_tokens && whole.text[whole.tokens[k - 1].end] != ' ')
+            k++;
+        if (k >= whole.n_tokens) {
+            reasoner_completion_clear(&whole);
+            continue;
+        }
+        const uint32_t at = whole.tokens[k - 1].end;
+        char *prefix = string_copy_n(whole.text, at);
+        for (size_t i = 0; i < N; i++)
+            wishes[i] = (wish){.task = &tasks[task], .prefix = prefix, .most = MOST - k};
+        ask(f, wishes, N, got);
+        assert_false(misheard); /* who is asked whether to stop hears the prefix too */
+        for (uint32_t i = k; i < whole.n_tokens; i++)
+            whole.tokens[i].end -= at;
+        const reasoner_completion rest = {.text = whole.text + at,
+                                          .tokens = whole.tokens + k,
+                                          .n_tokens = whole.n_tokens - k,
+                                          .n_token_stats = whole.n_token_stats - k};
+        for (size_t i = 0; i < N; i++) {
+            assert_int_equal(got[i].n_prompt_tokens, whole.n_prompt_tokens + k);
+            computed += got[i].n_prompt_tokens - got[i].n_cached_tokens;
+            if (!same_until_a_tie(&rest, &got[i]))
+                fail_msg("begun with \"%s\": \"%s\"; at once: \"%s\"", prefix, got[i].text, rest.text);
+        }
+        assert_int_equal(computed, N); /* the last token of each prompt: all else was there */
+        n_cut++;
+        free(prefix);
+        clear(got, N);
+        reasoner_completion_clear(&whole);
+    }
+    assert_true(n_cut > 1);
 }
 
 /* log softmax of one row, and the entropy, summed in double. */
@@ -350,6 +412,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_same_seed_writes_the_same_text_and_another_another),
         cmocka_unit_test(a_shared_prefix_changes_no_text),
+        cmocka_unit_test(an_answer_is_gone_on_with_from_its_middle),
         cmocka_unit_test(log_probabilities_are_those_of_libllama),
         cmocka_unit_test(under_a_grammar_every_answer_parses),
         cmocka_unit_test(nothing_is_written_after_the_answer),

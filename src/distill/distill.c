@@ -447,9 +447,10 @@ static drr_status run(job *j, drr_error *err)
     if (!j->n_failed)
         return DRR_OK;
     if (!j->options->skip_failed)
-        return error_set(err, DRR_E_BACKEND, "%llu of %llu samples failed and are not in the store, the first: %s",
+        return error_set(err, DRR_E_BACKEND,
+                         "%llu of %llu samples failed and are not whole in the store, the first: %s",
                          (unsigned long long)j->n_failed, (unsigned long long)meter.total, j->first_failure);
-    hooks_log(j->hooks, DRR_LOG_WARN, "%llu samples failed and are not in the store; run again to retry them",
+    hooks_log(j->hooks, DRR_LOG_WARN, "%llu samples failed and are not whole in the store; run again to retry them",
               (unsigned long long)j->n_failed);
     return DRR_OK;
 }

@@ -130,7 +130,7 @@ static drr_status finish(job *j, unit *u, drr_error *err)
             hooks_log(j->hooks, DRR_LOG_WARN,
                       "question %s of %s, sample %u, turn %u gets no step labels: its checker could decide about no "
                       "continuation of step %u",
-                      u->task->id, u->task->task, u->sample, l->turn, l->at);
+                      u->task->id, u->task->task, u->sample, l->turn, l->at + 1);
     } else {
         for (uint32_t i = 0; i < l->n; i++) {
             drr_step *s = &l->steps[i];
@@ -228,8 +228,10 @@ drr_status steps_take(job *j, const reasoner_completion *c, bool *last, drr_erro
     if (c->finish == DRR_FINISH_FAILED || c->finish == DRR_FINISH_CANCELLED) {
         const char *why = c->failure ? c->failure : drr_finish_name(c->finish);
         if (!u->failure) { /* one sentence for all continuations of a step */
-            distill_note_failure(j, u, l->turn, why);
-            u->failure = string_copy(why);
+            char words[400];
+            snprintf(words, sizeof words, "a continuation of step %u: %.300s", l->at + 1, why);
+            distill_note_failure(j, u, l->turn, words);
+            u->failure = string_copy(words);
             if (!u->failure)
                 return error_memory(err);
         }

@@ -102,7 +102,7 @@ def test_search():
     stats = drr("traces", "stats", "search.db", "--json")
     check("and counted by traces stats", stats.json.get("rollouts") == n_rollouts and stats.json.get("step_tokens") == n_tokens and
           stats.json.get("stepped") == len(stepped), stats.stdout)
-    prompts = sum(t["steps_rollouts"] * t["n_prompt_tokens"] for t in traces)
+    prompts = sum(t["steps_rollouts"] * t["n_prompt_tokens"] for t in stepped)
     computed = run.json.get("prompt_tokens_computed", prompts)
     check(f"of {prompts} prompt tokens of the continuations {computed} are computed", 0 < computed < prompts / 3)
     shown = drr("traces", "show", "search.db", "--label", "reject", "--n", "0").stdout

@@ -47,11 +47,19 @@ static bool wants_another_turn(const job *j, const unit *u)
     return last->label != DRR_LABEL_ACCEPT || forced_rejection(j, u, last->turn);
 }
 
-static void unit_free(job *j, unit *u)
+static void drop_turns(unit *u)
 {
     for (uint32_t i = 0; i < u->n_turns + u->checking; i++)
         drr_trace_clear(&u->turns[i]);
     free(u->turns);
+    u->turns = NULL;
+    u->n_turns = 0;
+    u->checking = false;
+}
+
+static void unit_free(job *j, unit *u)
+{
+    drop_turns(u);
     steps_drop(u);
     free(u->failure);
     drr_dataset_free(u->own);
@@ -214,12 +222,7 @@ static drr_status go_on(job *j, size_t place, drr_error *err)
 static drr_status take_over(job *j, size_t place, drr_error *err)
 {
     unit *u = &j->units[place];
-    for (uint32_t i = 0; i < u->n_turns + 1; i++)
-        drr_trace_clear(&u->turns[i]);
-    free(u->turns);
-    u->turns = NULL;
-    u->n_turns = 0;
-    u->checking = false;
+    drop_turns(u);
     const drr_status status = unit_load(j, u, err);
     return status == DRR_OK ? go_on(j, place, err) : status;
 }

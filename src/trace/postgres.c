@@ -390,14 +390,12 @@ static bool send_traces(postgres_store *s, const drr_trace *const *traces, size_
     return PQpipelineSync(s->db) == 1 && good;
 }
 
-/* Reads up to the end of the pipeline. The first bad result is kept for its words. After a query's result comes a NULL;
- * two in a row come only where the connection broke and nothing is left. */
-static PGresult *receive_traces(postgres_store *s, size_t n, bool *added)
+PGresult *pg_pipeline_read(PGconn *db, size_t n, bool *added)
 {
     PGresult *bad = NULL;
     size_t i = 0;
     for (int n_null = 0; n_null < 2;) {
-        PGresult *r = PQgetResult(s->db);
+        PGresult *r = PQgetResult(db);
         const ExecStatusType code = PQresultStatus(r);
         n_null = r ? 0 : n_null + 1;
         if (r && code == PGRES_PIPELINE_SYNC) {
@@ -431,7 +429,7 @@ static drr_status append_once(postgres_store *s, const drr_trace *const *traces,
     if (PQenterPipelineMode(s->db) != 1)
         return DRR_E_IO;
     const bool sent = send_traces(s, traces, n);
-    *bad = receive_traces(s, n, added);
+    *bad = pg_pipeline_read(s->db, n, added);
     const bool left = PQexitPipelineMode(s->db) == 1; /* fails where the synchronisation point was not reached */
     return sent && !*bad && left ? DRR_OK : DRR_E_IO;
 }

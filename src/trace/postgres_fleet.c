@@ -1,6 +1,5 @@
 /* postgres_fleet.c: the workers of a store and what is left to do, for `drr traces stats`. */
 #include "trace/postgres_internal.h"
-#include "trace/queue.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -23,22 +22,18 @@ void drr_fleet_clear(drr_fleet *fleet)
 
 static drr_status read_units(drr_fleet *fleet, postgres_store *s, drr_error *err)
 {
+    queue_left left;
     PGresult *r = NULL;
-    const drr_status status = pg_query(s, &r,
-                                       "SELECT count(*) FILTER (WHERE state=0 AND worker IS NULL),"
-                                       " count(*) FILTER (WHERE state=0 AND worker IS NOT NULL),"
-                                       " count(*) FILTER (WHERE state=1), count(*) FILTER (WHERE state=2),"
-                                       " count(*) FILTER (WHERE state=3), (SELECT count(*) FROM drr_traces)"
-                                       " FROM drr_units",
-                                       0, NULL, "counting work", err);
-    if (status == DRR_OK) {
-        fleet->todo = pg_uint(r, 0, 0);
-        fleet->held = pg_uint(r, 0, 1);
-        fleet->done = pg_uint(r, 0, 2);
-        fleet->failed = pg_uint(r, 0, 3);
-        fleet->aside = pg_uint(r, 0, 4);
-        fleet->traces = pg_uint(r, 0, 5);
-    }
+    drr_status status = pg_count_units(s, NULL, NULL, &left, err);
+    if (status == DRR_OK)
+        status = pg_query(s, &r, "SELECT count(*) FROM drr_traces", 0, NULL, "counting traces", err);
+    if (status == DRR_OK)
+        *fleet = (drr_fleet){.todo = left.todo,
+                             .held = left.held,
+                             .done = left.done,
+                             .failed = left.failed,
+                             .aside = left.aside,
+                             .traces = pg_uint(r, 0, 0)};
     PQclear(r);
     return status;
 }

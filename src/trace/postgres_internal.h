@@ -3,6 +3,7 @@
 #ifndef DRR_TRACE_POSTGRES_INTERNAL_H
 #define DRR_TRACE_POSTGRES_INTERNAL_H
 
+#include "trace/queue.h"
 #include "trace/store_internal.h"
 
 #include <libpq-fe.h>
@@ -25,6 +26,13 @@ drr_status pg_query(postgres_store *s, PGresult **result, const char *sql, int n
 bool pg_try(PGconn *db, const char *sql, int n, const char *const *values);
 /* The server's words as one sentence; r may be NULL. */
 drr_status pg_fail(const postgres_store *s, const PGresult *r, const char *doing, drr_error *err);
+/* Reads the results of a pipeline up to its synchronisation point; the first bad one is the caller's. added: of the
+ * first n statements, whether each changed a row; or NULL. After a statement's result comes a NULL; two in a row come
+ * only where the connection broke and nothing is left. */
+PGresult *pg_pipeline_read(PGconn *db, size_t n, bool *added);
+/* The units of one reasoner and prompt, or of all where these are NULL. */
+drr_status pg_count_units(postgres_store *s, const char *reasoner, const char *prompt, queue_left *left,
+                          drr_error *err);
 uint64_t pg_uint(const PGresult *r, int row, int column); /* 0 where it is NULL */
 
 drr_status pg_each(drr_store *store, const drr_trace_filter *filter, drr_trace_fn each, void *user, drr_error *err);

@@ -2,7 +2,6 @@
  * others have locked, so workers do not wait for each other. All times are the server's. The fleet's table is
  * postgres_fleet.c's. */
 #include "trace/postgres_internal.h"
-#include "trace/queue.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -42,7 +41,7 @@ void queue_unit_clear(queue_unit *unit)
 
 /* ---- planning */
 
-/* The statements of one round trip; their results are read by send_plan. */
+/* Two statements of a pipeline, which queue_plan ends. */
 static bool send_question(PGconn *db, const queue_question *q, const char *reasoner, const char *prompt,
                           const char *samples)
 {
@@ -57,25 +56,6 @@ static bool send_question(PGconn *db, const queue_question *q, const char *reaso
                              5, NULL, units, NULL, NULL, 0) == 1;
 }
 
-/* Reads results up to the synchronisation point, or to the second NULL in a row, which says that the connection broke;
- * the first bad one is the caller's. */
-static PGresult *read_to_sync(PGconn *db)
-{
-    PGresult *bad = NULL;
-    for (int n_null = 0; n_null < 2;) {
-        PGresult *r = PQgetResult(db);
-        const ExecStatusType code = PQresultStatus(r);
-        n_null = r ? 0 : n_null + 1;
-        if (r && code != PGRES_COMMAND_OK && code != PGRES_PIPELINE_SYNC && !bad)
-            bad = r;
-        else
-            PQclear(r);
-        if (r && code == PGRES_PIPELINE_SYNC)
-            break;
-    }
-    return bad;
-}
-
 drr_status queue_plan(drr_store *store, const char *reasoner, const char *prompt, const queue_question *questions,
                       size_t n, uint32_t samples, drr_error *err)
 {
@@ -88,7 +68,7 @@ drr_status queue_plan(drr_store *store, const char *reasoner, const char *prompt
         bool sent = PQenterPipelineMode(s->db) == 1;
         for (size_t k = i; k < n && k < i + PART && sent; k++)
             sent = send_question(s->db, &questions[k], reasoner, prompt, number);
-        PGresult *bad = PQpipelineSync(s->db) == 1 ? read_to_sync(s->db) : NULL;
+        PGresult *bad = PQpipelineSync(s->db) == 1 ? pg_pipeline_read(s->db, 0, NULL) : NULL;
         const bool left = PQexitPipelineMode(s->db) == 1;
         if (!sent || bad || !left)
             status = pg_fail(s, bad, "planning", err);
@@ -198,6 +178,10 @@ drr_status queue_join(queue **joined, drr_store *store, const char *reasoner, co
     return status;
 }
 
+/* This counts as no try. */
+#define GIVE_BACK                                                                                                      \
+    " UPDATE drr_units SET worker=NULL, lease_until=NULL, tries=greatest(tries-1, 0) WHERE worker=$1 AND state=0"
+
 void queue_leave(queue *q)
 {
     if (!q)
@@ -210,10 +194,7 @@ void queue_leave(queue *q)
         pthread_join(q->thread, NULL);
         prolong(q); /* the last totals */
         const char *const name[] = {q->name};
-        pg_try(q->db,
-               "WITH w AS (UPDATE drr_workers SET left_at=now() WHERE name=$1) UPDATE drr_units SET worker=NULL,"
-               " lease_until=NULL, tries=greatest(tries-1, 0) WHERE worker=$1 AND state=0",
-               1, name);
+        pg_try(q->db, "WITH w AS (UPDATE drr_workers SET left_at=now() WHERE name=$1)" GIVE_BACK, 1, name);
     }
     PQfinish(q->db);
     pthread_mutex_destroy(&q->lock);
@@ -338,23 +319,20 @@ drr_status queue_failed(queue *q, int64_t number, const char *why, drr_error *er
 drr_status queue_release(queue *q, drr_error *err)
 {
     const char *const values[] = {q->name};
-    return pg_query(q->store, NULL,
-                    "UPDATE drr_units SET worker=NULL, lease_until=NULL, tries=greatest(tries-1, 0)"
-                    " WHERE worker=$1 AND state=0",
-                    1, values, "giving work back", err);
+    return pg_query(q->store, NULL, GIVE_BACK, 1, values, "giving work back", err);
 }
 
-drr_status queue_left_read(queue *q, queue_left *left, drr_error *err)
+drr_status pg_count_units(postgres_store *s, const char *reasoner, const char *prompt, queue_left *left, drr_error *err)
 {
-    const char *const values[] = {q->reasoner, q->prompt};
+    const char *const values[] = {reasoner, prompt};
     PGresult *r = NULL;
-    const drr_status status =
-        pg_query(q->store, &r,
-                 "SELECT count(*) FILTER (WHERE state=0 AND worker IS NULL),"
-                 " count(*) FILTER (WHERE state=0 AND worker IS NOT NULL),"
-                 " count(*) FILTER (WHERE state=1), count(*) FILTER (WHERE state=2),"
-                 " count(*) FILTER (WHERE state=3) FROM drr_units WHERE reasoner=$1 AND prompt=$2",
-                 2, values, "counting work", err);
+    const drr_status status = pg_query(s, &r,
+                                       "SELECT count(*) FILTER (WHERE state=0 AND worker IS NULL),"
+                                       " count(*) FILTER (WHERE state=0 AND worker IS NOT NULL),"
+                                       " count(*) FILTER (WHERE state=1), count(*) FILTER (WHERE state=2),"
+                                       " count(*) FILTER (WHERE state=3) FROM drr_units"
+                                       " WHERE ($1::text IS NULL OR reasoner=$1) AND ($2::text IS NULL OR prompt=$2)",
+                                       2, values, "counting work", err);
     if (status == DRR_OK)
         *left = (queue_left){.todo = pg_uint(r, 0, 0),
                              .held = pg_uint(r, 0, 1),
@@ -363,4 +341,9 @@ drr_status queue_left_read(queue *q, queue_left *left, drr_error *err)
                              .aside = pg_uint(r, 0, 4)};
     PQclear(r);
     return status;
+}
+
+drr_status queue_left_read(queue *q, queue_left *left, drr_error *err)
+{
+    return pg_count_units(q->store, q->reasoner, q->prompt, left, err);
 }

@@ -85,6 +85,10 @@ drr_status sha256_file(char hex[65], const char *path, drr_error *err);
 drr_status file_read(char **data, size_t *size, const char *path, size_t max_size, drr_error *err);
 bool file_exists(const char *path);
 bool file_is_folder(const char *path);
+/* Waits for the lock on the folder of `path` and returns it, for file_unlock; it falls with the process. Where a folder
+ * cannot be locked (some network file systems) -1 or a lock that excludes nobody. */
+int file_lock_folder(const char *path);
+void file_unlock(int lock);
 drr_status folder_make(const char *path, drr_error *err); /* with parents */
 /* Atomic write: temporary name beside `path`, flush, fsync, rename, fsync of the folder. Nothing is left
  * behind on failure; what a killed process left of the same file is removed by the next one that writes it. What is

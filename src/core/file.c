@@ -98,6 +98,30 @@ static pid_t writer_of(const char *name, const char *base)
     return (pid_t)strtol(digits, NULL, 10);
 }
 
+/* The folder that holds `path`; the caller frees it, NULL without memory. */
+static char *folder_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? string_copy_n(path, slash == path ? 1 : (size_t)(slash - path)) : string_copy(".");
+}
+
+int file_lock_folder(const char *path)
+{
+    char *name = folder_of(path);
+    const int fd = name ? open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    free(name);
+    if (fd >= 0)
+        while (flock(fd, LOCK_EX) != 0 && errno == EINTR)
+            continue;
+    return fd;
+}
+
+void file_unlock(int lock)
+{
+    if (lock >= 0)
+        close(lock);
+}
+
 /* Removes the file if its writer is gone: no process has its number, and none holds the lock that a writer takes, which
  * is seen from another container or machine too, where the number means nothing. */
 static void remove_if_left(int folder, const char *name, pid_t writer)
@@ -119,7 +143,7 @@ static void remove_leftovers(const char *path)
 {
     const char *slash = strrchr(path, '/');
     const char *base = slash ? slash + 1 : path;
-    char *name = slash ? string_copy_n(path, slash == path ? 1 : (size_t)(slash - path)) : string_copy(".");
+    char *name = folder_of(path);
     DIR *folder = name ? opendir(name) : NULL;
     for (struct dirent *entry; folder && (entry = readdir(folder));) {
         const pid_t writer = writer_of(entry->d_name, base);

@@ -104,12 +104,15 @@ static drr_status check_file(const char *path, drr_error *err)
     return DRR_OK;
 }
 
+/* A new file becomes a store for one process at a time: SQLite does not wait where two turn one file to WAL, both of
+ * them fail then. */
 drr_status sqlite_open_file(sqlite3 **db, const char *path, const char *table, bool create, drr_error *err)
 {
     sqlite3 *opened = NULL;
+    const int lock = file_lock_folder(path);
     drr_status status = create && !file_exists(path) ? DRR_OK : check_file(path, err);
     if (status != DRR_OK)
-        return status;
+        goto done;
     if (sqlite3_open_v2(path, &opened, SQLITE_OPEN_READWRITE | (create ? SQLITE_OPEN_CREATE : 0), NULL) != SQLITE_OK) {
         status = sqlite_fail(opened, path, "writing", err);
         goto done;
@@ -124,6 +127,7 @@ done:
         sqlite3_close(opened);
     else
         *db = opened;
+    file_unlock(lock);
     return status;
 }
 

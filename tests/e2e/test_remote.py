@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import ssl
 import subprocess
@@ -293,12 +294,18 @@ def test_addresses():
     server.stop()
 
 
-def test_tls():
+def certificate():
+    """A PEM with its key beside it (.key); None where it cannot be made."""
     pem = os.path.join(WORK, "cert.pem")
     made = subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", pem + ".key", "-out", pem,
                            "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"],
                           stderr=subprocess.DEVNULL) if shutil.which("openssl") else None
-    if not made or made.returncode:
+    return pem if made and made.returncode == 0 else None
+
+
+def test_tls():
+    pem = certificate()
+    if not pem:
         print("skip - https (openssl is needed to make a certificate)")
         return
     server = Server()
@@ -313,6 +320,45 @@ def test_tls():
     done = drr(*ask, "--ca-file", pem)
     check("and taken when it is named", done.returncode == 0 and len(server.bodies) == 2, done.stderr)
     server.stop()
+
+
+def test_http2():
+    """nghttpx speaks HTTP/2 to the command and HTTP/1.1 to the server that misbehaves."""
+    pem = certificate()
+    if not pem or not shutil.which("nghttpx"):
+        print("skip - HTTP/2 (openssl and nghttpx are needed: tools/setup test-packages)")
+        return
+    server = Server(pause=0.01)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = os.path.join(WORK, "h2.log")
+    proxy = subprocess.Popen(["nghttpx", "--conf=/dev/null", f"--frontend=127.0.0.1,{port}", "--workers=1",
+                              f"--backend=127.0.0.1,{server.server_address[1]}", f"--accesslog-file={log}",
+                              "--accesslog-format=$alpn $remote_port $status", "--errorlog-file=/dev/null", pem + ".key", pem], stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(100):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        data = questions("h2.jsonl", [""] * 40 + ["reset", "unavailable"])
+        done = drr("distill", "--reasoner", f"https://127.0.0.1:{port}/v1", "--model", "test-model", "--ca-file", pem, "--data", data,
+                   "--out", "h2.db", "--samples", "1", "--turns", "1", "--forced-share", "0", "--width", "8")
+        rows = traces("h2.db")
+        check("over HTTP/2 every question is answered", done.returncode == 0 and len(rows) == 42, done.stderr)
+        check("and cut where it is complete", sum(row["finish"] == "answered" for row in rows) >= 40, rows[:1])
+        check("which the run says", "HTTP/2" in done.stderr, done.stderr)
+        time.sleep(0.2)  # the log's last lines
+        with open(log) as file:
+            lines = [line.split() for line in file]
+        asked_by_2 = [port for alpn, port, _ in lines if alpn == "h2"]
+        check("all on one connection, cut answers too", len(asked_by_2) == len(lines) >= 44 and len(set(asked_by_2)) <= 2,
+              len(lines), len(set(asked_by_2)), lines[:3])
+    finally:
+        proxy.terminate()
+        proxy.wait()
+        server.stop()
 
 
 def test_no_key_anywhere():
@@ -331,7 +377,7 @@ def main():
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         os.environ[name] = "http://127.0.0.1:9"  # must not matter for a server on this machine
     tests = [test_faults, test_storm, test_interrupt, test_budget, test_keys, test_abilities, test_flight, test_addresses,
-             test_tls, test_no_key_anywhere]
+             test_tls, test_http2, test_no_key_anywhere]
     wanted = sys.argv[1:]
     try:
         for test in tests:

@@ -510,6 +510,7 @@ typedef struct drr_train_options {
     double learning_rate, weight_decay, warmup_share, clip_norm, dropout;
     double dev_share, test_share; /* of questions */
     bool class_weights;
+    bool keep_last;       /* the last epoch's critic instead of the one that was best on dev; patience counts no more */
     size_t max_questions; /* learning curves; 0: all */
     uint64_t seed;
     uint32_t threads;

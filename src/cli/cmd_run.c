@@ -93,14 +93,16 @@ static drr_status check_questions(const cycle *c, drr_error *err)
 static void describe_training(char *text, size_t size, const cycle *c, const drr_trace_counts *n)
 {
     const drr_train_options *t = &c->training;
+    char patience[16];
+    snprintf(patience, sizeof patience, "%u", t->patience);
     snprintf(
         text, size,
-        "drr %s traces %llu questions %llu tokens %llu encoder %.400s epochs %u batch %u length %u patience %u rate %g "
+        "drr %s traces %llu questions %llu tokens %llu encoder %.400s epochs %u batch %u length %u patience %s rate %g "
         "decay %g warmup %g clip %g dropout %g dev %g test %g questions %zu weights %d seed %llu\n",
         DRR_VERSION, (unsigned long long)n->traces, (unsigned long long)n->questions, (unsigned long long)n->tokens,
-        t->encoder, t->epochs, t->batch, t->max_length, t->patience, t->learning_rate, t->weight_decay, t->warmup_share,
-        t->clip_norm, t->dropout, t->dev_share, t->test_share, t->max_questions, t->class_weights,
-        (unsigned long long)t->seed);
+        t->encoder, t->epochs, t->batch, t->max_length, t->keep_last ? "last" : patience, t->learning_rate,
+        t->weight_decay, t->warmup_share, t->clip_norm, t->dropout, t->dev_share, t->test_share, t->max_questions,
+        t->class_weights, (unsigned long long)t->seed);
 }
 
 static drr_status distill(cycle *c, drr_trace_counts *counts, drr_error *err)

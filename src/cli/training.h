@@ -40,6 +40,10 @@ void train_result_print(FILE *file, const drr_train_result *result, const char *
          .value = &(t).patience,                                                                                       \
          .meaning = "epochs without gain before stopping; 0: never",                                                   \
          .high = 1000},                                                                                                \
+        {.name = "keep-last",                                                                                          \
+         .type = CLI_FLAG,                                                                                             \
+         .value = &(t).keep_last,                                                                                      \
+         .meaning = "the last epoch's critic, not the best on held-out questions"},                                    \
         {.name = "learning-rate",                                                                                      \
          .argument = "X",                                                                                              \
          .type = CLI_DOUBLE,                                                                                           \

@@ -95,9 +95,11 @@ typedef struct run { /* everything one call of encoder_fit owns */
 static uint64_t run_identity(const run *r)
 {
     const fit_options *o = r->o;
-    const double numbers[] = {o->learning_rate,  o->weight_decay, o->warmup_share, o->clip_norm,
-                              o->dropout,        o->epochs,       o->batch,        o->class_weights ? 1 : 0,
-                              (double)r->budget, o->patience};
+    const double numbers[] = {o->learning_rate,  o->weight_decay,
+                              o->warmup_share,   o->clip_norm,
+                              o->dropout,        o->epochs,
+                              o->batch,          o->class_weights ? 1 : 0,
+                              (double)r->budget, o->keep_last ? -1.0 : o->patience};
     uint64_t h = hash_bytes(o->seed, numbers, sizeof numbers);
     const examples *both[] = {r->train, r->dev};
     for (int i = 0; i < 2; i++) {
@@ -225,7 +227,7 @@ static drr_status run_evaluate(run *r, drr_error *err)
     free(scores);
     r->state.evaluated++;
     const bool known = !isnan(auroc) && !isnan(r->state.best_auroc);
-    const bool better = r->state.best_epoch == 0 || (known && auroc > r->state.best_auroc) ||
+    const bool better = r->o->keep_last || r->state.best_epoch == 0 || (known && auroc > r->state.best_auroc) ||
                         ((!known || auroc >= r->state.best_auroc) && loss < r->state.best_loss);
     if (better) {
         r->state.best_loss = loss;
@@ -237,7 +239,8 @@ static drr_status run_evaluate(run *r, drr_error *err)
         r->state.stale_epochs++;
     }
     hooks_log(r->hooks, DRR_LOG_INFO, "epoch %u of %u: train loss %.4f, dev loss %.4f, dev AUROC %.4f%s",
-              r->state.evaluated, r->o->epochs, r->state.epoch_loss, loss, auroc, better ? " (best)" : "");
+              r->state.evaluated, r->o->epochs, r->state.epoch_loss, loss, auroc,
+              better && !r->o->keep_last ? " (best)" : "");
     return DRR_OK;
 }
 

@@ -254,6 +254,7 @@ drr_status drr_train(drr_train_result *out, const drr_train_options *o, const dr
                                  .clip_norm = o->clip_norm,
                                  .dropout = o->dropout,
                                  .class_weights = o->class_weights,
+                                 .keep_last = o->keep_last,
                                  .seed = o->seed,
                                  .checkpoint = s.checkpoint.data,
                                  .resume = o->resume};

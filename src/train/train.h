@@ -49,7 +49,7 @@ typedef struct fit_options {
     uint32_t epochs, batch, patience;
     size_t budget; /* tokens of a part; 0: 4096 */
     double learning_rate, weight_decay, warmup_share, clip_norm, dropout;
-    bool class_weights;
+    bool class_weights, keep_last; /* the last epoch's parameters, whatever dev says, and no early stopping */
     uint64_t seed;
     const char *checkpoint;    /* file; NULL: none is written */
     double checkpoint_every_s; /* 0: 600 */
@@ -57,7 +57,7 @@ typedef struct fit_options {
 } fit_options;
 typedef struct fit_result {
     double best_loss, best_auroc; /* on dev; NaN without one */
-    uint32_t best_epoch;          /* from 1; the parameters are this epoch's */
+    uint32_t best_epoch;          /* from 1; the parameters are this epoch's; the last with keep_last */
     double last_train_loss, tokens_per_second, seconds;
     uint64_t steps;
 } fit_result;

@@ -193,6 +193,29 @@ static void what_stays_is_the_epoch_that_was_best_on_dev(void **state)
     examples_clear(&dev);
 }
 
+static void or_the_last_where_that_is_wanted(void **state)
+{
+    (void)state;
+    encoder *e = tiny_encoder(1), *other = tiny_encoder(1);
+    examples train = made_texts(TRAIN, 2), dev = made_texts(DEV, 3), none = {0};
+    fit_options o = quick_options();
+    for (size_t i = 0; i < dev.n; i++) /* as above: dev would take an early epoch */
+        dev.labels[i] = !dev.labels[i];
+    o.epochs = 6;
+    o.patience = 1;
+    o.learning_rate = 4e-3;
+    o.keep_last = true;
+    const fit_result result = fit(e, &train, &dev, &o);
+    fit(other, &train, &none, &o);
+    assert_int_equal(result.best_epoch, o.epochs);
+    assert_int_equal(result.steps, 6 * TRAIN / 16);
+    assert_memory_equal(e->parameters, other->parameters, e->n_parameters * sizeof(float));
+    encoder_free(e);
+    encoder_free(other);
+    examples_clear(&train);
+    examples_clear(&dev);
+}
+
 static void parts_and_their_number_change_nothing_but_rounding(void **state)
 {
     (void)state;
@@ -384,6 +407,7 @@ int main(void)
         cmocka_unit_test(the_learning_rate_rises_over_the_first_share_and_falls_to_nothing),
         cmocka_unit_test(an_encoder_learns_a_rule_over_its_tokens),
         cmocka_unit_test(what_stays_is_the_epoch_that_was_best_on_dev),
+        cmocka_unit_test(or_the_last_where_that_is_wanted),
         cmocka_unit_test(parts_and_their_number_change_nothing_but_rounding),
         cmocka_unit_test(an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one),
         cmocka_unit_test(a_checkpoint_of_another_run_is_refused),

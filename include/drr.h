@@ -221,9 +221,10 @@ const char *drr_reasoner_describe(const drr_reasoner *reasoner);
 /* Where an embedded reasoner's time went since it was opened; zeros for others. Steps are those of all sequences
  * together: one token each, sampling included. */
 typedef struct drr_reasoner_timing {
-    uint64_t n_prefilled;  /* prompt tokens computed; those shared with another sequence are not */
-    uint64_t n_decoded;    /* tokens that steps were made for: those written and each prompt's last */
-    uint64_t n_full_width; /* of these, in steps of all sequences */
+    uint64_t n_prefilled;       /* prompt tokens computed; those shared with another sequence are not */
+    uint64_t n_decoded;         /* tokens that steps were made for: those written and each prompt's last */
+    uint64_t n_full_width;      /* of these, in steps of all sequences */
+    uint64_t n_steps, n_passes; /* a step is one pass where all its sequences are computed together */
     double prefill_seconds, decode_seconds, full_width_seconds;
 } drr_reasoner_timing;
 void drr_reasoner_timing_read(const drr_reasoner *reasoner, drr_reasoner_timing *timing);

@@ -1,7 +1,8 @@
 /* llama_slots.c: continuous batching over libllama. Each slot is one KV stream; a request is admitted into a free
  * slot as soon as there is one, and begins with whatever another slot already computed of its prompt: the few-shot
  * prefix, the same question's prompt, or the history that the slot itself holds. The last prompt token is never
- * prefilled but decoded in the common batch, so that every active slot costs one row of a batch at each step.
+ * prefilled but decoded in the common batch, so that every active slot costs one row of a batch at each step. Active
+ * slots are kept side by side, or libllama would compute them apart.
  * Tokenising and templates are here too; sampling is llama_sample.c's. */
 #include "reasoner/llama_internal.h"
 
@@ -320,6 +321,37 @@ static drr_status admit(llama_backend *b, size_t item_index, uint32_t slot_index
     return status;
 }
 
+/* ---- keeping the active slots together */
+
+/* Into a free slot, whose own keys and values are lost; the one it leaves holds nothing that is counted on. */
+static void move_slot(llama_backend *b, uint32_t from, uint32_t to)
+{
+    const slot idle = b->slots[to];
+    llama_memory_seq_cp(llama_get_memory(b->context), (llama_seq_id)from, (llama_seq_id)to, -1, -1);
+    b->slots[to] = b->slots[from];
+    b->slots[from] = idle;
+    b->slots[from].n_cached = 0;
+}
+
+/* libllama computes streams together only where their numbers follow one another: every run of active slots between
+ * two idle ones is a pass of its own, and each pass reads all weights. So when nothing waits to fill the idle ones, the
+ * last active slots move into the first idle ones. A move copies a stream's keys and values, milliseconds where a pass
+ * takes tens of them. A history that lay in an idle slot is computed again if it is gone on with after all. */
+static void close_gaps(llama_backend *b)
+{
+    uint32_t n_active = 0, last = b->width;
+    for (uint32_t i = 0; i < b->width; i++)
+        n_active += b->slots[i].active;
+    for (uint32_t i = 0; i < n_active; i++) {
+        if (b->slots[i].active)
+            continue;
+        do
+            last--;
+        while (!b->slots[last].active);
+        move_slot(b, last, i);
+    }
+}
+
 /* ---- one step for every active slot */
 
 typedef struct step {
@@ -411,10 +443,12 @@ static drr_status run_step(llama_backend *b, drr_error *err)
         slot *s = &b->slots[i];
         if (!s->active)
             continue;
+        b->timing.n_passes += i == 0 || !b->slots[i - 1].active;
         rows[b->batch.n_tokens] = i;
         batch_add(b, s->tokens[s->n_cached], s->n_cached, i, true);
     }
     const size_t n = (size_t)b->batch.n_tokens;
+    b->timing.n_steps++;
     drr_status status = decode(b, err);
     if (status != DRR_OK)
         return status;
@@ -447,6 +481,8 @@ drr_status llama_next(void *self, reasoner_completion *completion, drr_error *er
             if (status != DRR_OK)
                 return status;
         }
+        if (b->n_queue == 0)
+            close_gaps(b);
         for (uint32_t i = 0; i < b->width; i++)
             any = any || b->slots[i].active;
         if (!any)

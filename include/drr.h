@@ -452,8 +452,20 @@ drr_status drr_distill_work(drr_store *store, drr_reasoner *reasoner, const drr_
 
 typedef struct drr_critic drr_critic;
 
+/* In what a critic's matrix products are computed. Parameters, sums, norms and softmax are fp32 in either. */
+typedef enum drr_precision {
+    DRR_PRECISION_AUTO, /* bf16 where this CPU multiplies it itself (AVX512_BF16 or AMX), else fp32 */
+    DRR_PRECISION_FP32,
+    DRR_PRECISION_BF16
+} drr_precision;
+const char *drr_precision_name(drr_precision precision);
+drr_status drr_precision_parse(drr_precision *precision, const char *name, drr_error *err);
+
 drr_status drr_critic_open(drr_critic **critic, const char *path, drr_error *err);
 void drr_critic_close(drr_critic *critic);
+/* An open critic scores in fp32, as it was calibrated. bf16 is faster and moves a logit by about 1 %. DRR_E_BACKEND:
+ * this CPU has no bf16. */
+drr_status drr_critic_set_precision(drr_critic *critic, drr_precision precision, drr_error *err);
 
 /* What a turn offers beside its text. NaN marks what is not known; the stack was trained to cope. */
 typedef struct drr_features {
@@ -516,6 +528,7 @@ typedef struct drr_train_options {
     uint64_t seed;
     uint32_t threads;
     bool resume; /* from the checkpoint beside `out`, where there is one */
+    drr_precision precision;
 } drr_train_options;
 void drr_train_options_defaults(drr_train_options *options);
 
@@ -525,6 +538,7 @@ typedef struct drr_train_result {
     double auprc, brier, ece;                                 /* of p_correct, held-out */
     double threshold, best_loss, tokens_per_second, seconds;
     uint32_t best_epoch;
+    drr_precision precision; /* what it was trained in; the figures are of fp32, in which critics score */
 } drr_train_result;
 
 drr_status drr_train(drr_train_result *result, const drr_train_options *options, const drr_hooks *hooks,

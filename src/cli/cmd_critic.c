@@ -1,5 +1,5 @@
 /* cmd_critic.c: a trained critic alone: scoring lines, showing what it is, and writing it for Hugging Face. */
-#include "cli.h"
+#include "training.h"
 
 #include <math.h>
 #include <string.h>
@@ -38,6 +38,7 @@ static int run_family(int argc, char **argv)
 static int run_score(int argc, char **argv)
 {
     const char *path = NULL, *in = "-", *out = "-";
+    drr_precision precision = DRR_PRECISION_FP32;
     const cli_option options[] = {
         {.name = "critic",
          .argument = "FILE",
@@ -51,6 +52,12 @@ static int run_score(int argc, char **argv)
          .value = &in,
          .meaning = "JSONL, plain or gzip; -: stdin"},
         {.name = "out", .argument = "FILE", .type = CLI_STRING, .value = &out, .meaning = "JSONL; -: stdout"},
+        {.name = "precision",
+         .argument = "NAME",
+         .type = CLI_CHOICE,
+         .value = &precision,
+         .names = cli_precisions,
+         .meaning = "of matrix products; critics are calibrated in fp32, bf16 is faster and close to it"},
         CLI_END};
     drr_critic *critic = NULL;
     drr_error err = {0};
@@ -58,6 +65,8 @@ static int run_score(int argc, char **argv)
     if (!cli_parse(&score_command, options, &argc, &argv, 0, 0, &code))
         return code;
     drr_status status = drr_critic_open(&critic, path, &err);
+    if (status == DRR_OK)
+        status = drr_critic_set_precision(critic, precision, &err);
     if (status == DRR_OK)
         status = drr_critic_score_file(critic, in, out, &err);
     drr_critic_close(critic);

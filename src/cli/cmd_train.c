@@ -38,6 +38,7 @@ void train_result_json(cli_json *j, const char *key, const drr_train_result *r, 
     cli_json_number(j, "threshold", r->threshold);
     cli_json_number(j, "best_loss", r->best_loss);
     cli_json_uint(j, "best_epoch", r->best_epoch);
+    cli_json_string(j, "precision", drr_precision_name(r->precision));
     cli_json_number(j, "tokens_per_second", r->tokens_per_second);
     cli_json_number(j, "seconds", r->seconds);
     cli_json_close(j, '}');
@@ -46,8 +47,8 @@ void train_result_json(cli_json *j, const char *key, const drr_train_result *r, 
 void train_result_print(FILE *file, const drr_train_result *r, const char *out)
 {
     char a[24], b[24], c[24], d[24];
-    fprintf(file, "%s, trained in %s (%.0f tokens/s), best epoch %u\n", out, cli_duration(a, r->seconds),
-            r->tokens_per_second, r->best_epoch);
+    fprintf(file, "%s, trained in %s (%.0f tokens/s, %s), best epoch %u\n", out, cli_duration(a, r->seconds),
+            r->tokens_per_second, drr_precision_name(r->precision), r->best_epoch);
     fprintf(file, "  traces (questions): train %llu (%llu), dev %llu (%llu), test %llu (%llu); %llu cut to fit\n",
             (unsigned long long)r->n_train, (unsigned long long)r->n_train_questions, (unsigned long long)r->n_dev,
             (unsigned long long)r->n_dev_questions, (unsigned long long)r->n_test,

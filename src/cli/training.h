@@ -7,6 +7,9 @@
 void train_result_json(cli_json *j, const char *key, const drr_train_result *result, const char *out);
 void train_result_print(FILE *file, const drr_train_result *result, const char *out);
 
+/* In the order of drr_precision. */
+static const char *const cli_precisions[] = {"auto", "fp32", "bf16", NULL};
+
 #define TRAIN_OPTIONS(t)                                                                                               \
     {.name = "encoder",                                                                                                \
      .argument = "NAME|DIR",                                                                                           \
@@ -93,6 +96,12 @@ void train_result_print(FILE *file, const drr_train_result *result, const char *
          .meaning = "of questions",                                                                                    \
          .low = 0,                                                                                                     \
          .high = 0.9},                                                                                                 \
+        {.name = "precision",                                                                                          \
+         .argument = "NAME",                                                                                           \
+         .type = CLI_CHOICE,                                                                                           \
+         .value = &(t).precision,                                                                                      \
+         .names = cli_precisions,                                                                                      \
+         .meaning = "of matrix products; auto: bf16 where the CPU has AVX512_BF16 or AMX, else fp32"},                 \
         {.name = "max-questions",                                                                                      \
          .argument = "N",                                                                                              \
          .type = CLI_SIZE,                                                                                             \

@@ -67,6 +67,30 @@ void drr_critic_close(drr_critic *critic)
     free(critic);
 }
 
+const char *drr_precision_name(drr_precision precision)
+{
+    static const char *const names[] = {"auto", "fp32", "bf16"};
+    return (size_t)precision < sizeof names / sizeof *names ? names[precision] : "?";
+}
+
+drr_status drr_precision_parse(drr_precision *precision, const char *name, drr_error *err)
+{
+    for (int i = DRR_PRECISION_AUTO; i <= DRR_PRECISION_BF16; i++)
+        if (strcmp(name, drr_precision_name((drr_precision)i)) == 0) {
+            *precision = (drr_precision)i;
+            return DRR_OK;
+        }
+    return error_set(err, DRR_E_ARGUMENT, "\"%s\" is no precision: auto, fp32 and bf16 are", name);
+}
+
+drr_status drr_critic_set_precision(drr_critic *critic, drr_precision precision, drr_error *err)
+{
+    drr_status status = encoder_set_precision(critic->e, &precision, err);
+    encoder_workspace_free(critic->workspace); /* it was planned for the other */
+    critic->workspace = NULL;
+    return status;
+}
+
 /* Few tokens need little memory: an application that scores turn by turn never pays for batches of 64. */
 static drr_status make_room(drr_critic *c, size_t tokens, size_t sequences, drr_error *err)
 {

@@ -44,6 +44,7 @@ typedef struct encoder {
     encoder_tensor *tensors;
     size_t n_tensors, n_parameters;
     float *parameters; /* n_parameters, 64-byte aligned */
+    bool bf16;         /* workspaces and tapes planned for it compute in bf16; parameters stay fp32 */
 } encoder;
 drr_status encoder_new(encoder **e, const encoder_shape *shape, drr_error *err); /* zeroed parameters */
 void encoder_free(encoder *e);
@@ -52,6 +53,10 @@ const encoder_tensor *encoder_find(const encoder *e, const char *name);
  * classifier) is initialised from `seed`: normal(0, 0.02), zero biases; *has_head tells. */
 drr_status encoder_open_hf(encoder **e, wordpiece **tokenizer, bool *has_head, const char *folder, uint64_t seed,
                            drr_error *err);
+
+/* What a precision means on this CPU, and sets e->bf16 so: auto is bf16 where the CPU multiplies it itself.
+ * DRR_E_BACKEND: bf16 was asked for and the CPU has none. e may be NULL. */
+drr_status encoder_set_precision(encoder *e, drr_precision *precision, drr_error *err);
 
 /* Logits of n packed sequences without padding: ids of all of them end to end, starts[n+1] their offsets.
  * Buffers belong to the workspace, planned once for the largest batch. */

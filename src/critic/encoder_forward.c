@@ -1,52 +1,59 @@
 /* encoder_forward.c: one pass of the encoder from ids to logits, for inference and, keeping its intermediate values,
- * for training. Memory is planned once for the largest batch; a pass allocates nothing. */
+ * for training; its layers in fp32, those in bf16 are encoder_bf16.c's. Memory is planned once for the largest batch; a
+ * pass allocates nothing. */
 #include "critic/encoder_layers.h"
 
 #include <stdlib.h>
 
-/* Hands out consecutive parts of the arena, or counts them while there is none. */
-typedef struct planner {
-    float *base;
-    size_t used;
-} planner;
-
-static float *take(planner *p, size_t rows, size_t width)
+float *encoder_take(encoder_planner *p, size_t rows, size_t width)
 {
     const size_t at = p->used;
     p->used += (rows * width + 15) / 16 * 16; /* 64-byte lines */
     return p->base ? p->base + at : NULL;
 }
 
-static void plan_layer(encoder_layer_pass *l, planner *p, const encoder_shape *s, size_t tokens, size_t rows, float *x,
-                       bool last, bool keeps)
+bf16 *encoder_take_bf16(encoder_planner *p, size_t rows, size_t width)
 {
-    l->x_q = last ? take(p, rows, s->n_embd) : x;
-    l->q = take(p, rows, s->n_embd);
-    l->kv = take(p, tokens, 2 * (size_t)s->n_embd);
-    l->log_sum = take(p, rows, s->n_heads);
-    l->context = take(p, rows, s->n_embd);
-    l->sum1 = take(p, rows, s->n_embd);
-    l->mean1 = take(p, rows, 1);
-    l->rstd1 = take(p, rows, 1);
-    l->mid = take(p, rows, s->n_embd);
-    l->up = take(p, rows, s->n_ff);
-    l->act = keeps ? take(p, rows, s->n_ff) : l->up;
-    l->sum2 = take(p, rows, s->n_embd);
-    l->mean2 = take(p, rows, 1);
-    l->rstd2 = take(p, rows, 1);
-    l->out = keeps ? take(p, rows, s->n_embd) : x;
+    return (bf16 *)encoder_take(p, product_rows(rows), (width + 1) / 2);
 }
 
-static void plan(encoder_workspace *w, planner *p, const encoder_shape *s)
+static void plan_layer(encoder_layer_pass *l, encoder_planner *p, const encoder_shape *s, size_t tokens, size_t rows,
+                       float *x, bool last, bool keeps)
+{
+    l->x_q = last ? encoder_take(p, rows, s->n_embd) : x;
+    l->q = encoder_take(p, rows, s->n_embd);
+    l->kv = encoder_take(p, tokens, 2 * (size_t)s->n_embd);
+    l->log_sum = encoder_take(p, rows, s->n_heads);
+    l->context = encoder_take(p, rows, s->n_embd);
+    l->sum1 = encoder_take(p, rows, s->n_embd);
+    l->mean1 = encoder_take(p, rows, 1);
+    l->rstd1 = encoder_take(p, rows, 1);
+    l->mid = encoder_take(p, rows, s->n_embd);
+    l->up = encoder_take(p, rows, s->n_ff);
+    l->act = keeps ? encoder_take(p, rows, s->n_ff) : l->up;
+    l->sum2 = encoder_take(p, rows, s->n_embd);
+    l->mean2 = encoder_take(p, rows, 1);
+    l->rstd2 = encoder_take(p, rows, 1);
+    l->out = keeps ? encoder_take(p, rows, s->n_embd) : x;
+}
+
+static void plan(encoder_workspace *w, encoder_planner *p, const encoder_shape *s)
 {
     p->used = 0;
-    w->sum = take(p, w->max_tokens, s->n_embd);
-    w->mean = take(p, w->max_tokens, 1);
-    w->rstd = take(p, w->max_tokens, 1);
-    w->x = take(p, w->max_tokens, s->n_embd);
-    w->pooled = take(p, w->max_sequences, s->n_embd);
-    w->dropped = take(p, w->max_sequences, s->n_embd);
-    w->scratch = take(p, attention_scratch(w->longest, w->threads), 1);
+    w->sum = encoder_take(p, w->max_tokens, s->n_embd);
+    w->mean = encoder_take(p, w->max_tokens, 1);
+    w->rstd = encoder_take(p, w->max_tokens, 1);
+    w->x = encoder_take(p, w->max_tokens, s->n_embd);
+    w->pooled = encoder_take(p, w->max_sequences, s->n_embd);
+    w->dropped = encoder_take(p, w->max_sequences, s->n_embd);
+    w->scratch = encoder_take(p,
+                              w->half ? bf16_attention_scratch(w->longest, s->n_embd / s->n_heads, w->threads)
+                                      : attention_scratch(w->longest, w->threads),
+                              1);
+    if (w->half) {
+        encoder_bf16_plan(w, p, s);
+        return;
+    }
     const size_t shared = p->used; /* without `keeps`, all layers use the same memory */
     size_t most = shared;
     float *x = w->x;
@@ -59,13 +66,14 @@ static void plan(encoder_workspace *w, planner *p, const encoder_shape *s)
         most = p->used > most ? p->used : most;
     }
     p->used = most;
+    w->cls = x;
 }
 
 drr_status encoder_workspace_plan(encoder_workspace **out, const encoder *e, size_t max_tokens, size_t max_sequences,
                                   size_t longest, bool keeps, drr_error *err)
 {
     drr_status status = DRR_OK;
-    planner p = {0};
+    encoder_planner p = {0};
     if (!max_tokens || !max_sequences || !longest || max_tokens > UINT32_MAX / 4 || max_sequences > max_tokens)
         return error_set(err, DRR_E_ARGUMENT, "a workspace of %zu tokens in %zu sequences of at most %zu cannot be",
                          max_tokens, max_sequences, longest);
@@ -79,10 +87,12 @@ drr_status encoder_workspace_plan(encoder_workspace **out, const encoder *e, siz
     w->keeps = keeps;
     w->layers = calloc(e->shape.n_layers, sizeof *w->layers);
     w->ones = calloc(max_sequences + 1, sizeof *w->ones);
-    if (!w->layers || !w->ones) {
+    if (!w->layers || !w->ones)
         status = error_memory(err);
+    else if (e->bf16)
+        status = encoder_bf16_new(&w->half, e, max_tokens, keeps, err);
+    if (status != DRR_OK)
         goto done;
-    }
     for (uint32_t i = 0; i <= max_sequences; i++)
         w->ones[i] = i;
     plan(w, &p, &e->shape);
@@ -95,6 +105,7 @@ drr_status encoder_workspace_plan(encoder_workspace **out, const encoder *e, siz
         goto done;
     }
     plan(w, &p, &e->shape);
+    encoder_workspace_pack(w, e);
 done:
     if (status == DRR_OK)
         *out = w;
@@ -116,6 +127,7 @@ void encoder_workspace_free(encoder_workspace *w)
     free(w->layers);
     free(w->ones);
     free(w->memory);
+    encoder_bf16_free(w->half);
     free(w);
 }
 
@@ -201,11 +213,16 @@ void encoder_forward(const encoder *e, encoder_workspace *w, const int32_t *ids,
     layernorm_forward(w->x, w->mean, w->rstd, w->sum, p.norm_gain, p.norm_shift, tokens, width, e->shape.norm_epsilon);
     dropout_add(w->x, w->x, NULL, tokens * width, &embedding);
     const float *x = w->x;
+    if (w->half)
+        bf16_round(w->half->layers[0].x, x, tokens * width);
     for (uint32_t layer = 0; layer < e->shape.n_layers; layer++) {
-        layer_forward(e, w, layer, x, starts, n, d);
+        if (w->half)
+            encoder_bf16_layer_forward(e, w, layer, starts, n, d);
+        else
+            layer_forward(e, w, layer, x, starts, n, d);
         x = w->layers[layer].out;
     }
-    linear_forward(w->pooled, x, p.pooler_weight, p.pooler_bias, n, width, width);
+    linear_forward(w->pooled, w->cls, p.pooler_weight, p.pooler_bias, n, width, width);
     tanh_forward(w->pooled, w->pooled, n * width);
     dropout_add(w->dropped, w->pooled, NULL, n * width, &head);
     linear_forward(logits, w->dropped, p.head_weight, p.head_bias, n, width, 1);
@@ -217,7 +234,8 @@ drr_status encoder_logits(const encoder *e, encoder_workspace *w, const int32_t 
     if (n == 0)
         return DRR_OK;
     drr_status status = encoder_check_batch(e, w, ids, starts, n, err);
-    if (status == DRR_OK)
-        encoder_forward(e, w, ids, starts, n, NULL, logits);
-    return status;
+    if (status != DRR_OK)
+        return status;
+    encoder_forward(e, w, ids, starts, n, NULL, logits);
+    return encoder_check_pass(w, err);
 }

@@ -7,6 +7,7 @@
 #define DRR_CRITIC_ENCODER_LAYERS_H
 
 #include "critic/critic.h"
+#include "tensor/bf16.h"
 #include "tensor/tensor.h"
 
 /* Pointers into an arena laid out as the parameters are: the parameters themselves, or their gradients. */
@@ -34,6 +35,30 @@ typedef struct encoder_layer_pass {
     float *out;                  /* [R][n_embd] after it: the next layer's input */
 } encoder_layer_pass;
 
+/* Hands out consecutive parts of an arena, or counts them while there is none. */
+typedef struct encoder_planner {
+    float *base;
+    size_t used;
+} encoder_planner;
+float *encoder_take(encoder_planner *p, size_t rows, size_t width);
+bf16 *encoder_take_bf16(encoder_planner *p, size_t rows, size_t width); /* rows rounded up to PRODUCT_ROWS */
+
+/* ---- the pass in bf16 (encoder_bf16.c): what a product takes or gives is bf16; the residual stream and what the norms
+ * saw of it are fp32. The fp32 stream exists once, as the running sum, and not in each layer. */
+typedef struct encoder_bf16_layer {
+    bf16 *x, *x_q, *q, *kv, *context, *mid, *up, *out; /* as in encoder_layer_pass; of `up` GELU is made again */
+    float *log_sum, *sum1, *mean1, *rstd1, *sum2, *mean2, *rstd2;
+    bf16 *q_weight, *kv_weight, *output_weight, *up_weight, *down_weight; /* packed for the forward products */
+    bf16 *q_back, *kv_back, *output_back, *up_back, *down_back;           /* and for those of the backward pass */
+} encoder_bf16_layer;
+typedef struct encoder_bf16_pass {
+    products *products;
+    encoder_bf16_layer *layers;
+    bf16 *act, *branch; /* [T][n_ff] GELU's output; [T][n_embd] what is added to the stream */
+    float *mid, *cls;   /* [T][n_embd] the stream within a layer; [n][n_embd] that of the last layer */
+    bf16 *packed;
+} encoder_bf16_pass;
+
 struct encoder_workspace {
     size_t max_tokens, max_sequences, longest;
     uint32_t threads;
@@ -44,10 +69,16 @@ struct encoder_workspace {
     float *scratch;          /* of attention */
     uint32_t *ones;          /* 0, 1, .. n: starts of the sequences where each has one row */
     float *memory;
+    float *cls;              /* [n][n_embd] what the head reads: the last layer's output */
+    encoder_bf16_pass *half; /* NULL in fp32; with it, x is the running stream and `layers` is not used */
 };
 /* A workspace for sequences of at most `longest` tokens; `keeps` as above. */
 drr_status encoder_workspace_plan(encoder_workspace **w, const encoder *e, size_t max_tokens, size_t max_sequences,
                                   size_t longest, bool keeps, drr_error *err);
+
+/* Packs e's weights for the products; after planning it has been done. A change of the parameters calls for it again.
+ */
+void encoder_workspace_pack(encoder_workspace *w, const encoder *e);
 
 typedef struct encoder_dropout { /* of one pass */
     float rate;
@@ -65,6 +96,14 @@ drr_status encoder_check_batch(const encoder *e, const encoder_workspace *w, con
 /* The pass itself over a checked batch. */
 void encoder_forward(const encoder *e, encoder_workspace *w, const int32_t *ids, const uint32_t *starts, size_t n,
                      const encoder_dropout *d, float *logits);
+/* DRR_E_BACKEND when a product of the passes since the last call failed. */
+drr_status encoder_check_pass(encoder_workspace *w, drr_error *err);
+/* encoder_bf16.c, for encoder_forward.c */
+drr_status encoder_bf16_new(encoder_bf16_pass **half, const encoder *e, size_t max_tokens, bool keeps, drr_error *err);
+void encoder_bf16_free(encoder_bf16_pass *half);
+void encoder_bf16_plan(encoder_workspace *w, encoder_planner *p, const encoder_shape *s);
+void encoder_bf16_layer_forward(const encoder *e, encoder_workspace *w, uint32_t layer, const uint32_t *starts,
+                                size_t n, const encoder_dropout *d);
 /* The attention's shape in one layer of that pass. */
 attention_shape encoder_attention(const encoder *e, const encoder_workspace *w, const uint32_t *starts, size_t n,
                                   uint32_t layer);

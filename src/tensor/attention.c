@@ -1,13 +1,19 @@
 /* attention.c: scaled dot-product attention over packed sequences. One (sequence, head) is one piece of work with a
- * scratch of two [queries][keys] matrices per thread; pieces write to disjoint places, so their order does not matter.
- * Probabilities are not stored: the backward pass makes them again from the scores and the logarithmic sums. */
+ * scratch of three [queries][keys] matrices per thread; pieces write to disjoint places, so their order does not
+ * matter. Probabilities are not stored: the backward pass makes them again from the scores and the logarithmic sums. */
+#include "tensor/bf16.h"
 #include "tensor/vector_internal.h"
 
 #include <omp.h>
 
 size_t attention_scratch(size_t longest, uint32_t threads)
 {
-    return 2 * longest * longest * threads;
+    return 3 * longest * longest * threads;
+}
+
+static float *thread_scratch(float *scratch, size_t each)
+{
+    return scratch + (size_t)omp_get_thread_num() * each;
 }
 
 /* One row of scores becomes probabilities exp(scale * x - logarithmic sum), which is returned. */
@@ -44,12 +50,11 @@ static void drop_row(float *y, const float *x, size_t n, uint32_t first, const d
         y[i] = x[i] * dropout_at(&c, first + (uint32_t)i);
 }
 
-/* dscores = probabilities (dprobabilities - sum over keys of their products) scale */
 CPU_CLONES
-static void softmax_row_backward(float *dx, const float *p, size_t n, float dot, float scale)
+static void softmax_row_backward(float *dx, const float *p, const float *dropped, size_t n, float dot, float scale)
 {
     for (size_t i = 0; i < n; i++)
-        dx[i] = p[i] * (dx[i] - dot) * scale;
+        dx[i] = (dropped[i] * dx[i] - p[i] * dot) * scale;
 }
 
 CPU_CLONES
@@ -63,7 +68,7 @@ static float dot_row(const float *a, const float *b, size_t n)
 }
 
 typedef struct piece { /* one sequence and head */
-    size_t q0, nq, k0, nk, column, head_width;
+    size_t q0, nq, k0, nk, head, column, head_width;
     float scale;
     dropout site;
     bool drops;
@@ -76,6 +81,7 @@ static piece piece_at(const attention_shape *shape, const dropout *site, size_t 
                .nq = shape->q_starts[s + 1] - shape->q_starts[s],
                .k0 = shape->kv_starts[s],
                .nk = shape->kv_starts[s + 1] - shape->kv_starts[s],
+               .head = h,
                .column = h * head_width,
                .head_width = head_width,
                .scale = 1.0f / sqrtf((float)head_width),
@@ -85,75 +91,151 @@ static piece piece_at(const attention_shape *shape, const dropout *site, size_t 
     return p;
 }
 
-static void forward_piece(float *context, float *log_sum, const float *q, const float *kv, const attention_shape *shape,
+/* A piece's operands where they lie, in fp32: rows of head_width, ld floats apart. */
+typedef struct piece_values {
+    const float *q, *k, *v;
+    size_t q_ld, kv_ld;
+} piece_values;
+
+static void forward_piece(float *context, size_t context_ld, float *log_sum, size_t heads, const piece_values *x,
                           const piece *p, float *scores)
 {
-    const size_t width = shape->width, head = p->column / p->head_width;
-    const float *queries = q + p->q0 * width + p->column, *keys = kv + p->k0 * 2 * width + p->column;
     const dropout_constants c = dropout_prepare(&p->site);
-    matmul(false, true, p->nq, p->nk, p->head_width, queries, width, keys, 2 * width, 0.0f, scores, p->nk);
+    matmul(false, true, p->nq, p->nk, p->head_width, x->q, x->q_ld, x->k, x->kv_ld, 0.0f, scores, p->nk);
     for (size_t i = 0; i < p->nq; i++) {
         float *row = scores + i * p->nk;
-        log_sum[(p->q0 + i) * shape->heads + head] = softmax_row(row, p->nk, p->scale);
+        log_sum[i * heads] = softmax_row(row, p->nk, p->scale);
         if (p->drops)
             drop_row(row, row, p->nk, (uint32_t)(i * p->nk), &c);
     }
-    matmul(false, false, p->nq, p->head_width, p->nk, scores, p->nk, keys + width, 2 * width, 0.0f,
-           context + p->q0 * width + p->column, width);
+    matmul(false, false, p->nq, p->head_width, p->nk, scores, p->nk, x->v, x->kv_ld, 0.0f, context, context_ld);
 }
 
 void attention_forward(float *context, float *log_sum, const float *q, const float *kv, const attention_shape *shape,
                        const dropout *site, float *scratch)
 {
+    const size_t width = shape->width;
 #pragma omp parallel for schedule(dynamic)
     for (size_t index = 0; index < shape->n * shape->heads; index++) {
         const piece p = piece_at(shape, site, index);
-        float *scores = scratch + (size_t)omp_get_thread_num() * 2 * shape->longest * shape->longest;
-        forward_piece(context, log_sum, q, kv, shape, &p, scores);
+        const size_t q_at = p.q0 * width + p.column, k_at = p.k0 * 2 * width + p.column;
+        const piece_values x = {q + q_at, kv + k_at, kv + k_at + width, width, 2 * width};
+        forward_piece(context + q_at, width, log_sum + p.q0 * shape->heads + p.head, shape->heads, &x, &p,
+                      thread_scratch(scratch, attention_scratch(shape->longest, 1)));
     }
 }
 
-typedef struct backward_operands {
-    float *dq, *dkv;
-    const float *dcontext, *context, *log_sum, *q, *kv;
-} backward_operands;
+typedef struct piece_gradients { /* as piece_values */
+    float *dq, *dk, *dv;
+    const float *dcontext, *context;
+} piece_gradients;
 
-static void backward_piece(const backward_operands *o, const attention_shape *shape, const piece *p, float *scratch)
+/* With P the probabilities, D the dropped ones and G = dcontext v^T: dscores = (D G - P dot) scale. */
+static void backward_piece(const piece_gradients *g, const float *log_sum, const piece_values *x,
+                           const attention_shape *shape, const piece *p, float *scratch)
 {
-    const size_t width = shape->width, head = p->column / p->head_width, nk = p->nk;
-    const size_t q_at = p->q0 * width + p->column, k_at = p->k0 * 2 * width + p->column;
-    const float *queries = o->q + q_at, *keys = o->kv + k_at, *dout = o->dcontext + q_at, *out = o->context + q_at;
+    const size_t nk = p->nk, matrix = shape->longest * shape->longest;
     const dropout_constants c = dropout_prepare(&p->site);
-    float *prob = scratch, *other = scratch + shape->longest * shape->longest;
-    matmul(false, true, p->nq, nk, p->head_width, queries, width, keys, 2 * width, 0.0f, prob, nk);
+    float *prob = scratch, *dscore = scratch + matrix, *dropped = p->drops ? scratch + 2 * matrix : prob;
+    matmul(false, true, p->nq, nk, p->head_width, x->q, x->q_ld, x->k, x->kv_ld, 0.0f, prob, nk);
     for (size_t i = 0; i < p->nq; i++) {
-        probabilities_row(prob + i * nk, nk, p->scale, o->log_sum[(p->q0 + i) * shape->heads + head]);
+        probabilities_row(prob + i * nk, nk, p->scale, log_sum[i * shape->heads]);
         if (p->drops)
-            drop_row(other + i * nk, prob + i * nk, nk, (uint32_t)(i * nk), &c);
+            drop_row(dropped + i * nk, prob + i * nk, nk, (uint32_t)(i * nk), &c);
     }
-    matmul(true, false, nk, p->head_width, p->nq, p->drops ? other : prob, nk, dout, width, 0.0f, o->dkv + k_at + width,
-           2 * width);
-    matmul(false, true, p->nq, nk, p->head_width, dout, width, keys + width, 2 * width, 0.0f, other, nk);
-    for (size_t i = 0; i < p->nq; i++) {
-        float *row = other + i * nk;
-        if (p->drops)
-            drop_row(row, row, nk, (uint32_t)(i * nk), &c);
-        softmax_row_backward(row, prob + i * nk, nk, dot_row(dout + i * width, out + i * width, p->head_width),
-                             p->scale);
-    }
-    matmul(false, false, p->nq, p->head_width, nk, other, nk, keys, 2 * width, 0.0f, o->dq + q_at, width);
-    matmul(true, false, nk, p->head_width, p->nq, other, nk, queries, width, 0.0f, o->dkv + k_at, 2 * width);
+    matmul(true, false, nk, p->head_width, p->nq, dropped, nk, g->dcontext, x->q_ld, 0.0f, g->dv, x->kv_ld);
+    matmul(false, true, p->nq, nk, p->head_width, g->dcontext, x->q_ld, x->v, x->kv_ld, 0.0f, dscore, nk);
+    for (size_t i = 0; i < p->nq; i++)
+        softmax_row_backward(dscore + i * nk, prob + i * nk, dropped + i * nk, nk,
+                             dot_row(g->dcontext + i * x->q_ld, g->context + i * x->q_ld, p->head_width), p->scale);
+    matmul(false, false, p->nq, p->head_width, nk, dscore, nk, x->k, x->kv_ld, 0.0f, g->dq, x->q_ld);
+    matmul(true, false, nk, p->head_width, p->nq, dscore, nk, x->q, x->q_ld, 0.0f, g->dk, x->kv_ld);
 }
 
 void attention_backward(float *dq, float *dkv, const float *dcontext, const float *context, const float *log_sum,
                         const float *q, const float *kv, const attention_shape *shape, const dropout *site,
                         float *scratch)
 {
-    const backward_operands o = {dq, dkv, dcontext, context, log_sum, q, kv};
+    const size_t width = shape->width;
 #pragma omp parallel for schedule(dynamic)
     for (size_t index = 0; index < shape->n * shape->heads; index++) {
         const piece p = piece_at(shape, site, index);
-        backward_piece(&o, shape, &p, scratch + (size_t)omp_get_thread_num() * 2 * shape->longest * shape->longest);
+        const size_t q_at = p.q0 * width + p.column, k_at = p.k0 * 2 * width + p.column;
+        const piece_values x = {q + q_at, kv + k_at, kv + k_at + width, width, 2 * width};
+        const piece_gradients g = {dq + q_at, dkv + k_at, dkv + k_at + width, dcontext + q_at, context + q_at};
+        backward_piece(&g, log_sum + p.q0 * shape->heads + p.head, &x, shape, &p,
+                       thread_scratch(scratch, attention_scratch(shape->longest, 1)));
+    }
+}
+
+/* ---- the same over bf16: a piece's columns are taken out, widened, and put back rounded */
+
+size_t bf16_attention_scratch(size_t longest, size_t head_width, uint32_t threads)
+{
+    return attention_scratch(longest, threads) + 8 * longest * head_width * threads;
+}
+
+CPU_CLONES
+static void take_columns(float *y, const bf16 *x, size_t rows, size_t ld, size_t columns)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < columns; i++)
+            y[r * columns + i] = bf16_float(x[r * ld + i]);
+}
+
+CPU_CLONES
+static void put_columns(bf16 *y, const float *x, size_t rows, size_t ld, size_t columns)
+{
+    for (size_t r = 0; r < rows; r++)
+        for (size_t i = 0; i < columns; i++)
+            y[r * ld + i] = bf16_of(x[r * columns + i]);
+}
+
+/* Queries, keys and values of a piece into three of the eight parts of `room`, each of `part` floats. */
+static piece_values take_values(float *room, size_t part, const bf16 *q, const bf16 *kv, size_t width, const piece *p)
+{
+    const bf16 *keys = kv + p->k0 * 2 * width + p->column;
+    take_columns(room, q + p->q0 * width + p->column, p->nq, width, p->head_width);
+    take_columns(room + part, keys, p->nk, 2 * width, p->head_width);
+    take_columns(room + 2 * part, keys + width, p->nk, 2 * width, p->head_width);
+    return (piece_values){room, room + part, room + 2 * part, p->head_width, p->head_width};
+}
+
+void bf16_attention_forward(bf16 *context, float *log_sum, const bf16 *q, const bf16 *kv, const attention_shape *shape,
+                            const dropout *site, float *scratch)
+{
+    const size_t width = shape->width, head_width = width / shape->heads, part = shape->longest * head_width;
+#pragma omp parallel for schedule(dynamic)
+    for (size_t index = 0; index < shape->n * shape->heads; index++) {
+        const piece p = piece_at(shape, site, index);
+        float *scores = thread_scratch(scratch, bf16_attention_scratch(shape->longest, head_width, 1));
+        float *room = scores + attention_scratch(shape->longest, 1);
+        const piece_values x = take_values(room, part, q, kv, width, &p);
+        forward_piece(room + 3 * part, head_width, log_sum + p.q0 * shape->heads + p.head, shape->heads, &x, &p,
+                      scores);
+        put_columns(context + p.q0 * width + p.column, room + 3 * part, p.nq, width, head_width);
+    }
+}
+
+void bf16_attention_backward(bf16 *dq, bf16 *dkv, const bf16 *dcontext, const bf16 *context, const float *log_sum,
+                             const bf16 *q, const bf16 *kv, const attention_shape *shape, const dropout *site,
+                             float *scratch)
+{
+    const size_t width = shape->width, head_width = width / shape->heads, part = shape->longest * head_width;
+#pragma omp parallel for schedule(dynamic)
+    for (size_t index = 0; index < shape->n * shape->heads; index++) {
+        const piece p = piece_at(shape, site, index);
+        const size_t q_at = p.q0 * width + p.column, k_at = p.k0 * 2 * width + p.column;
+        float *matrices = thread_scratch(scratch, bf16_attention_scratch(shape->longest, head_width, 1));
+        float *room = matrices + attention_scratch(shape->longest, 1);
+        const piece_values x = take_values(room, part, q, kv, width, &p);
+        const piece_gradients g = {room + 5 * part, room + 6 * part, room + 7 * part, room + 3 * part, room + 4 * part};
+        take_columns(room + 3 * part, dcontext + q_at, p.nq, width, head_width);
+        take_columns(room + 4 * part, context + q_at, p.nq, width, head_width);
+        backward_piece(&g, log_sum + p.q0 * shape->heads + p.head, &x, shape, &p, matrices);
+        put_columns(dq + q_at, g.dq, p.nq, width, head_width);
+        put_columns(dkv + k_at, g.dk, p.nk, 2 * width, head_width);
+        put_columns(dkv + k_at + width, g.dv, p.nk, 2 * width, head_width);
     }
 }
 

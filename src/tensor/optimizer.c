@@ -39,10 +39,6 @@ double gradient_norm(const float *gradients, size_t n)
     return sqrt(sum);
 }
 
-typedef struct adamw_constants {
-    float gradient_scale, beta1, beta2, step_size, keep, root_scale, epsilon;
-} adamw_constants;
-
 CPU_CLONES
 static void adamw_block(float *p, float *g, float *m, float *v, size_t n, const adamw_constants *constants)
 {
@@ -56,11 +52,10 @@ static void adamw_block(float *p, float *g, float *m, float *v, size_t n, const 
     }
 }
 
-void adamw_step(float *parameters, float *gradients, float *moment1, float *moment2, size_t n, bool decay,
-                const adamw *options)
+adamw_constants adamw_prepare(const adamw *options, bool decay)
 {
     const double t = (double)options->step;
-    const adamw_constants c = {
+    return (adamw_constants){
         .gradient_scale = (float)options->gradient_scale,
         .beta1 = (float)options->beta1,
         .beta2 = (float)options->beta2,
@@ -69,9 +64,46 @@ void adamw_step(float *parameters, float *gradients, float *moment1, float *mome
         .root_scale = (float)(1 / sqrt(1 - pow(options->beta2, t))),
         .epsilon = (float)options->epsilon,
     };
+}
+
+void adamw_step(float *parameters, float *gradients, float *moment1, float *moment2, size_t n, bool decay,
+                const adamw *options)
+{
+    const adamw_constants c = adamw_prepare(options, decay);
 #pragma omp parallel for schedule(static) if (n > BLOCK)
     for (size_t i = 0; i < block_count(n); i++) {
         const size_t at = i * BLOCK;
         adamw_block(parameters + at, gradients + at, moment1 + at, moment2 + at, block_length(n, i), &c);
+    }
+}
+
+CPU_CLONES
+static void decay_block(float *p, size_t n, float keep)
+{
+    for (size_t i = 0; i < n; i++)
+        p[i] *= keep;
+}
+
+static bool all_zero(const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (x[i] != 0.0f)
+            return false;
+    return true;
+}
+
+void adamw_catch_up(float *parameters, float *moment1, float *moment2, size_t n, const adamw_constants *steps,
+                    size_t n_steps)
+{
+    enum { PIECE = 512 };
+    for (size_t at = 0; at < n; at += PIECE) {
+        const size_t length = n - at < PIECE ? n - at : PIECE;
+        float zeros[PIECE] = {0};
+        const bool still = all_zero(moment1 + at, length) && all_zero(moment2 + at, length);
+        for (size_t i = 0; i < n_steps; i++)
+            if (still)
+                decay_block(parameters + at, length, steps[i].keep);
+            else
+                adamw_block(parameters + at, zeros, moment1 + at, moment2 + at, length, &steps[i]);
     }
 }

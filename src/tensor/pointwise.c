@@ -1,22 +1,6 @@
 /* pointwise.c: kernels that treat each element alone: GELU, tanh, dropout. */
 #include "tensor/vector_internal.h"
 
-/* Phi(x), and the density's e^(-x^2 / 2) on the way. The error function is Abramowitz and Stegun's 7.1.26: absolute
- * error below 1.5e-7, and the exponential it needs is the one that the derivative needs too. */
-static inline __attribute__((always_inline)) float normal_cdf(float x, float *bell)
-{
-    const float z = fabsf(x) * 0.70710678f;
-    const float t = 1.0f / (1.0f + 0.3275911f * z);
-    float p = 1.061405429f;
-    p = p * t - 1.453152027f;
-    p = p * t + 1.421413741f;
-    p = p * t - 0.284496736f;
-    p = p * t + 0.254829592f;
-    *bell = exp_fast(-0.5f * x * x);
-    const float tail = 0.5f * p * t * *bell;
-    return x >= 0.0f ? 1.0f - tail : tail;
-}
-
 CPU_CLONES
 static void gelu_block(float *y, const float *x, size_t n)
 {

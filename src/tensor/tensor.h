@@ -99,6 +99,15 @@ typedef struct adamw {
 void adamw_step(float *parameters, float *gradients, float *moment1, float *moment2, size_t n, bool decay,
                 const adamw *options);
 
+/* What n_steps updates do to a row whose gradient is 0 in each of them: the same operations, so the same bits, but the
+ * row is read and written once. Where both moments are 0 only the decay is left. */
+typedef struct adamw_constants {
+    float gradient_scale, beta1, beta2, step_size, keep, root_scale, epsilon;
+} adamw_constants;
+adamw_constants adamw_prepare(const adamw *options, bool decay); /* one update, ready for inner loops */
+void adamw_catch_up(float *parameters, float *moment1, float *moment2, size_t n, const adamw_constants *steps,
+                    size_t n_steps);
+
 /* ---- which library and instructions do the arithmetic (describe.c) */
 void tensor_describe(char *text, size_t size);
 void tensor_onednn_version(char *text, size_t size); /* of the oneDNN that is loaded, and its commit */

@@ -1,53 +1,56 @@
 /* backward.c: the gradient of the loss with respect to every parameter of an encoder, layer by layer from the head
  * down. The forward pass is the critic's own (encoder_forward.c), which keeps what is needed here; dropout's masks are
  * computed again from their sites. Nothing is allocated in a step. */
-#include "train/train.h"
+#include "train/backward_internal.h"
 
 #include <stdlib.h>
 
-struct encoder_tape {
-    encoder_workspace *w;
-    float *dx, *da, *db, *dwide; /* [T][n_embd] three times, [T][n_ff] */
-    float *dq, *dkv;             /* [T][n_embd], [T][2 n_embd] */
-    float *dlogits, *dhead;      /* [n], [n][n_embd] */
-    float *memory;
-};
-
-static size_t lines(size_t n)
+static void plan(encoder_tape *tape, encoder_planner *p, const encoder_shape *s, size_t tokens, size_t sequences)
 {
-    return (n + 15) / 16 * 16;
+    const size_t width = s->n_embd, rows = product_rows(tokens);
+    tape->dx = encoder_take(p, rows, width);
+    tape->da = encoder_take(p, rows, width);
+    tape->dlogits = encoder_take(p, sequences, 1);
+    tape->dhead = encoder_take(p, sequences, width);
+    if (tape->w->half) {
+        backward_bf16_plan(tape, p, s, tokens);
+        return;
+    }
+    tape->db = encoder_take(p, rows, width);
+    tape->dq = encoder_take(p, rows, width);
+    tape->dkv = encoder_take(p, rows, 2 * width);
+    tape->dwide = encoder_take(p, rows, s->n_ff);
 }
 
 drr_status encoder_tape_new(encoder_tape **out, const encoder *e, size_t max_tokens, size_t max_sequences,
                             size_t longest, drr_error *err)
 {
-    const size_t rows = lines(max_tokens * e->shape.n_embd), wide = lines(max_tokens * e->shape.n_ff);
-    const size_t head = lines(max_sequences * e->shape.n_embd);
+    encoder_planner p = {0};
     encoder_tape *tape = calloc(1, sizeof *tape);
     if (!tape)
         return error_memory(err);
     drr_status status = encoder_workspace_plan(&tape->w, e, max_tokens, max_sequences, longest, true, err);
     if (status != DRR_OK)
         goto done;
-    float *m = tape->memory = aligned_alloc(64, (6 * rows + wide + head + lines(max_sequences)) * sizeof(float));
-    if (!m) {
+    plan(tape, &p, &e->shape, max_tokens, max_sequences);
+    tape->memory = p.base = aligned_alloc(64, p.used * sizeof(float));
+    if (!tape->memory) {
         status = error_memory(err);
         goto done;
     }
-    tape->dx = m;
-    tape->da = m + rows;
-    tape->db = m + 2 * rows;
-    tape->dq = m + 3 * rows;
-    tape->dkv = m + 4 * rows;
-    tape->dwide = m + 6 * rows;
-    tape->dhead = tape->dwide + wide;
-    tape->dlogits = tape->dhead + head;
+    p.used = 0;
+    plan(tape, &p, &e->shape, max_tokens, max_sequences);
 done:
     if (status == DRR_OK)
         *out = tape;
     else
         encoder_tape_free(tape);
     return status;
+}
+
+void encoder_tape_pack(encoder_tape *tape, const encoder *e)
+{
+    encoder_workspace_pack(tape->w, e);
 }
 
 void encoder_tape_free(encoder_tape *tape)
@@ -107,7 +110,6 @@ static void head_backward(const encoder *e, encoder_tape *tape, size_t n, const 
     const size_t width = e->shape.n_embd;
     const encoder_workspace *w = tape->w;
     const dropout site = encoder_site(d, ENCODER_SITE_HEAD);
-    const float *cls = w->layers[e->shape.n_layers - 1].out;
     encoder_view p, g;
     encoder_view_at(&p, e, e->parameters);
     encoder_view_at(&g, e, gradients);
@@ -115,7 +117,8 @@ static void head_backward(const encoder *e, encoder_tape *tape, size_t n, const 
                     1);
     dropout_add(tape->dhead, tape->dhead, NULL, n * width, &site);
     tanh_backward(tape->dhead, tape->dhead, w->pooled, n * width);
-    linear_backward(tape->dx, 0.0f, g.pooler_weight, g.pooler_bias, tape->dhead, cls, p.pooler_weight, n, width, width);
+    linear_backward(tape->dx, 0.0f, g.pooler_weight, g.pooler_bias, tape->dhead, w->cls, p.pooler_weight, n, width,
+                    width);
 }
 
 drr_status encoder_backward(const encoder *e, encoder_tape *tape, const int32_t *ids, const uint32_t *starts, size_t n,
@@ -131,7 +134,10 @@ drr_status encoder_backward(const encoder *e, encoder_tape *tape, const int32_t 
     *loss += bce_logits(tape->dlogits, logits, labels, weights, n, total);
     head_backward(e, tape, n, d, gradients);
     for (uint32_t layer = e->shape.n_layers; layer-- > 0;)
-        layer_backward(e, tape, layer, layer ? w->layers[layer - 1].out : w->x, starts, n, d, gradients);
+        if (w->half)
+            backward_bf16_layer(e, tape, layer, starts, n, d, gradients);
+        else
+            layer_backward(e, tape, layer, layer ? w->layers[layer - 1].out : w->x, starts, n, d, gradients);
     const dropout site = encoder_site(d, ENCODER_SITE_EMBEDDING);
     encoder_view p, g;
     encoder_view_at(&p, e, e->parameters);
@@ -140,5 +146,5 @@ drr_status encoder_backward(const encoder *e, encoder_tape *tape, const int32_t 
     layernorm_backward(tape->dx, g.norm_gain, g.norm_shift, tape->dx, w->sum, w->mean, w->rstd, p.norm_gain, starts[n],
                        width);
     embedding_backward(g.tokens, g.positions, g.types, tape->dx, ids, starts, n, width);
-    return DRR_OK;
+    return encoder_check_pass(w, err);
 }

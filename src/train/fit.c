@@ -18,26 +18,6 @@ double learning_rate_at(const fit_options *o, uint64_t step, uint64_t steps)
     return o->learning_rate * (double)(steps - step) / fmax(1, (double)steps - warm);
 }
 
-double encoder_update(encoder *e, float *gradients, float *moment1, float *moment2, const fit_options *o,
-                      double learning_rate, uint64_t step)
-{
-    const double norm = gradient_norm(gradients, e->n_parameters);
-    const bool clips = o->clip_norm > 0 && norm > o->clip_norm;
-    const adamw options = {.learning_rate = learning_rate,
-                           .beta1 = 0.9,
-                           .beta2 = 0.999,
-                           .epsilon = 1e-8,
-                           .weight_decay = o->weight_decay,
-                           .step = step,
-                           .gradient_scale = clips ? o->clip_norm / (norm + 1e-6) : 1};
-    for (size_t i = 0; i < e->n_tensors; i++) {
-        const encoder_tensor *t = &e->tensors[i];
-        adamw_step(e->parameters + t->offset, gradients + t->offset, moment1 + t->offset, moment2 + t->offset,
-                   (size_t)t->rows * t->columns, t->decay, &options);
-    }
-    return norm;
-}
-
 drr_status examples_logits(const encoder *e, const examples *x, size_t budget, float *logits, const drr_hooks *hooks,
                            drr_error *err)
 {
@@ -85,6 +65,7 @@ typedef struct run { /* everything one call of encoder_fit owns */
     encoder_tape *tape;
     float *gradients, *moments, *best, *dev_logits, *logits, *weights;
     float class_weight[2];
+    row_updates *rows;
     int32_t *ids;
     uint32_t *starts;
     uint8_t *labels;
@@ -99,7 +80,8 @@ static uint64_t run_identity(const run *r)
                               o->warmup_share,   o->clip_norm,
                               o->dropout,        o->epochs,
                               o->batch,          o->class_weights ? 1 : 0,
-                              (double)r->budget, o->keep_last ? -1.0 : o->patience};
+                              (double)r->budget, o->keep_last ? -1.0 : o->patience,
+                              r->e->bf16 ? 1 : 0};
     uint64_t h = hash_bytes(o->seed, numbers, sizeof numbers);
     const examples *both[] = {r->train, r->dev};
     for (int i = 0; i < 2; i++) {
@@ -154,6 +136,8 @@ static drr_status run_open(run *r, drr_error *err)
             hooks_log(r->hooks, DRR_LOG_INFO, "going on from %s at step %llu of %llu", r->o->checkpoint,
                       (unsigned long long)r->state.step, (unsigned long long)r->steps);
     }
+    if (status == DRR_OK)
+        status = row_updates_new(&r->rows, r->e, r->moments, r->moments + n, r->o, r->steps, r->state.step, err);
     return status;
 }
 
@@ -161,6 +145,7 @@ static void run_close(run *r)
 {
     encoder_tape_free(r->tape);
     batch_plan_clear(&r->plan);
+    row_updates_free(r->rows);
     free(r->gradients);
     free(r->moments);
     free(r->best);
@@ -182,12 +167,14 @@ static drr_status run_step(run *r, drr_error *err)
     uint64_t part = 0;
     if (in_epoch == 0)
         r->state.epoch_loss = 0;
+    encoder_tape_pack(r->tape, r->e);
     for (size_t at = begin; at < end; part++) {
         const encoder_dropout d = {
             .rate = (float)r->o->dropout, .seed = r->o->seed, .step = (r->state.step << 20) + part};
         const size_t n = batch_pack(&r->plan, r->train, at, end, r->ids, r->starts, r->labels);
         for (size_t i = 0; i < n; i++)
             r->weights[i] = r->class_weight[r->labels[i]];
+        row_updates_see(r->rows, r->ids, r->starts[n]);
         drr_status status = encoder_backward(r->e, r->tape, r->ids, r->starts, n, r->labels, r->weights,
                                              (double)(end - begin), &d, r->gradients, r->logits, &loss, err);
         if (status != DRR_OK)
@@ -195,9 +182,7 @@ static drr_status run_step(run *r, drr_error *err)
         r->state.tokens += r->starts[n];
         at += n;
     }
-    const double rate = learning_rate_at(r->o, r->state.step, r->steps);
-    const double norm =
-        encoder_update(r->e, r->gradients, r->state.moment1, r->state.moment2, r->o, rate, r->state.step + 1);
+    const double norm = row_updates_step(r->rows, r->gradients);
     if (!isfinite(loss) || !isfinite(norm))
         return error_set(err, DRR_E_BACKEND,
                          "the loss is not a number any more at step %llu: try a lower learning rate than %g",
@@ -211,6 +196,7 @@ static drr_status run_step(run *r, drr_error *err)
 static drr_status run_evaluate(run *r, drr_error *err)
 {
     const size_t n = r->dev->n;
+    row_updates_finish(r->rows);
     drr_status status = examples_logits(r->e, r->dev, r->budget, r->dev_logits, r->hooks, err);
     if (status != DRR_OK)
         return status;
@@ -246,6 +232,7 @@ static drr_status run_evaluate(run *r, drr_error *err)
 
 static drr_status run_save(run *r, drr_error *err)
 {
+    row_updates_finish(r->rows);
     return r->o->checkpoint ? checkpoint_write(r->o->checkpoint, &r->state, err) : DRR_OK;
 }
 
@@ -339,6 +326,7 @@ drr_status encoder_fit(encoder *e, const examples *train, const examples *dev, c
     if (status == DRR_OK)
         status = run_epochs(&r, err);
     if (status == DRR_OK) {
+        row_updates_finish(r.rows);
         if (r.state.best_epoch)
             memcpy(e->parameters, r.best, e->n_parameters * sizeof(float));
         *result = (fit_result){.best_loss = r.state.best_loss,

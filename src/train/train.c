@@ -187,6 +187,9 @@ static drr_status prepare(session *s, drr_train_result *result, const drr_train_
         status = check_corpus(result, &s->c, o, err);
     if (status == DRR_OK)
         status = encoder_open_hf(&s->e, &s->tokenizer, &has_head, folder, o->seed, err);
+    result->precision = o->precision;
+    if (status == DRR_OK)
+        status = encoder_set_precision(s->e, &result->precision, err);
     if (status == DRR_OK)
         status = buffer_printf(&s->checkpoint, err, "%s.checkpoint", o->out);
     if (status != DRR_OK)
@@ -204,17 +207,19 @@ static drr_status prepare(session *s, drr_train_result *result, const drr_train_
     if (status == DRR_OK)
         hooks_log(hooks, DRR_LOG_INFO,
                   "%llu train, %llu dev and %llu test traces of %llu, %llu and %llu questions; %zu tokens to train on, "
-                  "%llu texts cut to %u tokens%s",
+                  "%llu texts cut to %u tokens; %s%s",
                   (unsigned long long)result->n_train, (unsigned long long)result->n_dev,
                   (unsigned long long)result->n_test, (unsigned long long)result->n_train_questions,
                   (unsigned long long)result->n_dev_questions, (unsigned long long)result->n_test_questions,
-                  s->train.n_ids, (unsigned long long)result->n_truncated, most, has_head ? "" : "; the head is new");
+                  s->train.n_ids, (unsigned long long)result->n_truncated, most, drr_precision_name(result->precision),
+                  has_head ? "" : "; the head is new");
     return status;
 }
 
 static drr_status conclude(session *s, drr_train_result *result, const drr_train_options *o, const drr_hooks *hooks,
                            drr_error *err)
 {
+    s->e->bf16 = false; /* calibration and threshold are of the logits that a critic gives */
     drr_status status = score_rows(&s->c, CORPUS_DEV, &s->dev_all, s->e, hooks, err);
     if (status == DRR_OK)
         status = score_rows(&s->c, CORPUS_TEST, &s->test_all, s->e, hooks, err);

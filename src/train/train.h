@@ -12,6 +12,8 @@ typedef struct encoder_tape encoder_tape;
 drr_status encoder_tape_new(encoder_tape **tape, const encoder *e, size_t max_tokens, size_t max_sequences,
                             size_t longest, drr_error *err);
 void encoder_tape_free(encoder_tape *tape);
+/* To be called after e's parameters changed: in bf16 the tape holds packed copies of the weights. */
+void encoder_tape_pack(encoder_tape *tape, const encoder *e);
 /* Forward, binary cross-entropy and backward over n packed sequences. Adds to gradients[e->n_parameters], laid out as
  * the parameters, and to *loss: sum_i weights[i] loss_i / total. weights NULL: 1; d NULL: no dropout. */
 drr_status encoder_backward(const encoder *e, encoder_tape *tape, const int32_t *ids, const uint32_t *starts, size_t n,
@@ -44,7 +46,7 @@ size_t batch_plan_steps(const batch_plan *plan);
 size_t batch_pack(const batch_plan *plan, const examples *x, size_t at, size_t end, int32_t *ids, uint32_t *starts,
                   uint8_t *labels);
 
-/* ---- fitting an encoder (fit.c) */
+/* ---- fitting an encoder (fit.c, update.c) */
 typedef struct fit_options {
     uint32_t epochs, batch, patience;
     size_t budget; /* tokens of a part; 0: 4096 */
@@ -54,7 +56,7 @@ typedef struct fit_options {
     const char *checkpoint;    /* file; NULL: none is written */
     double checkpoint_every_s; /* 0: 600 */
     bool resume;
-} fit_options;
+} fit_options; /* the precision is e->bf16's */
 typedef struct fit_result {
     double best_loss, best_auroc; /* on dev; NaN without one */
     uint32_t best_epoch;          /* from 1; the parameters are this epoch's; the last with keep_last */
@@ -74,6 +76,18 @@ double learning_rate_at(const fit_options *options, uint64_t step, uint64_t step
 /* One clipped AdamW update of all of e's parameters; returns the gradients' norm before clipping. */
 double encoder_update(encoder *e, float *gradients, float *moment1, float *moment2, const fit_options *options,
                       double learning_rate, uint64_t step);
+/* The same over a run of `steps` updates, of which `step` are done, without touching the rows of the vocabulary that a
+ * step does not meet (update.c). In each step: row_updates_see of all its tokens before they are read, backward passes,
+ * then row_updates_step. row_updates_finish brings every row up to date: before anything else reads the parameters. The
+ * parameters end with encoder_update's bits, but for the rounding of the gradient's norm where it clips. Borrows all.
+ */
+typedef struct row_updates row_updates;
+drr_status row_updates_new(row_updates **u, encoder *e, float *moment1, float *moment2, const fit_options *o,
+                           uint64_t steps, uint64_t step, drr_error *err);
+void row_updates_free(row_updates *u);
+void row_updates_see(row_updates *u, const int32_t *ids, size_t n);
+double row_updates_step(row_updates *u, float *gradients); /* the norm before clipping */
+void row_updates_finish(row_updates *u);
 
 /* ---- checkpoints (checkpoint.c) */
 typedef struct checkpoint { /* all that a run needs to go on; the arrays belong to the run */

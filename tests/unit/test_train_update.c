@@ -75,6 +75,79 @@ static void weights_decay_and_biases_and_norms_do_not(void **state)
     update_free(&u);
 }
 
+/* One row of the vocabulary met in every third step, one in two early ones, one never; others now and then. */
+static size_t step_tokens(int32_t ids[8], uint64_t step)
+{
+    size_t n = 0;
+    if (step % 3 == 0)
+        ids[n++] = 5;
+    if (step == 1 || step == 2)
+        ids[n++] = 11;
+    for (int k = 0; k < 3; k++)
+        ids[n++] = (int32_t)(12 + (7 * step + 5 * (uint64_t)k) % 15);
+    return n;
+}
+
+static void draw_gradients(float *g, const encoder *e, const int32_t *ids, size_t n, uint64_t step)
+{
+    const size_t width = e->shape.n_embd;
+    rng r;
+    rng_seed(&r, step);
+    for (size_t i = e->tensors[1].offset; i < e->n_parameters; i++)
+        g[i] = (float)rng_normal(&r);
+    for (size_t k = 0; k < n; k++)
+        for (size_t i = 0; i < width; i++)
+            g[(size_t)ids[k] * width + i] += (float)rng_normal(&r);
+}
+
+static void rows_that_a_step_does_not_meet_end_as_if_it_had(void **state)
+{
+    (void)state;
+    enum { STEPS = 40 };
+    for (int clips = 0; clips < 2; clips++) {
+        update dense = update_new(), sparse = update_new();
+        row_updates *u = NULL;
+        fit_options o = plain;
+        o.weight_decay = 0.1;
+        o.clip_norm = clips ? 1 : 0;
+        assert_int_equal(row_updates_new(&u, sparse.e, sparse.m, sparse.v, &o, STEPS, 0, NULL), DRR_OK);
+        for (uint64_t step = 0; step < STEPS; step++) {
+            int32_t ids[8];
+            const size_t n = step_tokens(ids, step);
+            draw_gradients(dense.g, dense.e, ids, n, step);
+            draw_gradients(sparse.g, sparse.e, ids, n, step);
+            row_updates_see(u, ids, n);
+            for (size_t k = 0; k < n; k++) /* what a pass reads is up to date */
+                assert_true(clips || memcmp(sparse.e->parameters + ids[k] * 16, dense.e->parameters + ids[k] * 16,
+                                            16 * sizeof(float)) == 0);
+            const double a =
+                encoder_update(dense.e, dense.g, dense.m, dense.v, &o, learning_rate_at(&o, step, STEPS), step + 1);
+            const double b = row_updates_step(u, sparse.g);
+            assert_true(fabs(a - b) < 1e-12 * a);
+            assert_memory_equal(sparse.g, dense.g, dense.e->n_parameters * sizeof(float)); /* all 0 again */
+            if (step == 23) {                                                              /* as at a checkpoint */
+                row_updates_finish(u);
+                row_updates_free(u);
+                assert_int_equal(row_updates_new(&u, sparse.e, sparse.m, sparse.v, &o, STEPS, step + 1, NULL), DRR_OK);
+            }
+        }
+        assert_true(memcmp(sparse.e->parameters, dense.e->parameters, 11 * 16 * sizeof(float)) != 0);
+        row_updates_finish(u);
+        if (!clips) {
+            const size_t bytes = dense.e->n_parameters * sizeof(float);
+            assert_memory_equal(sparse.e->parameters, dense.e->parameters, bytes);
+            assert_memory_equal(sparse.m, dense.m, bytes);
+            assert_memory_equal(sparse.v, dense.v, bytes);
+        }
+        for (size_t i = 0; i < dense.e->n_parameters; i++)
+            assert_true(fabsf(sparse.e->parameters[i] - dense.e->parameters[i]) < 1e-6f);
+        row_updates_free(u);
+        update_free(&dense);
+        update_free(&sparse);
+    }
+    row_updates_free(NULL);
+}
+
 static void every_tensor_has_its_own_parameters_and_the_arena_has_no_gaps(void **state)
 {
     (void)state;
@@ -160,6 +233,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_long_gradient_is_clipped_to_the_norm),
         cmocka_unit_test(weights_decay_and_biases_and_norms_do_not),
+        cmocka_unit_test(rows_that_a_step_does_not_meet_end_as_if_it_had),
         cmocka_unit_test(every_tensor_has_its_own_parameters_and_the_arena_has_no_gaps),
         cmocka_unit_test(class_weights_take_the_lead_from_the_larger_class),
         cmocka_unit_test(a_loss_that_is_no_number_ends_the_fit),

@@ -157,12 +157,15 @@ static double log_loss(const calibration *c, double logit, uint8_t label)
     return -log(fmax(label ? p : 1 - p, 1e-12));
 }
 
-static drr_status held_out_loss(double *loss, calibration_kind kind, parting *others, const rows *r,
-                                const uint8_t *folds, uint8_t n_folds, drr_error *err)
+enum { MOST_FOLDS = 16 };
+
+/* Mean loss of each fold's rows by what was fitted to the others'. */
+static drr_status held_out_losses(double *loss, calibration_kind kind, parting *others, const rows *r,
+                                  const uint8_t *folds, uint8_t n_folds, drr_error *err)
 {
-    double sum = 0, weight = 0;
     for (uint8_t f = 0; f < n_folds; f++) {
         calibration c;
+        double sum = 0, weight = 0;
         others->n = 0;
         for (size_t i = 0; i < r->n; i++)
             if (folds[i] != f) {
@@ -170,10 +173,9 @@ static drr_status held_out_loss(double *loss, calibration_kind kind, parting *ot
                 others->weights[others->n] = weight_of(r, i);
                 others->labels[others->n++] = r->labels[i];
             }
-        if (others->n == 0 || others->n == r->n) { /* nothing to fit on, or nothing held out */
-            *loss = NAN;
-            return DRR_OK;
-        }
+        loss[f] = NAN;
+        if (others->n == 0 || others->n == r->n) /* nothing to fit on, or nothing held out */
+            continue;
         drr_status status = calibration_fit(&c, kind, others->logits, others->labels, others->weights, others->n, err);
         if (status != DRR_OK)
             return status;
@@ -182,9 +184,29 @@ static drr_status held_out_loss(double *loss, calibration_kind kind, parting *ot
                 sum += weight_of(r, i) * log_loss(&c, r->logits[i], r->labels[i]);
                 weight += weight_of(r, i);
             }
+        loss[f] = sum / weight;
     }
-    *loss = sum / weight;
     return DRR_OK;
+}
+
+static double mean_of(const double *values, uint8_t n)
+{
+    double sum = 0;
+    for (uint8_t i = 0; i < n; i++)
+        sum += values[i] / n;
+    return sum;
+}
+
+/* Is `other` better than `simple` by more than the standard error of the difference over the folds? */
+static bool is_better(const double *other, const double *simple, uint8_t n_folds)
+{
+    double difference[MOST_FOLDS], squares = 0;
+    for (uint8_t f = 0; f < n_folds; f++)
+        difference[f] = simple[f] - other[f];
+    const double mean = mean_of(difference, n_folds);
+    for (uint8_t f = 0; f < n_folds; f++)
+        squares += (difference[f] - mean) * (difference[f] - mean);
+    return mean > sqrt(squares / ((double)n_folds * (n_folds - 1)));
 }
 
 drr_status calibration_choose(calibration *c, double *loss, calibration_kind first, const double *logits,
@@ -192,15 +214,21 @@ drr_status calibration_choose(calibration *c, double *loss, calibration_kind fir
                               size_t n, drr_error *err)
 {
     const rows r = {.logits = logits, .weights = weights, .labels = labels, .n = n};
-    parting others = {calloc(n + 1, sizeof(double)), calloc(n + 1, sizeof(double)), calloc(n + 1, 1), 0};
+    double losses[CALIBRATION_KINDS][MOST_FOLDS];
     calibration_kind best = first;
+    if (n_folds < 2 || n_folds > MOST_FOLDS)
+        return error_set(err, DRR_E_ARGUMENT, "%u folds to pick a calibration by; 2 to %d are possible", n_folds,
+                         MOST_FOLDS);
+    parting others = {calloc(n + 1, sizeof(double)), calloc(n + 1, sizeof(double)), calloc(n + 1, 1), 0};
     drr_status status = others.logits && others.weights && others.labels ? DRR_OK : error_memory(err);
     for (int kind = 0; status == DRR_OK && kind < CALIBRATION_KINDS; kind++) {
         loss[kind] = NAN;
         if (kind < (int)first)
             continue;
-        status = held_out_loss(&loss[kind], (calibration_kind)kind, &others, &r, folds, n_folds, err);
-        if (loss[kind] < loss[best])
+        status = held_out_losses(losses[kind], (calibration_kind)kind, &others, &r, folds, n_folds, err);
+        if (status == DRR_OK)
+            loss[kind] = mean_of(losses[kind], n_folds);
+        if (status == DRR_OK && is_better(losses[kind], losses[best], n_folds))
             best = (calibration_kind)kind;
     }
     free(others.logits);

@@ -118,10 +118,11 @@ calibration_kind calibration_kind_of(const calibration *c);
 double calibration_apply(const calibration *c, double logit); /* P(correct) */
 drr_status calibration_fit(calibration *c, calibration_kind kind, const double *logits, const uint8_t *labels,
                            const double *weights, size_t n, drr_error *err);
-/* Fits the kind, from `first` on, of the lowest log loss on rows that it was not fitted on: each of n_folds folds is
- * held out once; rows of one question must be in one fold. Of equals the simpler. loss[CALIBRATION_KINDS] receives the
- * losses in nats; NaN for kinds before `first`, and for all where a fold holds no row or all rows: then it is `first`.
- */
+/* Fits one of the kinds from `first` on, by log loss on rows that it was not fitted on: each of n_folds folds (2 to 16)
+ * is held out once; rows of one question must be in one fold. A kind is picked over a simpler one only where its loss
+ * is lower by more than the standard error of the difference over the folds: else noise would bend the curve.
+ * loss[CALIBRATION_KINDS] receives the losses in nats, means of the folds; NaN for kinds before `first`, and for all
+ * where a fold holds no row or all rows: then it is `first`. */
 drr_status calibration_choose(calibration *c, double *loss, calibration_kind first, const double *logits,
                               const uint8_t *labels, const double *weights, const uint8_t *folds, uint8_t n_folds,
                               size_t n, drr_error *err);

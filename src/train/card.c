@@ -249,7 +249,8 @@ static drr_status put_guarantees(buffer *b, const card *k, drr_error *err)
             b, err,
             "\nEach is said by itself, of new questions like those of the data, answered by this reasoner with these "
             "prompts and a sampling as in\nthe traces (temperature %s), the question being the unit: of many critics "
-            "made like this at most %g %% break it. It says nothing\nof answers that no turn was accepted for, of "
+            "made like this, those\nthat could promise nothing counted among them, at most %g %% break it. It says "
+            "nothing of answers that no turn was accepted for, of "
             "another reasoner, or of questions of another kind.\n",
             isfinite(r->guarantees[0].temperature) ? number(x, r->guarantees[0].temperature, 2) : "not recorded",
             100 * r->guarantees[0].delta);

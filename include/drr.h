@@ -494,9 +494,33 @@ drr_status drr_critic_score(drr_critic *critic, drr_score *scores, const drr_sco
 /* P(correct) again for a known text logit and new features: no encoder pass. */
 double drr_critic_combine(const drr_critic *critic, double logit, const drr_features *features);
 
+/* How the p-value of a guarantee is computed: src/core/risk.h. */
+typedef enum drr_risk_test { DRR_RISK_HOEFFDING_BENTKUS, DRR_RISK_BINOMIAL } drr_risk_test;
+const char *drr_risk_test_name(drr_risk_test test);
+
+/* "Of the answers that the critic accepts, at most `target_error` are wrong", said with confidence 1 - delta
+ * (docs/model.md, "Guarantees": what it is about, and on what it rests). */
+typedef struct drr_guarantee {
+    bool found;     /* is there a threshold of which it can be said? */
+    uint32_t turns; /* it is about drr of so many fresh turns; 1: about a single verdict. 0: none was asked for */
+    double target_error, delta;
+    double threshold; /* accept at or above; where none was found, the first one tested */
+    drr_risk_test test;
+    double temperature;              /* that the answers were drawn at; NaN: not known */
+    uint64_t n, n_accepted, n_wrong; /* questions; of these accepted at the threshold; of these wrong */
+    double p_value;                  /* of "more than target_error are wrong" at the threshold */
+    double bound;      /* the error that can be promised there with this delta: above target_error where not found */
+    uint64_t n_needed; /* not found: questions that would do, with errors and acceptance as seen; 0: none would */
+} drr_guarantee;
+#define DRR_GUARANTEES 2 /* of one verdict, and of the loop */
+
 typedef struct drr_critic_info {
     const char *name, *sha256, *reasoner, *prompt, *encoder, *tasks, *created;
     double threshold;
+    const char *calibration;       /* of the text's logit: "temperature", "platt" or "isotonic" */
+    const char *stack_calibration; /* of the stack: these, or "none" */
+    drr_guarantee guarantees[DRR_GUARANTEES];
+    uint32_t n_guarantees; /* all of them found */
     uint32_t max_length, n_layers, n_embd, n_vocab;
     uint64_t n_parameters, n_train_questions, n_train_traces;
     bool has_stack;
@@ -529,18 +553,49 @@ typedef struct drr_train_options {
     uint32_t threads;
     bool resume; /* from the checkpoint beside `out`, where there is one */
     drr_precision precision;
+    /* A guarantee (drr_guarantee) is looked for where target_error is a number. */
+    double target_error, delta; /* within (0, 1) */
+    double guarantee_share;     /* of questions, kept for nothing else */
+    uint32_t guarantee_turns;   /* of the loop; 0: as many as 9 in 10 questions have fresh answers, 5 at most */
+    drr_risk_test risk_test;
+    bool leave_one_task_out; /* measure each task with a critic that did not see it: one training more a task */
 } drr_train_options;
 void drr_train_options_defaults(drr_train_options *options);
 
+/* One calibration: before and after on test questions, and how it was picked on dev. NaN where not defined. */
+typedef struct drr_calibration_figures {
+    const char *picked;                   /* "none", "temperature", "platt", "isotonic"; static */
+    double dev_log_loss[4];               /* of these four in this order, cross-validated by question; NaN: not tried */
+    double log_loss[2], brier[2], ece[2]; /* before; after */
+} drr_calibration_figures;
+
+typedef struct drr_task_figures { /* of the test traces of one task */
+    char task[64];
+    uint64_t n, n_right, n_questions;
+    double auroc_text, auroc_stack, auroc_length, auroc_vote, brier, ece;
+    double auroc_left_out_text, auroc_left_out; /* by a critic that did not see this task; NaN: not measured */
+} drr_task_figures;
+#define DRR_TASK_FIGURES 16
+
 typedef struct drr_train_result {
     uint64_t n_train, n_dev, n_test, n_train_questions, n_dev_questions, n_test_questions, n_truncated;
+    uint64_t n_guarantee, n_guarantee_questions;              /* traces and questions kept for the guarantee */
     double auroc_text, auroc_stack, auroc_length, auroc_vote; /* held-out; NaN where not defined */
     double auprc, brier, ece;                                 /* of p_correct, held-out */
     double threshold, best_loss, tokens_per_second, seconds;
     uint32_t best_epoch;
     drr_precision precision; /* what it was trained in; the figures are of fp32, in which critics score */
+    drr_calibration_figures text_calibration, stack_calibration; /* before: the sigmoid of the logit */
+    drr_guarantee guarantees[DRR_GUARANTEES];
+    uint32_t n_guarantees; /* asked for, found or not */
+    struct {
+        uint64_t n, n_accepted, n_wrong;
+    } kept[DRR_GUARANTEES];                   /* what came of each on the test questions, which had no part in it */
+    drr_task_figures tasks[DRR_TASK_FIGURES]; /* the first ones */
+    uint32_t n_tasks;
 } drr_train_result;
 
+/* Writes the critic, and beside it what it is for people to read: NAME.card.md with its plot NAME.card.svg. */
 drr_status drr_train(drr_train_result *result, const drr_train_options *options, const drr_hooks *hooks,
                      drr_error *err);
 
@@ -583,7 +638,7 @@ typedef struct drr_policy {
     uint32_t max_turns;   /* drr, self-critique */
     uint64_t max_tokens;  /* generated tokens a question over all turns or samples; 0: no limit */
     uint32_t turn_tokens; /* of one turn */
-    double threshold;     /* accept at or above; NaN: the critic's own */
+    double threshold; /* accept at or above; NaN: the critic's own, for max_turns turns where it has one for these */
     double abstain_below; /* at the end, abstain when the winner's P(correct) is below; 0: never */
     drr_exhausted on_exhausted;
     drr_feedback feedback;
@@ -593,6 +648,15 @@ typedef struct drr_policy {
     bool grammar;
 } drr_policy;
 void drr_policy_defaults(drr_policy *policy);
+/* Makes the policy the one that a guarantee is about, abstention included. */
+void drr_policy_guaranteed(drr_policy *policy, const drr_guarantee *guarantee);
+/* Is a guarantee about answers that are accepted under this policy? If not, `why` (at most `size` bytes) names the
+ * settings that differ. How a turn is asked (prompts, top-p, its tokens, grammar) is the caller's to keep. */
+bool drr_guarantee_holds(char *why, size_t size, const drr_guarantee *guarantee, const drr_policy *policy);
+/* That of a critic which is about as many turns as the policy has; NULL: none is. */
+const drr_guarantee *drr_critic_guarantee(const drr_critic_info *info, const drr_policy *policy);
+/* The promise in one sentence. */
+void drr_guarantee_sentence(char *text, size_t size, const drr_guarantee *guarantee);
 
 typedef enum drr_outcome { DRR_ANSWERED, DRR_ABSTAINED, DRR_UNPARSED, DRR_FAILED } drr_outcome;
 const char *drr_outcome_name(drr_outcome outcome);

@@ -85,6 +85,15 @@ static void print_json(const drr_critic_info *i)
     cli_json_string(&j, "tasks", i->tasks);
     cli_json_string(&j, "created", i->created);
     cli_json_number(&j, "threshold", i->threshold);
+    cli_json_string(&j, "calibration", i->calibration);
+    cli_json_string(&j, "stack_calibration", i->has_stack ? i->stack_calibration : NULL);
+    cli_json_open(&j, "guarantees", '[');
+    for (uint32_t k = 0; k < i->n_guarantees; k++) {
+        cli_json_open(&j, NULL, '{');
+        cli_guarantee_members(&j, &i->guarantees[k]);
+        cli_json_close(&j, '}');
+    }
+    cli_json_close(&j, ']');
     cli_json_bool(&j, "has_stack", i->has_stack);
     cli_json_uint(&j, "n_parameters", i->n_parameters);
     cli_json_uint(&j, "n_layers", i->n_layers);
@@ -115,6 +124,15 @@ static void print_text(const drr_critic_info *i)
            (double)i->n_parameters / 1e6, i->n_layers, i->n_embd, i->n_vocab, i->max_length);
     printf("threshold   %s%s\n", cli_number(threshold, i->threshold, 3),
            i->has_stack ? ", on the stack of text and other features" : "");
+    printf("calibration %s of the text%s%s\n", i->calibration, i->has_stack ? "; of the stack: " : "",
+           i->has_stack ? i->stack_calibration : "");
+    for (uint32_t k = 0; k < i->n_guarantees; k++) {
+        char sentence[480];
+        drr_guarantee_sentence(sentence, sizeof sentence, &i->guarantees[k]);
+        printf("guarantee   %s\n", sentence);
+    }
+    if (i->n_guarantees == 0)
+        printf("guarantee   none\n");
 }
 
 static int run_show(int argc, char **argv)

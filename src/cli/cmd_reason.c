@@ -28,7 +28,8 @@ enum { MOST_CHOICES = 26 };
 
 typedef struct asking {
     const char *question, *choices, *kind, *answer, *critic, *strategy;
-    bool json;
+    bool json, guaranteed;
+    drr_guarantee guarantee; /* that holds for answers sought like this, where turns is not 0 */
     char *read, *split;
     const char *texts[MOST_CHOICES];
     drr_task task;
@@ -144,7 +145,25 @@ static void show_turn(void *user, const drr_result *so_far, const drr_turn *turn
     fflush(stdout);
 }
 
-static void print_result(const drr_result *r)
+static bool was_accepted(const drr_result *r)
+{
+    for (size_t i = 0; i < r->n_turns; i++)
+        if (r->turns[i].verdict == DRR_VERDICT_ACCEPT)
+            return r->outcome == DRR_ANSWERED;
+    return false;
+}
+
+/* What the critic's guarantee says of this answer: it is about accepted ones. */
+static void print_guarantee(const drr_result *r, const drr_guarantee *g)
+{
+    if (was_accepted(r))
+        printf("guarantee: of answers accepted like this one at most %g %% are wrong, with confidence %g %%\n",
+               100 * g->target_error, 100 * (1 - g->delta));
+    else if (r->outcome == DRR_ANSWERED)
+        printf("guarantee: none for this answer, for no turn was accepted\n");
+}
+
+static void print_result(const drr_result *r, const asking *a)
 {
     char time[24], p[24];
     if (r->outcome == DRR_ANSWERED && r->answer) {
@@ -161,9 +180,11 @@ static void print_result(const drr_result *r)
         printf(", %s", r->correct ? "right" : "wrong");
     printf(" (%zu turn%s, %llu tokens, %s)\n", r->n_turns, r->n_turns == 1 ? "" : "s", (unsigned long long)r->n_tokens,
            cli_duration(time, r->seconds));
+    if (a->guarantee.turns)
+        print_guarantee(r, &a->guarantee);
 }
 
-static void print_json(const drr_result *r, const drr_policy *policy, const char *reasoner)
+static void print_json(const drr_result *r, const asking *a, const drr_policy *policy, const char *reasoner)
 {
     cli_json j = {stdout, false};
     cli_json_open(&j, NULL, '{');
@@ -179,6 +200,12 @@ static void print_json(const drr_result *r, const drr_policy *policy, const char
     cli_json_uint(&j, "n_tokens", r->n_tokens);
     cli_json_number(&j, "seconds", r->seconds);
     cli_json_string(&j, "failure", r->failure);
+    if (a->guarantee.turns) {
+        cli_json_open(&j, "guarantee", '{');
+        cli_guarantee_members(&j, &a->guarantee);
+        cli_json_bool(&j, "covers_this_answer", was_accepted(r));
+        cli_json_close(&j, '}');
+    }
     cli_json_open(&j, "turns", '[');
     for (size_t i = 0; i < r->n_turns; i++) {
         const drr_turn *t = &r->turns[i];
@@ -202,8 +229,21 @@ static void print_json(const drr_result *r, const drr_policy *policy, const char
     printf("\n");
 }
 
-static drr_status solve(drr_result *result, const asking *a, const drr_policy *policy,
-                        const cli_reasoner_choice *choice, drr_error *err)
+static drr_status keep_guarantee(asking *a, drr_policy *policy, const drr_critic *critic, drr_error *err)
+{
+    drr_critic_info info = {0};
+    char why[400];
+    drr_status status = cli_guarantee(policy, critic, a->guaranteed, err);
+    if (critic)
+        drr_critic_describe(critic, &info);
+    const drr_guarantee *g = drr_critic_guarantee(&info, policy);
+    if (status == DRR_OK && g && drr_guarantee_holds(why, sizeof why, g, policy))
+        a->guarantee = *g;
+    return status;
+}
+
+static drr_status solve(drr_result *result, asking *a, drr_policy *policy, const cli_reasoner_choice *choice,
+                        drr_error *err)
 {
     drr_critic *critic = NULL;
     drr_prompts *prompts = NULL;
@@ -211,19 +251,20 @@ static drr_status solve(drr_result *result, const asking *a, const drr_policy *p
     const drr_task *task = &a->task;
     drr_status status = a->critic ? drr_critic_open(&critic, a->critic, err) : DRR_OK;
     if (status == DRR_OK)
+        status = keep_guarantee(a, policy, critic, err);
+    if (status == DRR_OK)
         status = cli_open_reasoner(&reasoner, &prompts, choice, err);
     if (status == DRR_OK) {
         cli_check_critic(critic, reasoner);
         cli_note("kind: %s; strategy: %s", drr_kind_name(task->kind), drr_strategy_name(policy->strategy));
-        status = drr_solve(result, reasoner, critic, prompts, &task, 1, policy, show_turn, (void *)(uintptr_t)a,
-                           cli_hooks(), err);
+        status = drr_solve(result, reasoner, critic, prompts, &task, 1, policy, show_turn, a, cli_hooks(), err);
     }
     if (status == DRR_OK) {
         cli_clear_progress();
         if (a->json)
-            print_json(result, policy, drr_reasoner_id(reasoner));
+            print_json(result, a, policy, drr_reasoner_id(reasoner));
         else if (result->outcome != DRR_FAILED)
-            print_result(result);
+            print_result(result, a);
     }
     if (status == DRR_OK && result->outcome == DRR_FAILED) {
         status = err->status = DRR_E_BACKEND;
@@ -267,6 +308,7 @@ static int run(int argc, char **argv)
          .meaning = "the reference answer, to see whether it is met"},
         CLI_REASONER_OPTIONS(choice),
         CLI_POLICY_OPTIONS(policy),
+        CLI_GUARANTEED_OPTION(a.guaranteed),
         {.name = "seed",
          .argument = "N",
          .type = CLI_UINT64,

@@ -5,6 +5,7 @@
 #include "evaluating.h"
 #include "training.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -93,16 +94,21 @@ static drr_status check_questions(const cycle *c, drr_error *err)
 static void describe_training(char *text, size_t size, const cycle *c, const drr_trace_counts *n)
 {
     const drr_train_options *t = &c->training;
-    char patience[16];
+    char patience[16], precision[32] = "", target[160] = "";
     snprintf(patience, sizeof patience, "%u", t->patience);
+    if (t->precision != DRR_PRECISION_AUTO)
+        snprintf(precision, sizeof precision, " precision %s", drr_precision_name(t->precision));
+    if (!isnan(t->target_error))
+        snprintf(target, sizeof target, " target %g delta %g share %g turns %u test %s", t->target_error, t->delta,
+                 t->guarantee_share, t->guarantee_turns, drr_risk_test_name(t->risk_test));
     snprintf(
         text, size,
         "drr %s traces %llu questions %llu tokens %llu encoder %.400s epochs %u batch %u length %u patience %s rate %g "
-        "decay %g warmup %g clip %g dropout %g dev %g test %g questions %zu weights %d seed %llu\n",
+        "decay %g warmup %g clip %g dropout %g dev %g test %g questions %zu weights %d seed %llu%s%s\n",
         DRR_VERSION, (unsigned long long)n->traces, (unsigned long long)n->questions, (unsigned long long)n->tokens,
         t->encoder, t->epochs, t->batch, t->max_length, t->keep_last ? "last" : patience, t->learning_rate,
         t->weight_decay, t->warmup_share, t->clip_norm, t->dropout, t->dev_share, t->test_share, t->max_questions,
-        t->class_weights, (unsigned long long)t->seed);
+        t->class_weights, (unsigned long long)t->seed, precision, target);
 }
 
 static drr_status distill(cycle *c, drr_trace_counts *counts, drr_error *err)

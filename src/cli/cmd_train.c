@@ -8,14 +8,81 @@ static int run(int argc, char **argv);
 
 const cli_command cli_train = {
     "train", NULL, "train a critic on traces",
-    "Splits by question, never by trace; keeps the epoch that is best on held-out questions; fits the stack and the "
+    "Splits by question, never by trace; keeps the epoch that is best on held-out questions; fits calibration, stack "
+    "and "
     "threshold.\n"
-    "Interrupted, --resume goes on from the checkpoint beside --out.\n\n"
+    "With --target-error A the threshold is one of which can be said, with confidence 1 - D, that of the answers "
+    "accepted "
+    "at it at\n"
+    "most a share A is wrong (Learn-then-Test on questions kept for that alone); where none can, it says by how much "
+    "it "
+    "falls short.\n"
+    "Beside the critic lies its model card, NAME.card.md. Interrupted, --resume goes on from the checkpoint beside "
+    "--out.\n\n"
     "Examples:\n"
     "  drr train --traces runs/csqa/traces.db\n"
     "  drr train --traces csqa.replay.jsonl.gz --reasoner text-davinci-003 --out davinci.gguf --epochs 2\n"
-    "  drr train --traces runs/csqa/traces.db --encoder my-bert/ --out my.gguf --json\n",
+    "  drr train --traces runs/csqa/traces.db --encoder my-bert/ --out my.gguf --json\n"
+    "  drr train --traces runs/svamp/traces.db --target-error 0.1 --delta 0.1\n",
     run};
+
+const char *const risk_test_names[] = {"hoeffding-bentkus", "binomial", NULL};
+
+static void calibration_json(cli_json *j, const char *key, const drr_calibration_figures *f)
+{
+    static const char *const kinds[] = {"none", "temperature", "platt", "isotonic"};
+    cli_json_open(j, key, '{');
+    cli_json_string(j, "picked", f->picked);
+    cli_json_open(j, "dev_log_loss", '{');
+    for (size_t i = 0; i < 4; i++)
+        cli_json_number(j, kinds[i], f->dev_log_loss[i]);
+    cli_json_close(j, '}');
+    for (int after = 0; after < 2; after++) {
+        cli_json_open(j, after ? "after" : "before", '{');
+        cli_json_number(j, "log_loss", f->log_loss[after]);
+        cli_json_number(j, "brier", f->brier[after]);
+        cli_json_number(j, "ece", f->ece[after]);
+        cli_json_close(j, '}');
+    }
+    cli_json_close(j, '}');
+}
+
+static void tasks_json(cli_json *j, const drr_train_result *r)
+{
+    cli_json_open(j, "tasks", '{');
+    for (uint32_t i = 0; i < r->n_tasks; i++) {
+        const drr_task_figures *f = &r->tasks[i];
+        cli_json_open(j, f->task, '{');
+        cli_json_uint(j, "n", f->n);
+        cli_json_uint(j, "n_right", f->n_right);
+        cli_json_uint(j, "n_questions", f->n_questions);
+        cli_json_number(j, "auroc_text", f->auroc_text);
+        cli_json_number(j, "auroc_stack", f->auroc_stack);
+        cli_json_number(j, "auroc_length", f->auroc_length);
+        cli_json_number(j, "auroc_vote", f->auroc_vote);
+        cli_json_number(j, "brier", f->brier);
+        cli_json_number(j, "ece", f->ece);
+        cli_json_number(j, "auroc_left_out", f->auroc_left_out);
+        cli_json_number(j, "auroc_left_out_text", f->auroc_left_out_text);
+        cli_json_close(j, '}');
+    }
+    cli_json_close(j, '}');
+}
+
+static void guarantees_json(cli_json *j, const drr_train_result *r)
+{
+    cli_json_open(j, "guarantees", '[');
+    for (uint32_t i = 0; i < r->n_guarantees; i++) {
+        cli_json_open(j, NULL, '{');
+        cli_guarantee_members(j, &r->guarantees[i]);
+        cli_json_uint(j, "n_needed", r->guarantees[i].n_needed);
+        cli_json_uint(j, "n_test", r->kept[i].n);
+        cli_json_uint(j, "n_test_accepted", r->kept[i].n_accepted);
+        cli_json_uint(j, "n_test_wrong", r->kept[i].n_wrong);
+        cli_json_close(j, '}');
+    }
+    cli_json_close(j, ']');
+}
 
 void train_result_json(cli_json *j, const char *key, const drr_train_result *r, const char *out)
 {
@@ -41,7 +108,37 @@ void train_result_json(cli_json *j, const char *key, const drr_train_result *r, 
     cli_json_string(j, "precision", drr_precision_name(r->precision));
     cli_json_number(j, "tokens_per_second", r->tokens_per_second);
     cli_json_number(j, "seconds", r->seconds);
+    cli_json_uint(j, "n_guarantee", r->n_guarantee);
+    cli_json_uint(j, "n_guarantee_questions", r->n_guarantee_questions);
+    calibration_json(j, "text_calibration", &r->text_calibration);
+    calibration_json(j, "stack_calibration", &r->stack_calibration);
+    tasks_json(j, r);
+    guarantees_json(j, r);
     cli_json_close(j, '}');
+}
+
+static void print_tasks(FILE *file, const drr_train_result *r)
+{
+    char a[24], b[24];
+    for (uint32_t i = 0; i < r->n_tasks && r->n_tasks > 1; i++) {
+        const drr_task_figures *f = &r->tasks[i];
+        fprintf(file, "  %s: AUROC %s on %llu traces", f->task, cli_number(a, f->auroc_stack, 3),
+                (unsigned long long)f->n);
+        if (isfinite(f->auroc_left_out))
+            fprintf(file, ", and %s by a critic that never saw it", cli_number(b, f->auroc_left_out, 3));
+        fprintf(file, "\n");
+    }
+}
+
+static void print_guarantees(FILE *file, const drr_train_result *r)
+{
+    for (uint32_t i = 0; i < r->n_guarantees; i++) {
+        char sentence[480];
+        drr_guarantee_sentence(sentence, sizeof sentence, &r->guarantees[i]);
+        fprintf(file, "  %s On %llu test questions it accepts %llu, %llu of them wrong.\n", sentence,
+                (unsigned long long)r->kept[i].n, (unsigned long long)r->kept[i].n_accepted,
+                (unsigned long long)r->kept[i].n_wrong);
+    }
 }
 
 void train_result_print(FILE *file, const drr_train_result *r, const char *out)
@@ -58,6 +155,12 @@ void train_result_print(FILE *file, const drr_train_result *r, const char *out)
             cli_number(d, r->auroc_vote, 3));
     fprintf(file, "  AUPRC %s, Brier %s, ECE %s, threshold %s\n", cli_number(a, r->auprc, 3),
             cli_number(b, r->brier, 3), cli_number(c, r->ece, 3), cli_number(d, r->threshold, 3));
+    fprintf(file, "  calibration of the text: %s, ECE %s before and %s after; of the stack: %s, %s and %s\n",
+            r->text_calibration.picked, cli_number(a, r->text_calibration.ece[0], 3),
+            cli_number(b, r->text_calibration.ece[1], 3), r->stack_calibration.picked,
+            cli_number(c, r->stack_calibration.ece[0], 3), cli_number(d, r->stack_calibration.ece[1], 3));
+    print_tasks(file, r);
+    print_guarantees(file, r);
 }
 
 /* A store's critic lies beside it; one of other traces goes to runs/. */

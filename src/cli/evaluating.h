@@ -12,7 +12,7 @@ typedef struct evaluation {
     size_t n_strategies, limit;
     uint32_t bootstrap;
     const char *names, *title;
-    bool json;
+    bool json, guaranteed;
     drr_checker *checker; /* may be NULL */
 } evaluation;
 
@@ -36,6 +36,7 @@ drr_status evaluation_run(evaluation *e, const char *out, drr_reasoner *reasoner
          .meaning = "resamples for the intervals",                                                                     \
          .low = 0,                                                                                                     \
          .high = 1000000},                                                                                             \
+        CLI_GUARANTEED_OPTION((e).guaranteed),                                                                         \
     {                                                                                                                  \
         .name = "title", .argument = "TEXT", .type = CLI_STRING, .value = &(e).title, .meaning = "of the report"       \
     }

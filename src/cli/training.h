@@ -9,6 +9,7 @@ void train_result_print(FILE *file, const drr_train_result *result, const char *
 
 /* In the order of drr_precision. */
 static const char *const cli_precisions[] = {"auto", "fp32", "bf16", NULL};
+extern const char *const risk_test_names[];
 
 #define TRAIN_OPTIONS(t)                                                                                               \
     {.name = "encoder",                                                                                                \
@@ -107,6 +108,39 @@ static const char *const cli_precisions[] = {"auto", "fp32", "bf16", NULL};
          .type = CLI_SIZE,                                                                                             \
          .value = &(t).max_questions,                                                                                  \
          .meaning = "to train on; 0: all"},                                                                            \
+        {.name = "target-error",                                                                                       \
+         .argument = "A",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(t).target_error,                                                                                   \
+         .meaning = "find a threshold at which at most this share of what is accepted is wrong"},                      \
+        {.name = "delta",                                                                                              \
+         .argument = "D",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(t).delta,                                                                                          \
+         .meaning = "with confidence 1 - D"},                                                                          \
+        {.name = "guarantee-share",                                                                                    \
+         .argument = "P",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(t).guarantee_share,                                                                                \
+         .meaning = "of questions, kept for --target-error alone",                                                     \
+         .low = 0,                                                                                                     \
+         .high = 0.9},                                                                                                 \
+        {.name = "guarantee-turns",                                                                                    \
+         .argument = "N",                                                                                              \
+         .type = CLI_UINT32,                                                                                           \
+         .value = &(t).guarantee_turns,                                                                                \
+         .meaning = "of the loop that is promised of; 0: as many as most questions have fresh answers, 5 at most",     \
+         .high = 8},                                                                                                   \
+        {.name = "risk-test",                                                                                          \
+         .argument = "T",                                                                                              \
+         .type = CLI_CHOICE,                                                                                           \
+         .value = &(t).risk_test,                                                                                      \
+         .meaning = "what the p-values are by; binomial is exact and finds more",                                      \
+         .names = risk_test_names},                                                                                    \
+        {.name = "leave-one-task-out",                                                                                 \
+         .type = CLI_FLAG,                                                                                             \
+         .value = &(t).leave_one_task_out,                                                                             \
+         .meaning = "train once more without each task, and measure on it"},                                           \
     {                                                                                                                  \
         .name = "class-weights", .type = CLI_FLAG, .value = &(t).class_weights,                                        \
         .meaning = "right and wrong traces weigh the same in sum"                                                      \

@@ -106,3 +106,19 @@ double statistics_log_loss(const double *p, const uint8_t *labels, size_t n)
         sum -= log(fmin(1, fmax(1e-12, labels[i] ? p[i] : 1 - p[i])));
     return n ? sum / (double)n : NAN;
 }
+
+void reliability(reliability_bin *bins, size_t n_bins, const double *p, const uint8_t *labels, size_t n)
+{
+    for (size_t b = 0; b < n_bins; b++)
+        bins[b] = (reliability_bin){0};
+    for (size_t i = 0; i < n; i++) {
+        if (isnan(p[i]))
+            continue;
+        size_t b = (size_t)(p[i] * (double)n_bins);
+        if (b >= n_bins)
+            b = n_bins - 1;
+        bins[b].n++;
+        bins[b].n_right += labels[i] != 0;
+        bins[b].sum_p += p[i];
+    }
+}

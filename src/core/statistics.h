@@ -17,4 +17,11 @@ double statistics_brier(const double *p, const uint8_t *labels, size_t n); /* me
 double statistics_ece(const double *p, const uint8_t *labels, size_t n);
 double statistics_log_loss(const double *p, const uint8_t *labels, size_t n); /* nats; p is kept off 0 and 1 by 1e-12 */
 
+typedef struct reliability_bin {
+    uint64_t n, n_right;
+    double sum_p;
+} reliability_bin;
+/* Rows by p into bins of equal width; those whose p is NaN are left out. */
+void reliability(reliability_bin *bins, size_t n_bins, const double *p, const uint8_t *labels, size_t n);
+
 #endif

@@ -33,6 +33,23 @@ void critic_meta_clear(critic_meta *meta)
     *meta = (critic_meta){0};
 }
 
+double critic_meta_p_text(const critic_meta *meta, double logit)
+{
+    if (meta->text_curve.n)
+        return curve_at(&meta->text_curve, logit);
+    return 1 / (1 + exp(-(meta->calibration.a * logit + meta->calibration.b)));
+}
+
+double critic_meta_p(const critic_meta *meta, double logit, const drr_features *features)
+{
+    double values[STACK_MAX_FEATURES];
+    if (!meta->has_stack || !features)
+        return critic_meta_p_text(meta, logit);
+    stack_features(values, logit, features);
+    return meta->has_stack_calibration ? calibration_apply(&meta->stack_calibration, stack_logit(&meta->stack, values))
+                                       : stack_predict(&meta->stack, values);
+}
+
 drr_status drr_critic_open(drr_critic **critic, const char *path, drr_error *err)
 {
     drr_critic *c = calloc(1, sizeof *c);
@@ -131,12 +148,7 @@ static drr_status pack(drr_critic *c, const drr_score_item *items, size_t n, siz
 
 double drr_critic_combine(const drr_critic *critic, double logit, const drr_features *features)
 {
-    const critic_meta *meta = &critic->meta;
-    double values[STACK_MAX_FEATURES];
-    if (!meta->has_stack || !features)
-        return 1 / (1 + exp(-(meta->calibration.a * logit + meta->calibration.b)));
-    stack_features(values, logit, features);
-    return stack_predict(&meta->stack, values);
+    return critic_meta_p(&critic->meta, logit, features);
 }
 
 drr_status drr_critic_score(drr_critic *critic, drr_score *scores, const drr_score_item *items, size_t n,
@@ -179,7 +191,13 @@ void drr_critic_describe(const drr_critic *critic, drr_critic_info *info)
                               .n_parameters = critic->e->n_parameters,
                               .n_train_questions = m->n_train_questions,
                               .n_train_traces = m->n_train_traces,
-                              .has_stack = m->has_stack};
+                              .has_stack = m->has_stack,
+                              .n_guarantees = m->n_guarantees};
+    const calibration text = {m->calibration, m->text_curve};
+    info->calibration = calibration_name(calibration_kind_of(&text));
+    info->stack_calibration =
+        calibration_name(m->has_stack_calibration ? calibration_kind_of(&m->stack_calibration) : CALIBRATION_NONE);
+    memcpy(info->guarantees, m->guarantees, sizeof info->guarantees);
 }
 
 const encoder *critic_encoder(const drr_critic *critic)

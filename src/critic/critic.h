@@ -84,11 +84,53 @@ drr_status stack_fit(stack_model *model, const double *rows, const uint8_t *labe
                      double l2, drr_error *err);
 double stack_predict(const stack_model *model, const double values[STACK_MAX_FEATURES]); /* P(correct) */
 
-/* ---- calibration (calibrate.c) */
+double stack_logit(const stack_model *model, const double values[STACK_MAX_FEATURES]); /* its log-odds */
+
+/* ---- calibration (calibrate.c, isotonic.c) */
 typedef struct platt { /* p = sigmoid(a * logit + b) */
     double a, b;
 } platt;
 drr_status platt_fit(platt *p, const double *logits, const uint8_t *labels, size_t n, drr_error *err);
+/* The same with row weights (NULL: 1); without an offset it is temperature scaling: b is 0 and a, 1 / temperature,
+ * above 0. */
+drr_status line_fit(platt *p, const double *logits, const uint8_t *labels, const double *weights, size_t n, bool offset,
+                    drr_error *err);
+
+#define CURVE_MOST_KNOTS 64
+typedef struct curve { /* p at x, rising, straight between knots and level beyond them; n 0: there is none */
+    uint32_t n;
+    double x[CURVE_MOST_KNOTS], y[CURVE_MOST_KNOTS];
+} curve;
+/* Isotonic regression by pooling adjacent violators; a knot stands at the mean x of each pool (centred isotonic
+ * regression, Oron and Flournoy 2017), so that p still tells apart what falls into one pool. y is kept within
+ * 1 / (w + 2) of 0 and 1, w the sum of weights. */
+drr_status curve_fit(curve *c, const double *x, const uint8_t *labels, const double *weights, size_t n, drr_error *err);
+double curve_at(const curve *c, double x);
+
+typedef enum calibration_kind {
+    CALIBRATION_NONE, /* p = sigmoid(logit) */
+    CALIBRATION_TEMPERATURE,
+    CALIBRATION_PLATT,
+    CALIBRATION_ISOTONIC,
+    CALIBRATION_KINDS
+} calibration_kind;
+const char *calibration_name(calibration_kind kind);
+typedef struct calibration { /* a curve where it has knots, else the line */
+    platt line;
+    curve steps;
+} calibration;
+calibration_kind calibration_kind_of(const calibration *c);
+double calibration_apply(const calibration *c, double logit); /* P(correct) */
+drr_status calibration_fit(calibration *c, calibration_kind kind, const double *logits, const uint8_t *labels,
+                           const double *weights, size_t n, drr_error *err);
+/* Fits one of the kinds from `first` on, by log loss on rows that it was not fitted on: each of n_folds folds (2 to 16)
+ * is held out once; rows of one question must be in one fold. A kind is picked over a simpler one only where its loss
+ * is lower by more than the standard error of the difference over the folds: else noise would bend the curve.
+ * loss[CALIBRATION_KINDS] receives the losses in nats, means of the folds; NaN for kinds before `first`, and for all
+ * where a fold holds no row or all rows: then it is `first`. */
+drr_status calibration_choose(calibration *c, double *loss, calibration_kind first, const double *logits,
+                              const uint8_t *labels, const double *weights, const uint8_t *folds, uint8_t n_folds,
+                              size_t n, drr_error *err);
 
 /* ---- one critic, one file (critic.c, gguf.c) */
 typedef struct critic_meta { /* owned strings */
@@ -96,10 +138,18 @@ typedef struct critic_meta { /* owned strings */
     double threshold;
     uint32_t max_length;
     uint64_t n_train_questions, n_train_traces, seed;
-    platt calibration; /* of the text logit alone */
+    platt calibration; /* of the text logit alone, */
+    curve text_curve;  /* where this has no knots */
     bool has_stack;
     stack_model stack;
+    bool has_stack_calibration; /* else P(correct) is the stack's own */
+    calibration stack_calibration;
+    drr_guarantee guarantees[DRR_GUARANTEES]; /* found ones */
+    uint32_t n_guarantees;
 } critic_meta;
+/* P(correct) of a text logit with what else is known; features NULL: of the text alone. */
+double critic_meta_p(const critic_meta *meta, double logit, const drr_features *features);
+double critic_meta_p_text(const critic_meta *meta, double logit);
 void critic_meta_clear(critic_meta *meta);
 /* Writes a GGUF in llama.cpp's classifier layout with drr.* metadata, atomically. */
 drr_status critic_write(const char *path, const encoder *e, const wordpiece *tokenizer, const critic_meta *meta,

@@ -1,6 +1,7 @@
 /* critic_file.c: a critic as one GGUF file: which keys and tensors, both ways (docs/formats.md, "Critic file"). The
  * layout is llama.cpp's for a BERT classifier, so that its rerank route gives the same logit; what it has no keys for
  * is under "drr.". The format's bytes are gguf.c's and gguf_write.c's. */
+#include "critic/critic_keys_internal.h"
 #include "critic/gguf.h"
 #include "critic/gguf_internal.h"
 #include "critic/wordpiece_internal.h"
@@ -9,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FORMAT_VERSION = 1, POOLING_RANK = 4, TOKEN_NORMAL = 1, TOKEN_CONTROL = 3, LEAST_LENGTH = 5 };
+enum { POOLING_RANK = 4, TOKEN_NORMAL = 1, TOKEN_CONTROL = 3, LEAST_LENGTH = 5 };
 
 /* llama.cpp marks the start of a word where BERT marks its continuation: "##x" is kept as "x" and "x" with this before
  * it. Special tokens are kept as they are. */
@@ -115,6 +116,8 @@ static drr_status check_parts(const encoder *e, const wordpiece *tokenizer, cons
                              i);
     if (meta->has_stack)
         status = check_stack(&meta->stack, err);
+    if (status == DRR_OK)
+        status = critic_keys_check(meta, err);
     for (size_t id = 0; status == DRR_OK && id < e->shape.n_vocab; id++)
         status = check_token(tokenizer, id, err);
     return status;
@@ -182,7 +185,7 @@ static void add_stack(tensorfile_builder *b, const stack_model *s)
 
 static void add_meta(tensorfile_builder *b, const wordpiece *tokenizer, const critic_meta *meta)
 {
-    tensorfile_add_u32(b, "drr.format.version", FORMAT_VERSION);
+    tensorfile_add_u32(b, "drr.format.version", critic_keys_version(meta));
     for (size_t i = 0; i < N_META_STRINGS; i++)
         tensorfile_add_string(b, meta_strings[i].key, *meta_string(meta, i));
     for (size_t i = 0; i < N_META_NUMBERS; i++)
@@ -194,6 +197,7 @@ static void add_meta(tensorfile_builder *b, const wordpiece *tokenizer, const cr
     tensorfile_add_bool(b, "drr.tokenizer.lowercase", wordpiece_lowercase(tokenizer));
     if (meta->has_stack)
         add_stack(b, &meta->stack);
+    critic_keys_add(b, meta);
 }
 
 drr_status critic_write(const char *path, const encoder *e, const wordpiece *tokenizer, const critic_meta *meta,
@@ -248,11 +252,11 @@ static drr_status check_kind(const tensorfile *f, drr_error *err)
         return error_set(err, DRR_E_FORMAT,
                          "%s: not a critic: it has no key \"drr.format.version\"; train one with `drr train`", f->path);
     drr_status status = tensorfile_u32(&version, f, "drr.format.version", err);
-    if (status == DRR_OK && version != FORMAT_VERSION)
+    if (status == DRR_OK && (version < 1 || version > CRITIC_NEWEST_VERSION))
         status = error_set(err, DRR_E_MISMATCH,
-                           "%s: the critic's format is version %u and this drr reads %d; use the drr "
+                           "%s: the critic's format is version %u and this drr reads 1 to %d; use the drr "
                            "that wrote it",
-                           f->path, version, FORMAT_VERSION);
+                           f->path, version, CRITIC_NEWEST_VERSION);
     if (status == DRR_OK)
         status = want_string(f, "general.architecture", "bert", err);
     if (status == DRR_OK)
@@ -472,7 +476,7 @@ static drr_status read_meta(critic_meta *m, const tensorfile *f, const encoder_s
         m->has_stack = true;
         status = read_stack(&m->stack, f, err);
     }
-    return status;
+    return status == DRR_OK ? critic_keys_read(m, f, err) : status;
 }
 
 drr_status critic_read(const char *path, encoder **out_encoder, wordpiece **out_tokenizer, critic_meta *out_meta,

@@ -322,14 +322,50 @@ static json_t *tokenizer_json(const wordpiece *tokenizer, uint32_t max_length)
                      "input_ids", "attention_mask", "model_max_length", (json_int_t)max_length);
 }
 
-static json_t *stack_json(const stack_model *stack)
+static json_t *numbers_json(const double *values, uint32_t n)
 {
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < n; i++)
+        json_array_append_new(list, json_real(values[i]));
+    return list;
+}
+
+static json_t *line_json(const platt *line, const curve *steps)
+{
+    json_t *o = json_pack("{s:f, s:f}", "a", line->a, "b", line->b);
+    if (o && steps->n) {
+        json_object_set_new(o, "x", numbers_json(steps->x, steps->n));
+        json_object_set_new(o, "y", numbers_json(steps->y, steps->n));
+    }
+    return o;
+}
+
+static json_t *stack_json(const critic_meta *m)
+{
+    const stack_model *stack = &m->stack;
     json_t *features = json_array();
     for (uint32_t i = 0; i < stack->n; i++)
         json_array_append_new(features,
                               json_pack("{s:s, s:f, s:f, s:f}", "name", stack_feature_name(i), "mean", stack->mean[i],
                                         "scale", stack->scale[i], "weight", stack->weight[i]));
-    return json_pack("{s:o, s:f}", "features", features, "bias", stack->bias);
+    return json_pack("{s:o, s:f, s:o}", "features", features, "bias", stack->bias, "calibration",
+                     m->has_stack_calibration ? line_json(&m->stack_calibration.line, &m->stack_calibration.steps)
+                                              : json_null());
+}
+
+static json_t *guarantees_json(const critic_meta *m)
+{
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < m->n_guarantees; i++) {
+        const drr_guarantee *g = &m->guarantees[i];
+        json_array_append_new(list, json_pack("{s:I, s:f, s:f, s:f, s:s, s:o, s:I, s:I, s:I, s:f}", "turns",
+                                              (json_int_t)g->turns, "target_error", g->target_error, "delta", g->delta,
+                                              "threshold", g->threshold, "test", drr_risk_test_name(g->test),
+                                              "temperature", json_number_or_null(g->temperature), "n", (json_int_t)g->n,
+                                              "n_accepted", (json_int_t)g->n_accepted, "n_wrong",
+                                              (json_int_t)g->n_wrong, "bound", g->bound));
+    }
+    return list;
 }
 
 static const char *or_empty(const char *text)
@@ -341,16 +377,18 @@ static json_t *drr_json(const critic_meta *m, const char *digest)
 {
     char seed[24]; /* a string: JSON numbers lose digits past 2^53 in many readers */
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)m->seed);
-    json_t *o = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:I, s:I, s:I, s:s, s:{s:f, s:f}, s:s}",
+    json_t *o = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:I, s:I, s:I, s:s, s:o, s:s}",
                           "format_version", 1, "name", or_empty(m->name), "sha256", digest, "reasoner",
                           or_empty(m->reasoner), "prompt", or_empty(m->prompt), "encoder", or_empty(m->encoder),
                           "tasks", or_empty(m->tasks), "created", or_empty(m->created), "threshold", m->threshold,
                           "max_length", (json_int_t)m->max_length, "n_train_questions",
                           (json_int_t)m->n_train_questions, "n_train_traces", (json_int_t)m->n_train_traces, "seed",
-                          seed, "calibration", "a", m->calibration.a, "b", m->calibration.b, "input",
+                          seed, "calibration", line_json(&m->calibration, &m->text_curve), "input",
                           "[CLS] question [SEP] text [SEP], all of token type 0; docs/model.md says how it is cut");
     if (o)
-        json_object_set_new(o, "stack", m->has_stack ? stack_json(&m->stack) : json_null());
+        json_object_set_new(o, "stack", m->has_stack ? stack_json(m) : json_null());
+    if (o)
+        json_object_set_new(o, "guarantees", guarantees_json(m));
     return o;
 }
 

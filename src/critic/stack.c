@@ -102,11 +102,17 @@ static double standardised(const stack_model *m, uint32_t j, const double *value
     return isnan(values[j]) ? 0 : (values[j] - m->mean[j]) / m->scale[j];
 }
 
-double stack_predict(const stack_model *m, const double values[STACK_MAX_FEATURES])
+double stack_logit(const stack_model *m, const double values[STACK_MAX_FEATURES])
 {
     double z = m->bias;
     for (uint32_t j = 0; j < m->n; j++)
         z += m->weight[j] * standardised(m, j, values);
+    return z;
+}
+
+double stack_predict(const stack_model *m, const double values[STACK_MAX_FEATURES])
+{
+    const double z = stack_logit(m, values);
     return z >= 0 ? 1 / (1 + exp(-z)) : exp(z) / (1 + exp(z));
 }
 

@@ -4,6 +4,8 @@
 
 #include "core/core.h"
 #include "core/json.h"
+#include "core/plot.h"
+#include "core/statistics.h"
 #include "reasoner/reasoner.h"
 
 /* ---- cache.c: a reasoner that remembers on disk what the inner one wrote. The inner one stays the caller's and must
@@ -26,11 +28,6 @@ typedef struct risk_point {
 size_t risk_coverage(risk_point *points, const double *p, const uint8_t *right,
                      size_t n);                       /* room for n; returns how many */
 double risk_area(const risk_point *points, size_t n); /* AURC */
-typedef struct reliability_bin {
-    uint64_t n, n_right;
-    double sum_p;
-} reliability_bin;
-void reliability(reliability_bin *bins, size_t n_bins, const double *p, const uint8_t *right, size_t n);
 
 /* ---- measure.c: figures of finished runs */
 typedef struct strategy_run {
@@ -102,6 +99,18 @@ drr_status judged_measure(comparison *c, drr_error *err);
 void judged_clear(judged *set);
 /* Why a figure of this set is not defined; NULL when all are. */
 const char *judged_undefined(const judged *set);
+
+/* ---- promised.c: a critic's guarantee, and what drr accepted here */
+typedef struct promised {
+    const drr_guarantee *g;                   /* the critic's for so many turns, or else its last */
+    bool holds;                               /* it is about answers sought under this policy */
+    char why[400];                            /* if not */
+    uint64_t n_accepted, n_wrong, n_ungraded; /* questions that drr accepted an answer to; of these */
+} promised;
+/* False where there is nothing to say: no critic, no guarantee, or drr did not run. */
+bool promised_measure(promised *p, const evaluation *e, const comparison *c);
+drr_status promised_sentence(buffer *b, const promised *p, const comparison *c, drr_error *err);
+json_t *promised_json(const promised *p);
 
 /* ---- the report's three forms */
 extern const char figure_unknown[]; /* a dash */

@@ -75,12 +75,13 @@ static drr_status put_head(buffer *b, const evaluation *e, drr_error *err)
     if (status == DRR_OK)
         status = put_element(b, "<p class=\"soft\">reasoner ", e->reasoner, "", err);
     if (status == DRR_OK && e->has_critic) {
+        const double asked = e->options->policy.threshold;
+        const drr_guarantee *g = drr_critic_guarantee(&e->critic, &e->options->policy);
+        const double own = g ? g->threshold : e->critic.threshold;
         status = put_element(b, "; critic ", e->critic.name, "", err);
         if (status == DRR_OK)
-            status =
-                buffer_printf(b, err, " (%.12s), trained on %llu questions, accepts at %.2f", e->critic.sha256,
-                              (unsigned long long)e->critic.n_train_questions,
-                              isnan(e->options->policy.threshold) ? e->critic.threshold : e->options->policy.threshold);
+            status = buffer_printf(b, err, " (%.12s), trained on %llu questions, accepts at %.2f", e->critic.sha256,
+                                   (unsigned long long)e->critic.n_train_questions, isnan(asked) ? own : asked);
     }
     if (status == DRR_OK)
         status = buffer_printf(b, err, "; seed %llu; %s; drr %s</p>\n", (unsigned long long)e->options->policy.seed,
@@ -153,8 +154,9 @@ static drr_status put_judged(buffer *b, const comparison *c, drr_error *err)
     return status == DRR_OK ? buffer_puts(b, "</ul>\n", err) : status;
 }
 
-static drr_status put_findings(buffer *b, const comparison *c, drr_error *err)
+static drr_status put_findings(buffer *b, const evaluation *e, const comparison *c, drr_error *err)
 {
+    promised guarantee;
     drr_status status = buffer_puts(b, "<ul>\n", err);
     for (size_t s = 0; status == DRR_OK && s < c->n_runs; s++) {
         buffer note = {0};
@@ -164,6 +166,10 @@ static drr_status put_findings(buffer *b, const comparison *c, drr_error *err)
         buffer words = {0};
         if (c->pairs[p].a == c->n_runs - 1)
             status = put_note(b, &words, pair_sentence(&words, c, &c->pairs[p], err), err);
+    }
+    if (status == DRR_OK && promised_measure(&guarantee, e, c)) {
+        buffer words = {0};
+        status = put_note(b, &words, promised_sentence(&words, &guarantee, c, err), err);
     }
     return status == DRR_OK ? buffer_puts(b, "</ul>\n", err) : status;
 }
@@ -282,7 +288,7 @@ static drr_status put_plots(buffer *b, const comparison *c, drr_error *err)
     return status == DRR_OK ? buffer_puts(b, "</div>\n", err) : status;
 }
 
-static drr_status put_comparison(buffer *b, const comparison *c, bool has_critic, drr_error *err)
+static drr_status put_comparison(buffer *b, const evaluation *e, const comparison *c, drr_error *err)
 {
     drr_status status = put_element(b, "<h2>", c->name, "", err);
     if (status == DRR_OK)
@@ -290,8 +296,8 @@ static drr_status put_comparison(buffer *b, const comparison *c, bool has_critic
     if (status == DRR_OK)
         status = put_table(b, c, err);
     if (status == DRR_OK)
-        status = put_findings(b, c, err);
-    if (status == DRR_OK && has_critic)
+        status = put_findings(b, e, c, err);
+    if (status == DRR_OK && e->has_critic)
         status = put_judged(b, c, err);
     if (status == DRR_OK)
         status = put_plots(b, c, err);
@@ -303,7 +309,7 @@ drr_status report_html(char **html, const evaluation *e, drr_error *err)
     buffer b = {0};
     drr_status status = put_head(&b, e, err);
     for (size_t i = 0; status == DRR_OK && i < e->n; i++)
-        status = put_comparison(&b, &e->comparisons[i], e->has_critic, err);
+        status = put_comparison(&b, e, &e->comparisons[i], err);
     if (status == DRR_OK)
         status =
             buffer_puts(&b,

@@ -188,8 +188,9 @@ static json_t *critic_json(const comparison *c)
     return o;
 }
 
-static json_t *comparison_json(const comparison *c, bool has_critic)
+static json_t *comparison_json(const evaluation *e, const comparison *c)
 {
+    promised guarantee;
     json_t *o = json_object(), *strategies = json_object(), *pairs = json_array();
     for (size_t s = 0; s < c->n_runs; s++)
         json_object_set_new(strategies, drr_strategy_name(c->runs[s].strategy), run_json(c, &c->runs[s]));
@@ -197,8 +198,10 @@ static json_t *comparison_json(const comparison *c, bool has_critic)
         json_array_append_new(pairs, pair_json(c, &c->pairs[p]));
     json_object_set_new(o, "strategies", strategies);
     json_object_set_new(o, "comparisons", pairs);
-    if (has_critic)
+    if (e->has_critic)
         json_object_set_new(o, "critic", critic_json(c));
+    if (promised_measure(&guarantee, e, c))
+        json_object_set_new(o, "guarantee", promised_json(&guarantee));
     return o;
 }
 
@@ -252,7 +255,7 @@ drr_status report_json(char **json, const evaluation *e, drr_error *err)
     set_count(root, "seed", o->policy.seed);
     set_count(root, "bootstrap", o->bootstrap);
     for (size_t i = 0; i < e->n; i++)
-        json_object_set_new(tasks, e->comparisons[i].name, comparison_json(&e->comparisons[i], e->has_critic));
+        json_object_set_new(tasks, e->comparisons[i].name, comparison_json(e, &e->comparisons[i]));
     const bool whole = json_object_set_new(root, "tasks", tasks) == 0;
     *json = whole ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(10)) : NULL;
     json_decref(root);
@@ -347,8 +350,9 @@ static drr_status critic_text(buffer *b, const comparison *c, drr_error *err)
     return status;
 }
 
-static drr_status comparison_text(buffer *b, const comparison *c, bool has_critic, drr_error *err)
+static drr_status comparison_text(buffer *b, const evaluation *e, const comparison *c, drr_error *err)
 {
+    promised guarantee;
     drr_status status = buffer_printf(b, err, "%s, %zu question%s\n\n", c->name, c->n, c->n == 1 ? "" : "s");
     if (status == DRR_OK)
         status = put_cells(b, "strategy", 14, run_heads, run_widths, RUN_CELLS, err);
@@ -365,7 +369,11 @@ static drr_status comparison_text(buffer *b, const comparison *c, bool has_criti
         if (about_the_last(c, &c->pairs[p]))
             status = put_note(b, &words, pair_sentence(&words, c, &c->pairs[p], err), err);
     }
-    if (status == DRR_OK && has_critic)
+    if (status == DRR_OK && promised_measure(&guarantee, e, c)) {
+        buffer words = {0};
+        status = put_note(b, &words, promised_sentence(&words, &guarantee, c, err), err);
+    }
+    if (status == DRR_OK && e->has_critic)
         status = critic_text(b, c, err);
     return status == DRR_OK ? buffer_puts(b, "\n", err) : status;
 }
@@ -375,7 +383,7 @@ drr_status report_text(char **text, const evaluation *e, drr_error *err)
     buffer b = {0};
     drr_status status = DRR_OK;
     for (size_t i = 0; status == DRR_OK && i < e->n; i++)
-        status = comparison_text(&b, &e->comparisons[i], e->has_critic, err);
+        status = comparison_text(&b, e, &e->comparisons[i], err);
     if (status == DRR_OK)
         *text = buffer_take(&b);
     else

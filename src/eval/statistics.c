@@ -99,19 +99,3 @@ double risk_area(const risk_point *points, size_t n)
     }
     return area / coverage;
 }
-
-void reliability(reliability_bin *bins, size_t n_bins, const double *p, const uint8_t *right, size_t n)
-{
-    for (size_t b = 0; b < n_bins; b++)
-        bins[b] = (reliability_bin){0};
-    for (size_t i = 0; i < n; i++) {
-        if (isnan(p[i]))
-            continue;
-        size_t b = (size_t)(p[i] * (double)n_bins);
-        if (b >= n_bins)
-            b = n_bins - 1;
-        bins[b].n++;
-        bins[b].n_right += right[i] != 0;
-        bins[b].sum_p += p[i];
-    }
-}

@@ -56,3 +56,50 @@ void drr_policy_defaults(drr_policy *policy)
                            .top_p = 0.95f,
                            .seed = 1};
 }
+
+/* ---- guarantees */
+
+/* A promise is of drr with fresh answers, all drawn at one temperature, and of those that a turn was accepted for: when
+ * turns run out, any other answer than none would be one that nothing is known of. */
+void drr_policy_guaranteed(drr_policy *policy, const drr_guarantee *g)
+{
+    policy->strategy = DRR_STRATEGY_DRR;
+    policy->max_turns = g->turns;
+    policy->max_tokens = 0;
+    policy->threshold = g->threshold;
+    policy->feedback = DRR_FEEDBACK_RESTART;
+    policy->on_exhausted = DRR_EXHAUSTED_ABSTAIN;
+    if (isfinite(g->temperature))
+        policy->first_temperature = policy->temperature = (float)g->temperature;
+}
+
+static bool differ(double a, double b)
+{
+    return fabs(a - b) > 1e-6; /* one of them may have been a float on the way */
+}
+
+bool drr_guarantee_holds(char *why, size_t size, const drr_guarantee *g, const drr_policy *p)
+{
+    buffer b = {0};
+    drr_status status = DRR_OK;
+    if (p->strategy != DRR_STRATEGY_DRR)
+        status = buffer_printf(&b, NULL, "the strategy is %s, not drr; ", drr_strategy_name(p->strategy));
+    if (status == DRR_OK && p->max_turns != g->turns)
+        status = buffer_printf(&b, NULL, "turns are %u, not %u; ", p->max_turns, g->turns);
+    if (status == DRR_OK && p->max_tokens)
+        status = buffer_puts(&b, "there is a token budget; ", NULL);
+    if (status == DRR_OK && !isnan(p->threshold) && differ(p->threshold, g->threshold))
+        status = buffer_printf(&b, NULL, "the threshold is %.4g, not %.4g; ", p->threshold, g->threshold);
+    if (status == DRR_OK && g->turns > 1 && p->feedback != DRR_FEEDBACK_RESTART)
+        status = buffer_puts(&b, "rejected answers are followed by words, not by a fresh start; ", NULL);
+    if (status == DRR_OK && isfinite(g->temperature) &&
+        (differ((double)p->first_temperature, g->temperature) ||
+         (g->turns > 1 && differ((double)p->temperature, g->temperature))))
+        status = buffer_printf(&b, NULL, "temperatures are %g and %g, not %g; ", (double)p->first_temperature,
+                               (double)p->temperature, g->temperature);
+    const bool holds = status == DRR_OK && b.size == 0;
+    if (size)
+        snprintf(why, size, "%.*s", b.size > 2 ? (int)(b.size - 2) : 0, b.data ? b.data : "");
+    buffer_clear(&b);
+    return holds;
+}

@@ -320,7 +320,8 @@ drr_status drr_solve(drr_result *results, drr_reasoner *reasoner, drr_critic *cr
     if (critic && isnan(policy->threshold)) {
         drr_critic_info info;
         drr_critic_describe(critic, &info);
-        l.threshold = info.threshold;
+        const drr_guarantee *g = drr_critic_guarantee(&info, policy);
+        l.threshold = g ? g->threshold : info.threshold;
     }
     l.seekers = calloc(n + 1, sizeof *l.seekers);
     status = l.seekers ? run(&l, results, tasks, err) : error_memory(err);

@@ -3,6 +3,7 @@
 #include "trace/trace.h"
 #include "train/train.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -131,9 +132,12 @@ static drr_status split(corpus *c, const drr_train_options *o, drr_error *err)
             }
             const double at = (double)seen / (double)(n_own ? n_own : 1),
                          test_share = o->test_traces ? 0 : o->test_share;
-            corpus_part part = at < test_share                  ? CORPUS_TEST
-                               : at < test_share + o->dev_share ? CORPUS_DEV
-                                                                : CORPUS_TRAIN;
+            const double dev_end = test_share + o->dev_share;
+            const double kept_end = dev_end + (isnan(o->target_error) ? 0 : o->guarantee_share);
+            corpus_part part = at < test_share ? CORPUS_TEST
+                               : at < dev_end  ? CORPUS_DEV
+                               : at < kept_end ? CORPUS_GUARANTEE
+                                               : CORPUS_TRAIN;
             seen += !in_test;
             if (part == CORPUS_TRAIN && !in_test && o->max_questions && ++trained > o->max_questions)
                 part = CORPUS_UNUSED;
@@ -197,6 +201,16 @@ void corpus_clear(corpus *c)
     free(c->prompts);
     free(c->tasks);
     *c = (corpus){0};
+}
+
+void corpus_leave_out(corpus *c, const char *task)
+{
+    for (size_t i = 0; i < c->n; i++) {
+        corpus_row *row = &c->rows[i];
+        const bool own = row->trace.task && strcmp(row->trace.task, task) == 0;
+        if (own != (row->part == CORPUS_TEST))
+            row->part = CORPUS_UNUSED;
+    }
 }
 
 size_t corpus_questions(const corpus *c, corpus_part part)

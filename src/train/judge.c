@@ -1,135 +1,25 @@
-/* judge.c: what turns an encoder's logit into a decision: Platt calibration, the stack and the accept threshold, all
- * fitted on dev questions that the encoder has not trained on; and the figures on test questions that nothing was
- * fitted on. (Cross-fitting would use every question, at the price of as many encoders as folds: so a share of the
- * questions is kept for this instead.)
+/* judge.c: what turns an encoder's logit into a decision: calibration, the stack and the accept threshold, all
+ * fitted on dev questions that the encoder has not trained on. Figures on test questions are held_out.c's, what can be
+ * promised promise.c's. (Cross-fitting the encoder would use every question, at the price of as many encoders as folds:
+ * so a share of the questions is kept for this instead. The stack costs nothing, and so its calibration is fitted on
+ * what stacks of other questions say.)
  *
  * Agreement with other answers is known to a different extent each time the critic is asked: a first turn has nothing
  * to agree with, a vote of ten has nine. So each dev trace enters the stack's fit several times, each time with another
  * random part of the other answers to its question by the same reasoner (none, all, and some), and with a weight that
  * makes it count once. */
-#include "core/statistics.h"
-#include "train/train.h"
+#include "train/judge_internal.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
-    DRAWS = 4,      /* rows of one trace: none of the others, all, and two random parts */
-    MOST_TRIES = 8, /* fresh answers of a question that a rehearsal takes */
-    GRID = 200      /* thresholds tried */
+    DRAWS = 4,  /* rows of one trace: none of the others, all, and two random parts */
+    GRID = 200, /* thresholds tried */
+    FOLDS = 5   /* of dev questions, for picking a calibration */
 };
 #define TOLERANCE 0.005 /* of accuracy: half a point */
-
-static bool parsed(const drr_trace *t)
-{
-    return t->label != DRR_LABEL_UNPARSED && t->answer;
-}
-
-static uint8_t label_of(const drr_trace *t)
-{
-    return t->label == DRR_LABEL_ACCEPT; /* an answer that cannot be read is not one to accept */
-}
-
-/* The rows of one part, those that answer one question by one reasoner side by side. */
-typedef struct groups {
-    const corpus *c;
-    size_t *rows, n;
-    size_t *begin, *end; /* rows[begin[i]] .. rows[end[i] - 1] is the group of rows[i] */
-    size_t *others;      /* scratch for one group */
-} groups;
-
-static int row_compare(const void *a, const void *b, void *context)
-{
-    const corpus *c = context;
-    const corpus_row *x = &c->rows[*(const size_t *)a], *y = &c->rows[*(const size_t *)b];
-    if (x->question != y->question)
-        return x->question < y->question ? -1 : 1;
-    const int names = strcmp(x->trace.reasoner ? x->trace.reasoner : "", y->trace.reasoner ? y->trace.reasoner : "");
-    return names ? names : (x > y) - (x < y);
-}
-
-static bool same_group(const corpus *c, size_t a, size_t b)
-{
-    const char *x = c->rows[a].trace.reasoner, *y = c->rows[b].trace.reasoner;
-    return c->rows[a].question == c->rows[b].question && strcmp(x ? x : "", y ? y : "") == 0;
-}
-
-static void groups_clear(groups *g)
-{
-    free(g->rows);
-    free(g->begin);
-    free(g->end);
-    free(g->others);
-    *g = (groups){0};
-}
-
-static drr_status groups_new(groups *g, const corpus *c, corpus_part part, drr_error *err)
-{
-    *g = (groups){.c = c,
-                  .rows = calloc(c->n + 1, sizeof *g->rows),
-                  .begin = calloc(c->n + 1, sizeof *g->begin),
-                  .end = calloc(c->n + 1, sizeof *g->end),
-                  .others = calloc(c->n + 1, sizeof *g->others)};
-    if (!g->rows || !g->begin || !g->end || !g->others) {
-        groups_clear(g);
-        return error_memory(err);
-    }
-    for (size_t i = 0; i < c->n; i++)
-        if (c->rows[i].part == part)
-            g->rows[g->n++] = i;
-    qsort_r(g->rows, g->n, sizeof *g->rows, row_compare, (void *)(uintptr_t)c);
-    for (size_t i = 0, end; i < g->n; i = end) {
-        for (end = i + 1; end < g->n && same_group(c, g->rows[i], g->rows[end]); end++)
-            ;
-        for (size_t k = i; k < end; k++) {
-            g->begin[k] = i;
-            g->end[k] = end;
-        }
-    }
-    return DRR_OK;
-}
-
-static bool same_conversation(const drr_trace *a, const drr_trace *b)
-{
-    return a->sample == b->sample && strcmp(a->prompt ? a->prompt : "", b->prompt ? b->prompt : "") == 0;
-}
-
-/* May rows[k] be known when rows[i] is judged? Other samples' fresh answers, and what came before it in its own
- * conversation. Answers that others gave after being told they were wrong agree for other reasons. */
-static bool comparable(const groups *g, size_t i, size_t k)
-{
-    const drr_trace *t = &g->c->rows[g->rows[i]].trace, *other = &g->c->rows[g->rows[k]].trace;
-    return k != i && (same_conversation(t, other) ? other->turn <= t->turn : other->turn == 0);
-}
-
-/* Puts those of rows[i] into g->others. */
-static size_t others_of(groups *g, size_t i)
-{
-    size_t n = 0;
-    for (size_t k = g->begin[i]; k < g->end[i]; k++)
-        if (comparable(g, i, k))
-            g->others[n++] = k;
-    return n;
-}
-
-/* Features of rows[i] where others[n] are known. */
-static drr_features features_of(const groups *g, size_t i, const size_t *others, size_t n)
-{
-    const drr_trace *t = &g->c->rows[g->rows[i]].trace;
-    drr_features f;
-    drr_features_defaults(&f);
-    f.stats = t->stats;
-    f.n_tokens = t->n_tokens;
-    f.turn = t->turn;
-    f.parsed = parsed(t);
-    f.n_others = (uint32_t)n;
-    for (size_t k = 0; k < n; k++) {
-        const drr_trace *other = &g->c->rows[g->rows[others[k]]].trace;
-        f.n_agree += f.parsed && parsed(other) && drr_answer_equal(t->kind, t->answer, other->answer);
-    }
-    return f;
-}
 
 /* Moves `known` of the n others, drawn at random, to the front. */
 static void draw(size_t *others, size_t n, size_t known, rng *r)
@@ -141,93 +31,123 @@ static void draw(size_t *others, size_t n, size_t known, rng *r)
     }
 }
 
-static drr_status fit_stack(critic_meta *meta, groups *g, uint64_t seed, drr_error *err)
+/* A question's fold: rows of one question are never parted. */
+static uint8_t fold_of(size_t question, uint64_t seed)
 {
-    const size_t most = g->n * DRAWS;
-    size_t n = 0;
-    double *values = calloc(most + 1, STACK_MAX_FEATURES * sizeof *values);
-    double *weights = calloc(most + 1, sizeof *weights);
-    uint8_t *labels = calloc(most + 1, 1);
-    drr_status status = DRR_OK;
-    if (!values || !weights || !labels) {
-        status = error_memory(err);
-        goto done;
-    }
+    return (uint8_t)(hash_mix(seed, question) % FOLDS);
+}
+
+/* ---- the stack */
+
+typedef struct stack_rows {            /* n rows of STACK_MAX_FEATURES values */
+    double *values, *weights, *logits; /* logits: what a stack fitted without the row's fold gives it */
+    uint8_t *labels, *folds;
+    size_t n;
+} stack_rows;
+
+static void stack_rows_clear(stack_rows *r)
+{
+    free(r->values);
+    free(r->weights);
+    free(r->logits);
+    free(r->labels);
+    free(r->folds);
+    *r = (stack_rows){0};
+}
+
+static drr_status stack_rows_new(stack_rows *r, size_t most, drr_error *err)
+{
+    *r = (stack_rows){.values = calloc(most + 1, STACK_MAX_FEATURES * sizeof(double)),
+                      .weights = calloc(most + 1, sizeof(double)),
+                      .logits = calloc(most + 1, sizeof(double)),
+                      .labels = calloc(most + 1, 1),
+                      .folds = calloc(most + 1, 1)};
+    if (r->values && r->weights && r->logits && r->labels && r->folds)
+        return DRR_OK;
+    stack_rows_clear(r);
+    return error_memory(err);
+}
+
+static void gather_stack_rows(stack_rows *r, groups *g, uint64_t seed)
+{
     for (size_t i = 0; i < g->n; i++) {
         const corpus_row *row = &g->c->rows[g->rows[i]];
-        const size_t others = others_of(g, i), draws = others ? DRAWS : 1;
-        rng r;
-        rng_seed(&r, hash_mix(seed, g->rows[i]));
-        for (size_t d = 0; d < draws; d++, n++) {
-            const size_t known = d == 0 ? 0 : d == 1 ? others : 1 + (size_t)rng_below(&r, others);
-            draw(g->others, others, known, &r);
-            const drr_features f = features_of(g, i, g->others, known);
-            stack_features(values + n * STACK_MAX_FEATURES, row->logit, &f);
-            labels[n] = label_of(&row->trace);
-            weights[n] = 1 / (double)draws;
+        const size_t others = groups_others(g, i), draws = others ? DRAWS : 1;
+        rng random;
+        rng_seed(&random, hash_mix(seed, g->rows[i]));
+        for (size_t d = 0; d < draws; d++, r->n++) {
+            const size_t known = d == 0 ? 0 : d == 1 ? others : 1 + (size_t)rng_below(&random, others);
+            draw(g->others, others, known, &random);
+            const drr_features f = groups_features(g, i, g->others, known);
+            stack_features(r->values + r->n * STACK_MAX_FEATURES, row->logit, &f);
+            r->labels[r->n] = judge_label(&row->trace);
+            r->weights[r->n] = 1 / (double)draws;
+            r->folds[r->n] = fold_of(row->question, seed);
         }
     }
-    status = stack_fit(&meta->stack, values, labels, weights, n, 1.0, err);
-    meta->has_stack = status == DRR_OK;
-done:
-    free(values);
-    free(weights);
-    free(labels);
+}
+
+/* Gives each row the logit of a stack that was fitted on the other folds. */
+static drr_status cross_fit(stack_rows *r, drr_error *err)
+{
+    stack_rows others;
+    drr_status status = stack_rows_new(&others, r->n, err);
+    for (uint8_t fold = 0; status == DRR_OK && fold < FOLDS; fold++) {
+        const size_t bytes = STACK_MAX_FEATURES * sizeof(double);
+        stack_model model;
+        others.n = 0;
+        for (size_t i = 0; i < r->n; i++) {
+            if (r->folds[i] == fold)
+                continue;
+            memcpy(others.values + others.n * STACK_MAX_FEATURES, r->values + i * STACK_MAX_FEATURES, bytes);
+            others.weights[others.n] = r->weights[i];
+            others.labels[others.n++] = r->labels[i];
+        }
+        if (others.n == r->n)
+            continue; /* an empty fold */
+        status = stack_fit(&model, others.values, others.labels, others.weights, others.n, 1.0, err);
+        for (size_t i = 0; status == DRR_OK && i < r->n; i++)
+            if (r->folds[i] == fold)
+                r->logits[i] = stack_logit(&model, r->values + i * STACK_MAX_FEATURES);
+    }
+    stack_rows_clear(&others);
     return status;
 }
 
-/* P(correct) of rows[i] as the critic gives it when others[n] are known. */
-static double judge(const critic_meta *meta, const groups *g, size_t i, const size_t *others, size_t n)
+/* Is there a question in each fold? With fewer there is nothing to pick a calibration by. */
+static bool folds_are_filled(const uint8_t *folds, size_t n)
 {
-    const double logit = g->c->rows[g->rows[i]].logit;
-    double values[STACK_MAX_FEATURES];
-    if (!meta->has_stack)
-        return 1 / (1 + exp(-(meta->calibration.a * logit + meta->calibration.b)));
-    const drr_features f = features_of(g, i, others, n);
-    stack_features(values, logit, &f);
-    return stack_predict(&meta->stack, values);
+    bool seen[FOLDS] = {false};
+    bool all = true;
+    for (size_t i = 0; i < n; i++)
+        seen[folds[i]] = true;
+    for (size_t f = 0; f < FOLDS; f++)
+        all = all && seen[f];
+    return all;
 }
 
-/* Row by row of a group: logit, p with all others known, length, vote share, label. */
-typedef struct columns {
-    double *logit, *p, *length, *vote, *memory;
-    uint8_t *label, *vote_label;
-    size_t n, n_votes;
-} columns;
-
-static void columns_clear(columns *x)
+static drr_status fit_stack(critic_meta *meta, drr_calibration_figures *figures, groups *g, uint64_t seed,
+                            drr_error *err)
 {
-    free(x->memory);
-    free(x->label);
-    *x = (columns){0};
-}
-
-static drr_status columns_of(columns *x, const critic_meta *meta, groups *g, drr_error *err)
-{
-    *x = (columns){.memory = calloc(4 * (g->n + 1), sizeof(double)), .label = calloc(2 * (g->n + 1), 1), .n = g->n};
-    if (!x->memory || !x->label) {
-        columns_clear(x);
-        return error_memory(err);
+    stack_rows r;
+    drr_status status = stack_rows_new(&r, g->n * DRAWS, err);
+    if (status != DRR_OK)
+        return status;
+    gather_stack_rows(&r, g, seed);
+    status = stack_fit(&meta->stack, r.values, r.labels, r.weights, r.n, 1.0, err);
+    meta->has_stack = status == DRR_OK;
+    if (status == DRR_OK && folds_are_filled(r.folds, r.n)) {
+        status = cross_fit(&r, err);
+        if (status == DRR_OK)
+            status = calibration_choose(&meta->stack_calibration, figures->dev_log_loss, CALIBRATION_NONE, r.logits,
+                                        r.labels, r.weights, r.folds, FOLDS, r.n, err);
+        if (status == DRR_OK)
+            meta->has_stack_calibration = calibration_kind_of(&meta->stack_calibration) != CALIBRATION_NONE;
     }
-    x->logit = x->memory;
-    x->p = x->logit + g->n;
-    x->length = x->p + g->n;
-    x->vote = x->length + g->n;
-    x->vote_label = x->label + g->n;
-    for (size_t i = 0; i < g->n; i++) {
-        const corpus_row *row = &g->c->rows[g->rows[i]];
-        const size_t others = others_of(g, i);
-        x->logit[i] = row->logit;
-        x->p[i] = judge(meta, g, i, g->others, others);
-        x->length[i] = row->trace.text ? (double)strlen(row->trace.text) : 0;
-        x->label[i] = label_of(&row->trace);
-        if (others) {
-            const drr_features f = features_of(g, i, g->others, others);
-            x->vote_label[x->n_votes] = x->label[i];
-            x->vote[x->n_votes++] = f.parsed ? (double)(f.n_agree + 1) / (double)(f.n_others + 1) : 0;
-        }
-    }
-    return DRR_OK;
+    figures->picked = calibration_name(meta->has_stack_calibration ? calibration_kind_of(&meta->stack_calibration)
+                                                                   : CALIBRATION_NONE);
+    stack_rows_clear(&r);
+    return status;
 }
 
 /* ---- the threshold: drr with fresh retries, acted out on dev */
@@ -251,14 +171,14 @@ static uint8_t vote_is_right(const critic_meta *meta, const groups *g, const siz
     for (size_t a = 0; a < n; a++) {
         const drr_trace *t = &g->c->rows[g->rows[steps[a]]].trace;
         double sum = 0;
-        for (size_t b = 0; b < n && parsed(t); b++) {
+        for (size_t b = 0; b < n && judge_parsed(t); b++) {
             const drr_trace *other = &g->c->rows[g->rows[steps[b]]].trace;
-            if (parsed(other) && drr_answer_equal(t->kind, t->answer, other->answer))
-                sum += judge(meta, g, steps[b], NULL, 0);
+            if (judge_parsed(other) && drr_answer_equal(t->kind, t->answer, other->answer))
+                sum += groups_judge(meta, g, steps[b], NULL, 0);
         }
-        if (parsed(t) && sum > most + 1e-12) {
+        if (judge_parsed(t) && sum > most + 1e-12) {
             most = sum;
-            right = label_of(t);
+            right = judge_label(t);
         }
     }
     return right;
@@ -269,8 +189,8 @@ static void rehearse(rehearsal *r, const critic_meta *meta, const groups *g, con
     r->episodes[r->n++] = (episode){r->n_steps, n, vote_is_right(meta, g, steps, n)};
     for (size_t k = 0; k < n; k++) {
         const drr_trace *t = &g->c->rows[g->rows[steps[k]]].trace;
-        r->p[r->n_steps] = parsed(t) ? judge(meta, g, steps[k], steps, k) : -1;
-        r->right[r->n_steps++] = label_of(t);
+        r->p[r->n_steps] = judge_parsed(t) ? groups_judge(meta, g, steps[k], steps, k) : -1;
+        r->right[r->n_steps++] = judge_label(t);
     }
 }
 
@@ -340,62 +260,53 @@ static drr_status choose_threshold(critic_meta *meta, groups *g, drr_error *err)
     return status;
 }
 
-drr_status judge_fit(critic_meta *meta, const corpus *c, uint64_t seed, drr_error *err)
+/* ---- all of it */
+
+static drr_status fit_text(critic_meta *meta, drr_calibration_figures *figures, const groups *g, uint64_t seed,
+                           drr_error *err)
 {
-    groups g = {0};
-    double *logits = NULL;
-    uint8_t *labels = NULL;
-    drr_status status = groups_new(&g, c, CORPUS_DEV, err);
-    if (status != DRR_OK)
-        return status;
-    logits = calloc(g.n + 1, sizeof *logits);
-    labels = calloc(g.n + 1, 1);
-    if (!logits || !labels) {
-        status = error_memory(err);
-        goto done;
+    double *logits = calloc(g->n + 1, sizeof *logits);
+    uint8_t *labels = calloc(g->n + 1, 1), *folds = calloc(g->n + 1, 1);
+    calibration text = {0};
+    drr_status status = logits && labels && folds ? DRR_OK : error_memory(err);
+    for (size_t i = 0; status == DRR_OK && i < g->n; i++) {
+        const corpus_row *row = &g->c->rows[g->rows[i]];
+        logits[i] = row->logit;
+        labels[i] = judge_label(&row->trace);
+        folds[i] = fold_of(row->question, seed);
     }
-    for (size_t i = 0; i < g.n; i++) {
-        logits[i] = c->rows[g.rows[i]].logit;
-        labels[i] = label_of(&c->rows[g.rows[i]].trace);
+    if (status == DRR_OK)
+        status = folds_are_filled(folds, g->n)
+                     ? calibration_choose(&text, figures->dev_log_loss, CALIBRATION_TEMPERATURE, logits, labels, NULL,
+                                          folds, FOLDS, g->n, err)
+                     : calibration_fit(&text, CALIBRATION_PLATT, logits, labels, NULL, g->n, err);
+    if (status == DRR_OK) {
+        meta->calibration = text.line;
+        meta->text_curve = text.steps;
+        figures->picked = calibration_name(calibration_kind_of(&text));
     }
-    status = platt_fit(&meta->calibration, logits, labels, g.n, err);
-    if (status == DRR_OK)
-        status = fit_stack(meta, &g, seed, err);
-    if (status == DRR_OK)
-        status = choose_threshold(meta, &g, err);
-done:
     free(logits);
     free(labels);
-    groups_clear(&g);
+    free(folds);
     return status;
 }
 
-drr_status judge_measure(drr_train_result *result, const critic_meta *meta, const corpus *c, drr_error *err)
+drr_status judge_fit(critic_meta *meta, drr_train_result *result, const corpus *c, uint64_t seed, drr_error *err)
 {
-    groups dev = {0}, test = {0};
-    columns d = {0}, t = {0};
-    drr_status status = groups_new(&dev, c, CORPUS_DEV, err);
-    if (status == DRR_OK)
-        status = groups_new(&test, c, CORPUS_TEST, err);
-    if (status == DRR_OK)
-        status = columns_of(&d, meta, &dev, err);
-    if (status == DRR_OK)
-        status = columns_of(&t, meta, &test, err);
+    groups g = {0};
+    drr_calibration_figures text = {.picked = "none", .dev_log_loss = {NAN, NAN, NAN, NAN}}, stack = text;
+    drr_status status = groups_new(&g, c, CORPUS_DEV, err);
     if (status != DRR_OK)
-        goto done;
-    result->auroc_text = statistics_auroc(t.logit, t.label, t.n);
-    result->auroc_stack = statistics_auroc(t.p, t.label, t.n);
-    result->auroc_vote = statistics_auroc(t.vote, t.vote_label, t.n_votes);
-    result->auroc_length = statistics_auroc(t.length, t.label, t.n);
-    if (statistics_auroc(d.length, d.label, d.n) < 0.5) /* whether long or short is right is dev's to say, not test's */
-        result->auroc_length = 1 - result->auroc_length;
-    result->auprc = statistics_auprc(t.p, t.label, t.n);
-    result->brier = statistics_brier(t.p, t.label, t.n);
-    result->ece = statistics_ece(t.p, t.label, t.n);
-done:
-    groups_clear(&dev);
-    groups_clear(&test);
-    columns_clear(&d);
-    columns_clear(&t);
+        return status;
+    status = fit_text(meta, &text, &g, seed, err);
+    if (status == DRR_OK)
+        status = fit_stack(meta, &stack, &g, seed, err);
+    if (status == DRR_OK)
+        status = choose_threshold(meta, &g, err);
+    if (status == DRR_OK) {
+        result->text_calibration = text;
+        result->stack_calibration = stack;
+    }
+    groups_clear(&g);
     return status;
 }

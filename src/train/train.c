@@ -1,7 +1,9 @@
 /* train.c: drr_train: from recorded traces to a critic file. Reads and splits (corpus.c), tokenises, fits the encoder
- * (fit.c), calibrates and measures (judge.c), and writes the file. An unparsed trace is trained on as one to reject:
+ * (fit.c), calibrates (judge.c), measures (held_out.c), looks for a threshold that keeps a promise (promise.c), and
+ * writes the file and its card (card.c). An unparsed trace is trained on as one to reject:
  * the critic will meet such texts. A trace without any text is not trained on, but the stack still learns from it. */
 #include "train/train.h"
+#include "core/risk.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -9,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FEWEST_QUESTIONS = 50 };
+enum { FEWEST_QUESTIONS = 50, MOST_TURNS = 8 };
 
 void drr_train_options_defaults(drr_train_options *options)
 {
@@ -25,7 +27,31 @@ void drr_train_options_defaults(drr_train_options *options)
                                    .dropout = 0.1,
                                    .dev_share = 0.2,
                                    .test_share = 0.15,
-                                   .seed = 1};
+                                   .seed = 1,
+                                   .target_error = NAN,
+                                   .delta = 0.1,
+                                   .guarantee_share = 0.2};
+}
+
+static drr_status check_guarantee_options(const drr_train_options *o, drr_error *err)
+{
+    if (!(o->target_error > 0 && o->target_error < 1))
+        return error_set(err, DRR_E_ARGUMENT, "a target error of %g cannot be promised: it must lie between 0 and 1",
+                         o->target_error);
+    if (!(o->delta > 0 && o->delta < 1))
+        return error_set(err, DRR_E_ARGUMENT,
+                         "a delta of %g cannot be: it is the chance that the promise is broken, between 0 and 1",
+                         o->delta);
+    if (!(o->guarantee_share > 0 && o->dev_share + o->test_share + o->guarantee_share < 0.9))
+        return error_set(
+            err, DRR_E_ARGUMENT,
+            "a guarantee share of %g cannot be: it must be above 0, and with the dev and test shares leave "
+            "a tenth of the questions to train on",
+            o->guarantee_share);
+    if (o->guarantee_turns > MOST_TURNS)
+        return error_set(err, DRR_E_ARGUMENT, "a guarantee is about %d turns at most, and %u were asked for",
+                         MOST_TURNS, o->guarantee_turns);
+    return DRR_OK;
 }
 
 static drr_status check_options(const drr_train_options *o, drr_error *err)
@@ -41,7 +67,7 @@ static drr_status check_options(const drr_train_options *o, drr_error *err)
             "a dev share of %g and a test share of %g cannot be: dev must be above 0, and together they must "
             "leave a tenth of the questions to train on",
             o->dev_share, o->test_share);
-    return DRR_OK;
+    return isnan(o->target_error) ? DRR_OK : check_guarantee_options(o, err);
 }
 
 static void count_labels(const corpus *c, corpus_part part, uint64_t *n, uint64_t *right)
@@ -54,7 +80,37 @@ static void count_labels(const corpus *c, corpus_part part, uint64_t *n, uint64_
         }
 }
 
-static drr_status check_corpus(drr_train_result *result, const corpus *c, const drr_train_options *o, drr_error *err)
+/* Before hours of training: could these questions promise what is asked for, if all of it went well? */
+static drr_status check_guarantee(drr_train_result *result, const corpus *c, const drr_train_options *o, drr_error *err)
+{
+    uint64_t right;
+    result->n_guarantee_questions = corpus_questions(c, CORPUS_GUARANTEE);
+    count_labels(c, CORPUS_GUARANTEE, &result->n_guarantee, &right);
+    const uint64_t n = result->n_guarantee_questions, fewest = risk_needed(o->risk_test, 0, o->target_error, o->delta);
+    const double wrong = result->n_guarantee ? 1 - (double)right / (double)result->n_guarantee : 1;
+    const uint64_t as_seen = risk_needed(o->risk_test, wrong, o->target_error, o->delta);
+    char seen[120];
+    if (as_seen)
+        snprintf(seen, sizeof seen, "if all were accepted, %llu would do", (unsigned long long)as_seen);
+    else
+        snprintf(seen, sizeof seen, "no number would do if all were accepted");
+    if (fewest == 0 || n < fewest)
+        return error_set(err, DRR_E_EMPTY,
+                         "%llu questions are too few to promise an error of at most %g with delta %g: even with every "
+                         "answer accepted and right it takes %s%llu, and at the observed error of %.1f %% %s; give "
+                         "traces of more questions, or a larger guarantee share",
+                         (unsigned long long)n, o->target_error, o->delta, fewest ? "" : "more than ",
+                         fewest ? (unsigned long long)fewest : 10000000ull, 100 * wrong, seen);
+    if (right == 0)
+        return error_set(err, DRR_E_EMPTY,
+                         "all %llu traces of the questions kept for the guarantee are wrong, and nothing can be "
+                         "promised of accepting them: take easier questions, or more of them",
+                         (unsigned long long)result->n_guarantee);
+    return DRR_OK;
+}
+
+static drr_status check_corpus(drr_train_result *result, const corpus *c, const drr_train_options *o, bool promises,
+                               drr_error *err)
 {
     const char *names[] = {"train", "dev"};
     uint64_t n, right;
@@ -62,8 +118,8 @@ static drr_status check_corpus(drr_train_result *result, const corpus *c, const 
     result->n_dev_questions = corpus_questions(c, CORPUS_DEV);
     result->n_test_questions = corpus_questions(c, CORPUS_TEST);
     count_labels(c, CORPUS_TEST, &result->n_test, &right);
-    const uint64_t questions =
-        result->n_train_questions + result->n_dev_questions + (o->test_traces ? 0 : result->n_test_questions);
+    const uint64_t questions = result->n_train_questions + result->n_dev_questions +
+                               corpus_questions(c, CORPUS_GUARANTEE) + (o->test_traces ? 0 : result->n_test_questions);
     if (questions < FEWEST_QUESTIONS && !o->max_questions)
         return error_set(err, DRR_E_EMPTY,
                          "%s holds traces of %llu questions, and fewer than %d say nothing about new ones: record more "
@@ -79,7 +135,7 @@ static drr_status check_corpus(drr_train_result *result, const corpus *c, const 
                              (unsigned long long)n, names[part], right ? "right" : "wrong",
                              right ? "harder" : "easier");
     }
-    return DRR_OK;
+    return promises ? check_guarantee(result, c, o, err) : DRR_OK;
 }
 
 static bool has_text(const corpus_row *row)
@@ -152,12 +208,13 @@ static drr_status name_critic(critic_meta *meta, const corpus *c, const drr_trai
                : error_memory(err);
 }
 
-typedef struct session { /* what one call of drr_train owns */
+typedef struct session { /* what one encoder's training owns */
     corpus c;
     encoder *e;
     wordpiece *tokenizer;
-    examples train, dev, dev_all, test_all;
+    examples train, dev, dev_all, test_all, kept_all;
     critic_meta meta;
+    reliability_bin bins[2][JUDGE_BINS];
     buffer checkpoint;
 } session;
 
@@ -170,86 +227,109 @@ static void session_clear(session *s)
     examples_clear(&s->dev);
     examples_clear(&s->dev_all);
     examples_clear(&s->test_all);
+    examples_clear(&s->kept_all);
     critic_meta_clear(&s->meta);
     buffer_clear(&s->checkpoint);
 }
 
-static drr_status prepare(session *s, drr_train_result *result, const drr_train_options *o, const drr_hooks *hooks,
-                          drr_error *err)
+static drr_status tokenise_parts(session *s, drr_train_result *result, const drr_hooks *hooks, drr_error *err)
+{
+    const struct {
+        examples *x;
+        corpus_part part;
+        bool all, counted;
+    } parts[] = {{&s->train, CORPUS_TRAIN, false, true},
+                 {&s->dev_all, CORPUS_DEV, true, true},
+                 {&s->dev, CORPUS_DEV, false, false},
+                 {&s->test_all, CORPUS_TEST, true, true},
+                 {&s->kept_all, CORPUS_GUARANTEE, true, true}};
+    uint64_t ignored = 0;
+    drr_status status = DRR_OK;
+    for (size_t i = 0; status == DRR_OK && i < sizeof parts / sizeof *parts; i++)
+        status = tokenise(parts[i].x, parts[i].counted ? &result->n_truncated : &ignored, &s->c, parts[i].part,
+                          parts[i].all, s->tokenizer, s->meta.max_length, hooks, err);
+    return status;
+}
+
+static void log_parts(const session *s, const drr_train_result *r, bool has_head, const drr_hooks *hooks)
+{
+    char kept[96] = "";
+    if (r->n_guarantee_questions)
+        snprintf(kept, sizeof kept, "; %llu traces of %llu questions are kept for the guarantee",
+                 (unsigned long long)r->n_guarantee, (unsigned long long)r->n_guarantee_questions);
+    hooks_log(hooks, DRR_LOG_INFO,
+              "%llu train, %llu dev and %llu test traces of %llu, %llu and %llu questions; %zu tokens to train on, "
+              "%llu texts cut to %u tokens; %s%s%s",
+              (unsigned long long)r->n_train, (unsigned long long)r->n_dev, (unsigned long long)r->n_test,
+              (unsigned long long)r->n_train_questions, (unsigned long long)r->n_dev_questions,
+              (unsigned long long)r->n_test_questions, s->train.n_ids, (unsigned long long)r->n_truncated,
+              s->meta.max_length, drr_precision_name(r->precision), has_head ? "" : "; the head is new", kept);
+}
+
+/* left_out: the task that this encoder must not see; NULL: none. */
+static drr_status prepare(session *s, drr_train_result *result, const drr_train_options *o, const char *left_out,
+                          const drr_hooks *hooks, drr_error *err)
 {
     char folder[4096];
     bool has_head = false;
-    uint64_t ignored = 0;
     drr_status status = drr_cache_path(folder, sizeof folder, o->encoder, err);
     if (status == DRR_OK)
         status = corpus_read(&s->c, o, hooks, err);
+    if (status == DRR_OK && left_out)
+        corpus_leave_out(&s->c, left_out);
     if (status == DRR_OK)
-        status = check_corpus(result, &s->c, o, err);
+        status = check_corpus(result, &s->c, o, !isnan(o->target_error) && !left_out, err);
+    if (status == DRR_OK && o->leave_one_task_out && !strchr(s->c.tasks ? s->c.tasks : "", ','))
+        status = error_set(err, DRR_E_ARGUMENT,
+                           "the traces are all of one task, %s, and leaving it out would leave nothing to train on",
+                           s->c.tasks ? s->c.tasks : "without a name");
     if (status == DRR_OK)
         status = encoder_open_hf(&s->e, &s->tokenizer, &has_head, folder, o->seed, err);
     result->precision = o->precision;
     if (status == DRR_OK)
         status = encoder_set_precision(s->e, &result->precision, err);
-    if (status == DRR_OK)
+    if (status == DRR_OK && !left_out)
         status = buffer_printf(&s->checkpoint, err, "%s.checkpoint", o->out);
     if (status != DRR_OK)
         return status;
     s->meta.max_length = o->max_length < s->e->shape.n_positions ? o->max_length : s->e->shape.n_positions;
     s->meta.seed = o->seed;
-    const uint32_t most = s->meta.max_length;
-    status = tokenise(&s->train, &result->n_truncated, &s->c, CORPUS_TRAIN, false, s->tokenizer, most, hooks, err);
+    status = tokenise_parts(s, result, hooks, err);
     if (status == DRR_OK)
-        status = tokenise(&s->dev_all, &result->n_truncated, &s->c, CORPUS_DEV, true, s->tokenizer, most, hooks, err);
-    if (status == DRR_OK)
-        status = tokenise(&s->dev, &ignored, &s->c, CORPUS_DEV, false, s->tokenizer, most, hooks, err);
-    if (status == DRR_OK)
-        status = tokenise(&s->test_all, &result->n_truncated, &s->c, CORPUS_TEST, true, s->tokenizer, most, hooks, err);
-    if (status == DRR_OK)
-        hooks_log(hooks, DRR_LOG_INFO,
-                  "%llu train, %llu dev and %llu test traces of %llu, %llu and %llu questions; %zu tokens to train on, "
-                  "%llu texts cut to %u tokens; %s%s",
-                  (unsigned long long)result->n_train, (unsigned long long)result->n_dev,
-                  (unsigned long long)result->n_test, (unsigned long long)result->n_train_questions,
-                  (unsigned long long)result->n_dev_questions, (unsigned long long)result->n_test_questions,
-                  s->train.n_ids, (unsigned long long)result->n_truncated, most, drr_precision_name(result->precision),
-                  has_head ? "" : "; the head is new");
+        log_parts(s, result, has_head, hooks);
     return status;
 }
 
-static drr_status conclude(session *s, drr_train_result *result, const drr_train_options *o, const drr_hooks *hooks,
-                           drr_error *err)
+/* The encoder is fitted: everything else of the critic, and its figures. */
+static drr_status conclude(session *s, drr_train_result *result, const drr_train_options *o, bool promises,
+                           const drr_hooks *hooks, drr_error *err)
 {
     s->e->bf16 = false; /* calibration and threshold are of the logits that a critic gives */
     drr_status status = score_rows(&s->c, CORPUS_DEV, &s->dev_all, s->e, hooks, err);
     if (status == DRR_OK)
         status = score_rows(&s->c, CORPUS_TEST, &s->test_all, s->e, hooks, err);
     if (status == DRR_OK)
-        status = judge_fit(&s->meta, &s->c, o->seed, err);
+        status = score_rows(&s->c, CORPUS_GUARANTEE, &s->kept_all, s->e, hooks, err);
     if (status == DRR_OK)
-        status = judge_measure(result, &s->meta, &s->c, err);
+        status = judge_fit(&s->meta, result, &s->c, o->seed, err);
     if (status == DRR_OK)
-        status = name_critic(&s->meta, &s->c, o, err);
-    if (status != DRR_OK)
-        return status;
+        status = judge_measure(result, s->bins, &s->meta, &s->c, err);
+    if (status == DRR_OK && promises)
+        status = promise_make(&s->meta, result, &s->c, o, err);
     s->meta.n_train_questions = result->n_train_questions;
     s->meta.n_train_traces = result->n_train;
     result->threshold = s->meta.threshold;
-    return critic_write(o->out, s->e, s->tokenizer, &s->meta, err);
+    return status;
 }
 
-drr_status drr_train(drr_train_result *out, const drr_train_options *o, const drr_hooks *hooks, drr_error *err)
+/* From traces to a critic in memory. */
+static drr_status make_critic(session *s, drr_train_result *result, const drr_train_options *o, const char *left_out,
+                              const drr_hooks *hooks, drr_error *err)
 {
-    drr_status status = check_options(o, err);
+    fit_result fitted = {0};
+    drr_status status = prepare(s, result, o, left_out, hooks, err);
     if (status != DRR_OK)
         return status;
-    session s = {0};
-    drr_train_result result = {0};
-    fit_result fitted = {0};
-    if (o->threads)
-        parallel_set_threads(o->threads);
-    status = prepare(&s, &result, o, hooks, err);
-    if (status != DRR_OK)
-        goto done;
     const fit_options options = {.epochs = o->epochs,
                                  .batch = o->batch,
                                  .patience = o->patience,
@@ -261,20 +341,91 @@ drr_status drr_train(drr_train_result *out, const drr_train_options *o, const dr
                                  .class_weights = o->class_weights,
                                  .keep_last = o->keep_last,
                                  .seed = o->seed,
-                                 .checkpoint = s.checkpoint.data,
-                                 .resume = o->resume};
-    status = encoder_fit(s.e, &s.train, &s.dev, &options, &fitted, hooks, err);
+                                 .checkpoint = s->checkpoint.data,
+                                 .resume = o->resume && !left_out};
+    status = encoder_fit(s->e, &s->train, &s->dev, &options, &fitted, hooks, err);
+    if (status == DRR_OK)
+        status = conclude(s, result, o, !isnan(o->target_error) && !left_out, hooks, err);
     if (status != DRR_OK)
-        goto done;
-    status = conclude(&s, &result, o, hooks, err);
+        return status;
+    result->best_loss = fitted.best_loss;
+    result->best_epoch = fitted.best_epoch;
+    result->tokens_per_second = fitted.tokens_per_second;
+    result->seconds = fitted.seconds;
+    return DRR_OK;
+}
+
+/* How well each task is judged by a critic that was trained and fitted on the others alone. */
+static drr_status leave_tasks_out(drr_train_result *result, const drr_train_options *o, const drr_hooks *hooks,
+                                  drr_error *err)
+{
+    drr_train_options others = *o;
+    drr_status status = DRR_OK;
+    others.leave_one_task_out = false;
+    for (uint32_t t = 0; status == DRR_OK && t < result->n_tasks; t++) {
+        drr_task_figures *task = &result->tasks[t];
+        drr_train_result without = {0};
+        drr_error why = {0};
+        session s = {0};
+        hooks_log(hooks, DRR_LOG_INFO, "once more without %s, to be measured on it", task->task);
+        status = make_critic(&s, &without, &others, task->task, hooks, &why);
+        task->auroc_left_out = status == DRR_OK ? without.auroc_stack : NAN;
+        task->auroc_left_out_text = status == DRR_OK ? without.auroc_text : NAN;
+        session_clear(&s);
+        if (status == DRR_E_EMPTY) {
+            hooks_log(hooks, DRR_LOG_WARN, "without %s: %s", task->task, why.message);
+            status = DRR_OK;
+        } else if (status != DRR_OK && err) {
+            *err = why;
+        }
+    }
+    return status;
+}
+
+static drr_status write_card(const session *s, const drr_train_result *result, const drr_train_options *o,
+                             drr_error *err)
+{
+    char digest[65];
+    const card k = {&s->meta, result, o, &s->c, &s->e->shape, s->bins, digest};
+    drr_status status = sha256_file(digest, o->out, err);
+    return status == DRR_OK ? card_write(&k, err) : status;
+}
+
+static void log_guarantees(const drr_train_result *r, const drr_hooks *hooks)
+{
+    for (uint32_t i = 0; i < r->n_guarantees; i++) {
+        char sentence[480];
+        drr_guarantee_sentence(sentence, sizeof sentence, &r->guarantees[i]);
+        hooks_log(hooks, r->guarantees[i].found ? DRR_LOG_INFO : DRR_LOG_WARN, "%s", sentence);
+    }
+}
+
+drr_status drr_train(drr_train_result *out, const drr_train_options *o, const drr_hooks *hooks, drr_error *err)
+{
+    drr_status status = check_options(o, err);
+    if (status != DRR_OK)
+        return status;
+    session s = {0};
+    drr_train_result result = {0};
+    if (o->threads)
+        parallel_set_threads(o->threads);
+    status = make_critic(&s, &result, o, NULL, hooks, err);
+    if (status == DRR_OK)
+        status = name_critic(&s.meta, &s.c, o, err);
+    if (status == DRR_OK)
+        status = critic_write(o->out, s.e, s.tokenizer, &s.meta, err);
     if (status != DRR_OK)
         goto done;
     unlink(s.checkpoint.data);
-    result.best_loss = fitted.best_loss;
-    result.best_epoch = fitted.best_epoch;
-    result.tokens_per_second = fitted.tokens_per_second;
-    result.seconds = fitted.seconds;
-    *out = result;
+    log_guarantees(&result, hooks);
+    status = write_card(&s, &result, o, err);
+    if (status == DRR_OK && o->leave_one_task_out) {
+        status = leave_tasks_out(&result, o, hooks, err);
+        if (status == DRR_OK)
+            status = write_card(&s, &result, o, err);
+    }
+    if (status == DRR_OK)
+        *out = result;
 done:
     session_clear(&s);
     return status;

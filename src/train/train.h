@@ -3,6 +3,7 @@
 #ifndef DRR_TRAIN_H
 #define DRR_TRAIN_H
 
+#include "core/statistics.h"
 #include "critic/critic.h"
 #include "critic/encoder_layers.h"
 
@@ -104,7 +105,7 @@ drr_status checkpoint_read(const char *path, checkpoint *c,
                            drr_error *err); /* into c's arrays; c says identity and n */
 
 /* ---- traces for training (corpus.c) */
-typedef enum corpus_part { CORPUS_TRAIN, CORPUS_DEV, CORPUS_TEST, CORPUS_UNUSED } corpus_part;
+typedef enum corpus_part { CORPUS_TRAIN, CORPUS_DEV, CORPUS_TEST, CORPUS_GUARANTEE, CORPUS_UNUSED } corpus_part;
 typedef struct corpus_row {
     drr_trace trace;
     size_t question;  /* index of its question */
@@ -122,9 +123,54 @@ drr_status corpus_read(corpus *c, const drr_train_options *options, const drr_ho
 void corpus_clear(corpus *c);
 size_t corpus_questions(const corpus *c, corpus_part part);
 
-/* ---- the stack, thresholds and held-out figures (judge.c) */
-/* Fits calibration and stack on the dev rows and chooses the threshold; then measures the test rows. */
-drr_status judge_fit(critic_meta *meta, const corpus *c, uint64_t seed, drr_error *err);
-drr_status judge_measure(drr_train_result *result, const critic_meta *meta, const corpus *c, drr_error *err);
+/* Leaves of one task the test questions alone, and of the others all but these. */
+void corpus_leave_out(corpus *c, const char *task);
+
+/* ---- calibration, the stack and the threshold (judge.c), held-out figures (held_out.c) */
+enum { JUDGE_BINS = 10 };
+/* Fits on the dev rows; of the result the calibrations' dev_log_loss and picked. */
+drr_status judge_fit(critic_meta *meta, drr_train_result *result, const corpus *c, uint64_t seed, drr_error *err);
+/* Measures the test rows; bins (may be NULL) are of the sigmoid of the text's logit, and of P(correct). */
+drr_status judge_measure(drr_train_result *result, reliability_bin bins[2][JUDGE_BINS], const critic_meta *meta,
+                         const corpus *c, drr_error *err);
+
+/* ---- what a threshold can promise (promise.c) */
+typedef struct trial { /* one question acted out once: turns in their order */
+    uint32_t n;
+    uint8_t right[8];
+    double p[8]; /* P(correct) with the turns before it known; below 0: cannot be read, never accepted */
+} trial;
+typedef struct trials {
+    trial *at;
+    size_t n;
+    double temperature; /* that the answers were drawn at; NaN: several, or not known */
+} trials;
+/* One of each question of a part that has `turns` (8 at most) fresh answers by one reasoner. Rows have their logits. */
+drr_status trials_new(trials *t, const critic_meta *meta, const corpus *c, corpus_part part, uint32_t turns,
+                      uint64_t seed, drr_error *err);
+void trials_clear(trials *t);
+/* As many turns, 5 at most, as 9 in 10 questions of a part have fresh answers by one reasoner. */
+drr_status trials_turns(uint32_t *turns, const corpus *c, corpus_part part, drr_error *err);
+/* Trials in which a turn is accepted, and of these those whose first accepted turn is wrong. */
+void trials_count(uint64_t *accepted, uint64_t *wrong, const trials *t, double threshold);
+/* g says turns, target_error, delta and test; the rest is filled in. `dev` chooses which thresholds are tested in which
+ * order, `tested`, of other questions, which of them hold. */
+drr_status promise_find(drr_guarantee *g, const trials *dev, const trials *tested, drr_error *err);
+/* Both guarantees of a critic whose rows are scored, into result and meta, and meta's threshold where one was found. */
+drr_status promise_make(critic_meta *meta, drr_train_result *result, const corpus *c, const drr_train_options *options,
+                        drr_error *err);
+
+/* ---- the model card (card.c) */
+typedef struct card {
+    const critic_meta *meta;
+    const drr_train_result *result;
+    const drr_train_options *options;
+    const corpus *c;
+    const encoder_shape *shape;
+    const reliability_bin (*bins)[JUDGE_BINS];
+    const char *sha256; /* of the critic's file */
+} card;
+/* Writes NAME.card.md and NAME.card.svg beside NAME.gguf. */
+drr_status card_write(const card *k, drr_error *err);
 
 #endif

@@ -89,8 +89,8 @@ static const reasoner_backend script_backend = {
 
 static const char *const script_vocabulary[] = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"};
 
-/* path: a template of mkstemp. */
-static inline void write_margin_critic(char *path, double agreement)
+/* path: a template of mkstemp. guarantees (n of them) may be NULL. */
+static inline void write_promising_critic(char *path, double agreement, const drr_guarantee *guarantees, uint32_t n)
 {
     encoder *e;
     wordpiece *w;
@@ -105,12 +105,33 @@ static inline void write_margin_critic(char *path, double agreement)
             meta.stack.weight[j] = agreement;
         meta.stack.n = j + 1;
     }
+    for (uint32_t i = 0; i < n; i++)
+        meta.guarantees[meta.n_guarantees++] = guarantees[i];
     close(mkstemp(path));
     assert_int_equal(encoder_new(&e, &shape, &err), DRR_OK);
     assert_int_equal(wordpiece_new(&w, script_vocabulary, 6, true, &err), DRR_OK);
     assert_int_equal(critic_write(path, e, w, &meta, &err), DRR_OK);
     encoder_free(e);
     wordpiece_free(w);
+}
+
+static inline void write_margin_critic(char *path, double agreement)
+{
+    write_promising_critic(path, agreement, NULL, 0);
+}
+
+static inline drr_guarantee script_guarantee(uint32_t turns, double threshold, double temperature)
+{
+    return (drr_guarantee){.found = true,
+                           .turns = turns,
+                           .target_error = 0.1,
+                           .delta = 0.1,
+                           .threshold = threshold,
+                           .temperature = temperature,
+                           .n = 100,
+                           .n_accepted = 50,
+                           .p_value = 0.005,
+                           .bound = 0.05};
 }
 
 #endif

@@ -95,6 +95,127 @@ static void unknown_strings_come_back_empty(void **state)
     encoder_free(e);
 }
 
+/* ---- keys that need not be there */
+
+static drr_guarantee small_guarantee(uint32_t turns)
+{
+    return (drr_guarantee){.found = true,
+                           .turns = turns,
+                           .target_error = 0.1,
+                           .delta = 0.05,
+                           .threshold = 0.1 + 0.2 * turns,
+                           .test = turns > 1 ? DRR_RISK_BINOMIAL : DRR_RISK_HOEFFDING_BENTKUS,
+                           .temperature = turns > 1 ? NAN : 0.7,
+                           .n = 300,
+                           .n_accepted = 200,
+                           .n_wrong = 9,
+                           .p_value = 1.0 / 3 / 10,
+                           .bound = 1.0 / 11};
+}
+
+static void assert_same_guarantee(const drr_guarantee *a, const drr_guarantee *b)
+{
+    assert_true(a->found == b->found && a->turns == b->turns && a->test == b->test && a->n == b->n);
+    assert_true(a->n_accepted == b->n_accepted && a->n_wrong == b->n_wrong);
+    assert_memory_equal(&a->target_error, &b->target_error, sizeof(double));
+    assert_memory_equal(&a->delta, &b->delta, sizeof(double));
+    assert_memory_equal(&a->threshold, &b->threshold, sizeof(double));
+    assert_memory_equal(&a->p_value, &b->p_value, sizeof(double));
+    assert_memory_equal(&a->bound, &b->bound, sizeof(double));
+    assert_true(isnan(a->temperature) ? isnan(b->temperature) : !(fabs(a->temperature - b->temperature) > 0));
+}
+
+/* Bits: a curve of the text, a line of the stack, a curve of the stack, a promise of a verdict, one of a loop. */
+static critic_meta meta_with(unsigned what)
+{
+    critic_meta m = small_meta(true);
+    if (what & 1)
+        m.text_curve = (curve){3, {-2.5, 0.1, 7}, {1e-9, 1.0 / 3, 1.0 / 3}};
+    m.has_stack_calibration = what & 6;
+    if (what & 2)
+        m.stack_calibration.line = (platt){1.0 / 7, -0.3};
+    if (what & 4)
+        m.stack_calibration.steps = (curve){1, {0.5}, {0.25}};
+    if (what & 8)
+        m.guarantees[m.n_guarantees++] = small_guarantee(1);
+    if (what & 16)
+        m.guarantees[m.n_guarantees++] = small_guarantee(4);
+    return m;
+}
+
+static void what_need_not_be_there_comes_back_too(void **state)
+{
+    (void)state;
+    encoder *e = small_encoder(1);
+    wordpiece *w = small_tokenizer(true);
+    for (unsigned what = 0; what < 32; what++) {
+        critic_meta m = meta_with(what);
+        parts p;
+        char *data;
+        size_t size;
+        uint32_t version;
+        assert_int_equal(critic_write(at("a.gguf"), e, w, &m, NULL), DRR_OK);
+        assert_int_equal(read_parts(&p, at("a.gguf"), NULL), DRR_OK);
+        assert_same_meta(&p.meta, &m);
+        assert_memory_equal(&p.meta.text_curve, &m.text_curve, sizeof m.text_curve);
+        assert_int_equal(p.meta.has_stack_calibration, m.has_stack_calibration);
+        assert_memory_equal(&p.meta.stack_calibration, &m.stack_calibration, sizeof m.stack_calibration);
+        assert_int_equal(p.meta.n_guarantees, m.n_guarantees);
+        for (uint32_t i = 0; i < m.n_guarantees; i++)
+            assert_same_guarantee(&p.meta.guarantees[i], &m.guarantees[i]);
+        /* what an older drr would overlook, it refuses; a promise changes no probability */
+        assert_int_equal(file_read(&data, &size, at("a.gguf"), 0, NULL), DRR_OK);
+        const char *key = find_bytes(data, size, "drr.format.version");
+        memcpy(&version, key + strlen("drr.format.version") + 4, sizeof version);
+        assert_int_equal(version, what & 7 ? 2 : 1);
+        free(data);
+        free_parts(&p);
+        critic_meta_clear(&m);
+    }
+    wordpiece_free(w);
+    encoder_free(e);
+}
+
+static void assert_not_possible(critic_meta *m, const char *what)
+{
+    encoder *e = small_encoder(1);
+    wordpiece *w = small_tokenizer(true);
+    drr_error err = {0};
+    assert_int_equal(critic_write(at("no.gguf"), e, w, m, &err), DRR_E_ARGUMENT);
+    if (!strstr(err.message, what))
+        fail_msg("\"%s\" does not say \"%s\"", err.message, what);
+    assert_false(file_exists(at("no.gguf")));
+    critic_meta_clear(m);
+    wordpiece_free(w);
+    encoder_free(e);
+}
+
+static void curves_that_fall_and_promises_that_cannot_be_are_not_written(void **state)
+{
+    (void)state;
+    critic_meta m = meta_with(1);
+    m.text_curve.y[2] = 0.2;
+    assert_not_possible(&m, "curve");
+    m = meta_with(1);
+    m.text_curve.x[1] = m.text_curve.x[0];
+    assert_not_possible(&m, "curve");
+    m = meta_with(4);
+    m.stack_calibration.steps.y[0] = 1;
+    assert_not_possible(&m, "curve");
+    m = meta_with(2);
+    m.stack_calibration.line.a = NAN;
+    assert_not_possible(&m, "stack");
+    m = meta_with(8);
+    m.guarantees[0].n_wrong = 201; /* of 200 */
+    assert_not_possible(&m, "guarantee 1");
+    m = meta_with(8);
+    m.guarantees[0].p_value = 0.06; /* above delta: it was not found */
+    assert_not_possible(&m, "guarantee 1");
+    m = meta_with(24);
+    m.guarantees[1] = m.guarantees[0]; /* two of one verdict */
+    assert_not_possible(&m, "guarantee 2");
+}
+
 /* ---- broken files */
 
 typedef struct image {
@@ -106,7 +227,15 @@ static image make_image(bool has_stack)
 {
     image i = {0};
     encoder *e = small_encoder(2);
-    write_small(at("good.gguf"), e, has_stack);
+    if (has_stack) { /* and all else that there can be */
+        wordpiece *w = small_tokenizer(true);
+        critic_meta m = meta_with(31);
+        assert_int_equal(critic_write(at("good.gguf"), e, w, &m, NULL), DRR_OK);
+        critic_meta_clear(&m);
+        wordpiece_free(w);
+    } else {
+        write_small(at("good.gguf"), e, false);
+    }
     encoder_free(e);
     assert_int_equal(file_read(&i.data, &i.size, at("good.gguf"), 0, NULL), DRR_OK);
     return i;
@@ -241,7 +370,7 @@ static void what_is_no_critic_is_said_to_be_none(void **state)
     version[0] = 'x';
     assert_refused(i.data, i.size, DRR_E_FORMAT, "not a critic");
     version[0] = 'd';
-    assert_u32_refused(&i, "drr.format.version", 2, DRR_E_MISMATCH, "version 2");
+    assert_u32_refused(&i, "drr.format.version", 3, DRR_E_MISMATCH, "version 3");
     assert_u32_refused(&i, "bert.pooling_type", 1, DRR_E_FORMAT, "bert.pooling_type");
     assert_u32_refused(&i, "drr.max_length", 17, DRR_E_FORMAT, "drr.max_length");
     assert_u32_refused(&i, "drr.max_length", 4, DRR_E_FORMAT, "drr.max_length");
@@ -253,6 +382,34 @@ static void what_is_no_critic_is_said_to_be_none(void **state)
     drr_error err = {0};
     assert_int_equal(read_parts(&p, at("absent.gguf"), &err), DRR_E_NOT_FOUND);
     assert_int_equal(read_parts(&p, folder, &err), DRR_E_FORMAT);
+    free(i.data);
+}
+
+static void set_f64(image *i, const char *key, double value)
+{
+    char *found = find_bytes(i->data, i->size, key);
+    memcpy(found + strlen(key) + 4, &value, sizeof value);
+}
+
+static void a_curve_or_promise_that_cannot_be_is_refused(void **state)
+{
+    (void)state;
+    image i = make_image(true);
+    set_f64(&i, "drr.guarantee.loop.threshold", 1.5);
+    assert_refused(i.data, i.size, DRR_E_FORMAT, "drr.guarantee.loop.*");
+    set_f64(&i, "drr.guarantee.loop.threshold", 0.9);
+    assert_u32_refused(&i, "drr.guarantee.loop.turns", 1, DRR_E_FORMAT, "drr.guarantee.loop.*");
+    assert_u32_refused(&i, "drr.guarantee.verdict.turns", 2, DRR_E_FORMAT, "drr.guarantee.verdict.*");
+    set_f64(&i, "drr.guarantee.verdict.delta", NAN);
+    assert_refused(i.data, i.size, DRR_E_FORMAT, "drr.guarantee.verdict.delta");
+    set_f64(&i, "drr.guarantee.verdict.delta", 0.05);
+    find_bytes(i.data, i.size, "hoeffding-bentkus")[0] = 'H';
+    assert_refused(i.data, i.size, DRR_E_MISMATCH, "Hoeffding-bentkus");
+    find_bytes(i.data, i.size, "Hoeffding-bentkus")[0] = 'h';
+    char *y = find_bytes(i.data, i.size, "drr.calibration.y");
+    const double above = 2;
+    memcpy(y + strlen("drr.calibration.y") + 4 + 4 + 8, &above, sizeof above);
+    assert_refused(i.data, i.size, DRR_E_FORMAT, "does not rise");
     free(i.data);
 }
 
@@ -407,6 +564,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_A_PLACE(a_critic_comes_back_bit_for_bit),
         IN_A_PLACE(unknown_strings_come_back_empty),
+        IN_A_PLACE(what_need_not_be_there_comes_back_too),
+        IN_A_PLACE(curves_that_fall_and_promises_that_cannot_be_are_not_written),
+        IN_A_PLACE(a_curve_or_promise_that_cannot_be_is_refused),
         IN_A_PLACE(a_file_cut_at_any_byte_is_refused),
         IN_A_PLACE(a_file_with_any_byte_changed_is_refused_or_read_but_never_more),
         IN_A_PLACE(a_count_that_lies_takes_no_memory),

@@ -22,7 +22,7 @@ static const line lines[] = {
     {"b1?", 1, "Answer: 1", 1}, /* right at once */
 };
 
-static char critic_path[] = "/tmp/drr-test-judged-XXXXXX";
+static char critic_path[] = "/tmp/drr-test-judged-XXXXXX", promising_path[] = "/tmp/drr-test-judged-XXXXXX";
 static char folder[] = "/tmp/drr-test-eval-critic-XXXXXX";
 
 /* A file of n questions c1?, c2? ... whose answers are 1, 2 ... */
@@ -43,7 +43,9 @@ static int make_place(void **state)
     (void)state;
     if (!mkdtemp(folder))
         return 1;
+    const drr_guarantee promise = script_guarantee(2, 0.6, NAN);
     write_margin_critic(critic_path, 1);
+    write_promising_critic(promising_path, 1, &promise, 1);
     write_data("a.jsonl", 'a', 6);
     write_data("b.jsonl", 'b', 1);
     write_data("a.test.jsonl", 'b', 1); /* named a, too */
@@ -53,8 +55,8 @@ static int make_place(void **state)
 static int remove_place(void **state)
 {
     (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf %s %s", folder, critic_path);
+    char command[160];
+    snprintf(command, sizeof command, "rm -rf %s %s %s", folder, critic_path, promising_path);
     return system(command);
 }
 
@@ -65,8 +67,8 @@ typedef struct finished {
     json_t *json;
 } finished;
 
-static finished evaluate(const char *const *files, size_t n_files, const drr_strategy *strategies, size_t n,
-                         bool with_critic)
+static finished evaluate_with(const char *const *files, size_t n_files, const drr_strategy *strategies, size_t n,
+                              const char *critic_file, uint32_t max_turns)
 {
     static int number;
     finished f = {0};
@@ -80,8 +82,8 @@ static finished evaluate(const char *const *files, size_t n_files, const drr_str
     size_t size;
     assert_int_equal(reasoner_new(&reasoner, &script_backend, &script, "script", "a script", 4, NULL), DRR_OK);
     assert_int_equal(drr_prompts_open(&prompts, NULL, NULL), DRR_OK);
-    if (with_critic)
-        assert_int_equal(drr_critic_open(&critic, critic_path, NULL), DRR_OK);
+    if (critic_file)
+        assert_int_equal(drr_critic_open(&critic, critic_file, NULL), DRR_OK);
     for (size_t i = 0; i < n_files; i++) {
         snprintf(path, sizeof path, "%s/%s", folder, files[i]);
         assert_int_equal(drr_dataset_open(&data[i], path, NULL, NULL, NULL), DRR_OK);
@@ -93,7 +95,7 @@ static finished evaluate(const char *const *files, size_t n_files, const drr_str
     o.n_strategies = n;
     o.bootstrap = 100;
     o.policy.samples = 2;
-    o.policy.max_turns = 2;
+    o.policy.max_turns = max_turns;
     o.policy.abstain_below = 0.1;
     f.status = drr_eval(&f.text, &f.table, reasoner, critic, prompts, (const drr_dataset *const *)data, n_files, &o,
                         NULL, &f.err);
@@ -108,6 +110,12 @@ static finished evaluate(const char *const *files, size_t n_files, const drr_str
     drr_prompts_free(prompts);
     drr_reasoner_close(reasoner);
     return f;
+}
+
+static finished evaluate(const char *const *files, size_t n_files, const drr_strategy *strategies, size_t n,
+                         bool with_critic)
+{
+    return evaluate_with(files, n_files, strategies, n, with_critic ? critic_path : NULL, 2);
 }
 
 static void finished_clear(finished *f)
@@ -381,9 +389,37 @@ static void names_that_collide_are_refused(void **state)
     assert_string_equal(f.err.message, "the strategy drr is listed twice: list each once");
 }
 
+/* At 0.6: a1 accepted and right at s(2), a3 wrong at s(2.5), a2 not quite right at s(1.5 - log 3) = 0.599, a6 wrong at
+ * s(-0.5 + log 3) = 0.645, accepted with the first answer known. */
+static void a_guarantee_is_held_to_what_was_accepted(void **state)
+{
+    (void)state;
+    finished f = evaluate_with(file_a, 1, three, 3, promising_path, 2);
+    json_t *g = find(&f, "a", "guarantee", NULL, NULL);
+    assert_true(json_is_true(json_object_get(g, "holds")) && json_is_null(json_object_get(g, "why")));
+    assert_figure(g, "threshold", 0.6);
+    assert_figure(g, "accepted", 3);
+    assert_figure(g, "wrong", 2);
+    assert_non_null(strstr(f.table, "Here drr accepted an answer to 3 of 6 questions, 2 of them wrong (66.7 %)"));
+    assert_non_null(strstr(f.html, "Here drr accepted an answer to 3 of 6 questions"));
+    assert_non_null(strstr(f.html, "accepts at 0.60"));
+    finished_clear(&f);
+    f = evaluate_with(file_a, 1, three, 3, promising_path, 1); /* a promise of two turns, and one is taken */
+    g = find(&f, "a", "guarantee", NULL, NULL);
+    assert_true(json_is_false(json_object_get(g, "holds")));
+    assert_words(g, "why", "turns are 1, not 2");
+    assert_non_null(strstr(f.table, "does not speak of answers sought like this: turns are 1, not 2"));
+    finished_clear(&f);
+    f = evaluate(file_a, 1, three, 3, true); /* a critic that promises nothing */
+    assert_null(json_object_get(json_object_get(json_object_get(f.json, "tasks"), "a"), "guarantee"));
+    assert_null(strstr(f.table, "Guarantee"));
+    finished_clear(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_guarantee_is_held_to_what_was_accepted),
         cmocka_unit_test(first_answers_are_judged_alone_and_one_a_question),
         cmocka_unit_test(answers_given_keep_the_probability_they_were_given_on),
         cmocka_unit_test(samples_and_their_vote_share_are_the_same_rows),

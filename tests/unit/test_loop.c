@@ -453,6 +453,79 @@ static void strategies_that_need_a_critic_say_so(void **state)
     stage_close(&s);
 }
 
+/* ---- guarantees */
+
+/* 0.9 for one turn, 0.7 for two; the critic's own threshold is 0.5. Margins of 1 and 3 are P of 0.73 and 0.95. */
+static void a_promised_threshold_is_taken_for_as_many_turns_as_it_is_of(void **state)
+{
+    (void)state;
+    static const line lines[] = {{"one?", 0, "Answer: 3", 1}, {"one?", 1, "Answer: 7", 3}, {"one?", 2, "Answer: 7", 3}};
+    const drr_guarantee both[] = {script_guarantee(1, 0.9, NAN), script_guarantee(2, 0.7, NAN)};
+    const struct {
+        uint32_t turns;
+        double threshold;
+        drr_verdict first;
+    } cases[] = {{1, NAN, DRR_VERDICT_REJECT},
+                 {2, NAN, DRR_VERDICT_ACCEPT},
+                 {2, 0.8, DRR_VERDICT_REJECT},
+                 {3, NAN, DRR_VERDICT_ACCEPT}};
+    char path[] = "/tmp/drr-test-loop-XXXXXX";
+    write_promising_critic(path, 0, both, 2);
+    for (size_t i = 0; i < 4; i++) {
+        stage s;
+        STAGE(s, lines, DRR_STRATEGY_DRR);
+        drr_critic_close(s.critic);
+        assert_int_equal(drr_critic_open(&s.critic, path, NULL), DRR_OK);
+        s.policy.max_turns = cases[i].turns;
+        s.policy.threshold = cases[i].threshold;
+        assert_int_equal(solve(&s, &q1, NULL)->turns[0].verdict, cases[i].first);
+        stage_close(&s);
+    }
+    unlink(path);
+}
+
+static void a_guarantee_says_which_settings_it_is_not_about(void **state)
+{
+    (void)state;
+    const drr_guarantee g = script_guarantee(3, 0.8, (double)0.7f);
+    drr_policy promised, p;
+    char why[400];
+    drr_policy_defaults(&promised);
+    assert_false(drr_guarantee_holds(why, sizeof why, &g, &promised)); /* 5 turns, the first one greedy */
+    assert_non_null(strstr(why, "turns are 5, not 3"));
+    assert_non_null(strstr(why, "temperatures"));
+    drr_policy_guaranteed(&promised, &g);
+    assert_true(drr_guarantee_holds(why, sizeof why, &g, &promised));
+    assert_string_equal(why, "");
+    assert_int_equal(promised.on_exhausted, DRR_EXHAUSTED_ABSTAIN);
+    p = promised;
+    p.threshold = NAN; /* the critic's, which is the same */
+    assert_true(drr_guarantee_holds(why, sizeof why, &g, &p));
+    p.threshold = 0.9; /* stricter, and of that nothing is known */
+    assert_false(drr_guarantee_holds(why, sizeof why, &g, &p));
+    assert_string_equal(why, "the threshold is 0.9, not 0.8");
+    p = promised;
+    p.strategy = DRR_STRATEGY_VOTE;
+    assert_false(drr_guarantee_holds(why, sizeof why, &g, &p));
+    p = promised;
+    p.max_tokens = 100;
+    assert_false(drr_guarantee_holds(why, sizeof why, &g, &p));
+    p = promised;
+    p.feedback = DRR_FEEDBACK_WORDS;
+    assert_false(drr_guarantee_holds(why, sizeof why, &g, &p));
+    p = promised;
+    p.temperature = 0.2f;
+    assert_false(drr_guarantee_holds(why, sizeof why, &g, &p));
+    p = promised;
+    p.on_exhausted = DRR_EXHAUSTED_VOTE; /* accepted answers are no others for it */
+    assert_true(drr_guarantee_holds(why, sizeof why, &g, &p));
+    assert_false(drr_guarantee_holds(NULL, 0, &g, &(drr_policy){.strategy = DRR_STRATEGY_COT}));
+    const drr_guarantee verdict = script_guarantee(1, 0.8, NAN); /* the temperature is not known */
+    drr_policy_defaults(&p);
+    p.max_turns = 1;
+    assert_true(drr_guarantee_holds(why, sizeof why, &verdict, &p));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -478,6 +551,8 @@ int main(void)
         cmocka_unit_test(a_question_without_a_reference_is_not_graded),
         cmocka_unit_test(an_interrupted_call_leaves_nothing_behind),
         cmocka_unit_test(strategies_that_need_a_critic_say_so),
+        cmocka_unit_test(a_promised_threshold_is_taken_for_as_many_turns_as_it_is_of),
+        cmocka_unit_test(a_guarantee_says_which_settings_it_is_not_about),
     };
     return cmocka_run_group_tests(tests, make_critic, remove_critic);
 }

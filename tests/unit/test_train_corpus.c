@@ -118,6 +118,43 @@ static void a_question_is_in_one_part_alone(void **state)
     corpus_clear(&c);
 }
 
+/* Only with a target are questions kept for it; they are taken from those that would have trained. */
+static void a_guarantee_keeps_questions_that_nothing_else_uses(void **state)
+{
+    (void)state;
+    write_traces("t.jsonl", 0, QUESTIONS, false);
+    drr_train_options o = options_for(at("t.jsonl"));
+    int before[QUESTIONS], after[QUESTIONS];
+    corpus c = read_corpus(&o);
+    assert_int_equal(corpus_questions(&c, CORPUS_GUARANTEE), 0);
+    parts_of(before, &c);
+    corpus_clear(&c);
+    o.target_error = 0.1;
+    o.guarantee_share = 0.25;
+    c = read_corpus(&o);
+    assert_int_equal(corpus_questions(&c, CORPUS_GUARANTEE), 50);
+    assert_int_equal(corpus_questions(&c, CORPUS_TRAIN), 80);
+    parts_of(after, &c);
+    for (size_t q = 0; q < QUESTIONS; q++)
+        assert_true(after[q] == before[q] || (after[q] == CORPUS_GUARANTEE && before[q] == CORPUS_TRAIN));
+    corpus_clear(&c);
+}
+
+static void a_task_that_is_left_out_keeps_its_test_traces_alone(void **state)
+{
+    (void)state;
+    write_traces("t.jsonl", 0, QUESTIONS, false);
+    const drr_train_options o = options_for(at("t.jsonl"));
+    corpus whole = read_corpus(&o), c = read_corpus(&o);
+    corpus_leave_out(&c, "more");
+    for (size_t i = 0; i < c.n; i++) {
+        const bool own = strcmp(c.rows[i].trace.task, "more") == 0, test = whole.rows[i].part == CORPUS_TEST;
+        assert_int_equal(c.rows[i].part, own == test ? whole.rows[i].part : CORPUS_UNUSED);
+    }
+    corpus_clear(&whole);
+    corpus_clear(&c);
+}
+
 static void the_seed_decides_and_the_order_of_the_file_does_not(void **state)
 {
     (void)state;
@@ -290,6 +327,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(a_question_is_in_one_part_alone),
+        TEST(a_guarantee_keeps_questions_that_nothing_else_uses),
+        TEST(a_task_that_is_left_out_keeps_its_test_traces_alone),
         TEST(the_seed_decides_and_the_order_of_the_file_does_not),
         TEST(fewer_questions_are_a_part_of_more),
         TEST(filters_take_whole_names_of_a_list),

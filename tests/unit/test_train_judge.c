@@ -80,8 +80,9 @@ static corpus made_corpus(uint64_t seed, size_t samples)
 static critic_meta fitted(const corpus *c, uint64_t seed)
 {
     critic_meta meta = {0};
+    drr_train_result result = {0};
     drr_error err = {0};
-    if (judge_fit(&meta, c, seed, &err) != DRR_OK)
+    if (judge_fit(&meta, &result, c, seed, &err) != DRR_OK)
         fail_msg("%s", err.message);
     return meta;
 }
@@ -119,7 +120,8 @@ static double p_of(const critic_meta *meta, const corpus_row *row, const drr_fea
 {
     double values[STACK_MAX_FEATURES];
     stack_features(values, row->logit, f);
-    return stack_predict(&meta->stack, values);
+    return meta->has_stack_calibration ? calibration_apply(&meta->stack_calibration, stack_logit(&meta->stack, values))
+                                       : stack_predict(&meta->stack, values);
 }
 
 /* ---- fitting */
@@ -168,7 +170,7 @@ static void the_stack_weighs_logit_and_agreement_and_nothing_unknown(void **stat
     assert_true(meta.stack.weight[feature("is_parsed")] > 0);
     near(meta.stack.weight[feature("logprob_mean")], 0, 1e-12); /* never known */
     near(meta.stack.weight[feature("log_tokens")], 0, 1e-12);   /* always the same */
-    assert_int_equal(judge_measure(&result, &meta, &c, NULL), DRR_OK);
+    assert_int_equal(judge_measure(&result, NULL, &meta, &c, NULL), DRR_OK);
     print_message("AUROC: text %.3f, vote %.3f, stack %.3f\n", result.auroc_text, result.auroc_vote,
                   result.auroc_stack);
     assert_true(result.auroc_stack > result.auroc_text + 0.03);
@@ -181,7 +183,6 @@ static void the_stack_weighs_logit_and_agreement_and_nothing_unknown(void **stat
 static double p_given(const critic_meta *meta, const corpus *c, const size_t *at, size_t k)
 {
     const corpus_row *row = &c->rows[at[k]];
-    double values[STACK_MAX_FEATURES];
     drr_features f;
     drr_features_defaults(&f);
     f.stats = row->trace.stats;
@@ -191,8 +192,7 @@ static double p_given(const critic_meta *meta, const corpus *c, const size_t *at
     for (size_t i = 0; i < k; i++)
         f.n_agree +=
             f.parsed && c->rows[at[i]].trace.answer && strcmp(row->trace.answer, c->rows[at[i]].trace.answer) == 0;
-    stack_features(values, row->logit, &f);
-    return f.parsed ? stack_predict(&meta->stack, values) : -1;
+    return f.parsed ? p_of(meta, row, &f) : -1;
 }
 
 static double votes_of(const critic_meta *meta, const corpus *c, const size_t *at, size_t n, const char *answer)
@@ -268,7 +268,7 @@ static void without_second_answers_the_threshold_is_a_half(void **state)
     drr_train_result result = {0};
     const critic_meta meta = fitted(&c, 1);
     near(meta.threshold, 0.5, 0);
-    assert_int_equal(judge_measure(&result, &meta, &c, NULL), DRR_OK);
+    assert_int_equal(judge_measure(&result, NULL, &meta, &c, NULL), DRR_OK);
     assert_true(isnan(result.auroc_vote)); /* nobody to vote with */
     assert_true(result.auroc_text > 0.5 && result.auroc_stack > 0.5);
     corpus_clear(&c);
@@ -338,7 +338,7 @@ static void figures_are_those_of_counting_pairs(void **state)
     double brier = 0;
     columns_of(&test, &c, CORPUS_TEST, &meta);
     columns_of(&dev, &c, CORPUS_DEV, &meta);
-    assert_int_equal(judge_measure(&result, &meta, &c, NULL), DRR_OK);
+    assert_int_equal(judge_measure(&result, NULL, &meta, &c, NULL), DRR_OK);
     for (size_t i = 0; i < test.n; i++)
         brier += (test.p[i] - test.label[i]) * (test.p[i] - test.label[i]) / (double)test.n;
     near(result.auroc_text, auroc_by_pairs(test.logit, &test), 1e-9);
@@ -361,7 +361,7 @@ static void without_test_rows_the_figures_are_not_numbers(void **state)
     for (size_t i = 0; i < c.n; i++)
         if (c.rows[i].part == CORPUS_TEST)
             c.rows[i].part = CORPUS_UNUSED;
-    assert_int_equal(judge_measure(&result, &meta, &c, NULL), DRR_OK);
+    assert_int_equal(judge_measure(&result, NULL, &meta, &c, NULL), DRR_OK);
     assert_true(isnan(result.auroc_text) && isnan(result.auroc_stack) && isnan(result.auroc_vote));
     assert_true(isnan(result.auroc_length) && isnan(result.auprc) && isnan(result.brier) && isnan(result.ece));
     corpus_clear(&c);

@@ -1,0 +1,204 @@
+/* critic_keys.c: the keys of a critic file that need not be there: curves of isotonic calibrations, the calibration of
+ * the stack, and guarantees (docs/formats.md, "Critic file"). What critics written before them lack, they do without.
+ */
+#include "critic/critic_keys_internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const guarantee_names[DRR_GUARANTEES] = {"verdict", "loop"};
+
+static const struct {
+    const char *name;
+    size_t offset; /* of a double in drr_guarantee */
+} shares[] = {{"target_error", offsetof(drr_guarantee, target_error)},
+              {"delta", offsetof(drr_guarantee, delta)},
+              {"threshold", offsetof(drr_guarantee, threshold)},
+              {"p_value", offsetof(drr_guarantee, p_value)},
+              {"bound", offsetof(drr_guarantee, bound)}};
+static const struct {
+    const char *name;
+    size_t offset; /* of a uint64_t in drr_guarantee */
+} counts[] = {{"n", offsetof(drr_guarantee, n)},
+              {"n_accepted", offsetof(drr_guarantee, n_accepted)},
+              {"n_wrong", offsetof(drr_guarantee, n_wrong)}};
+enum { N_SHARES = sizeof shares / sizeof *shares, N_COUNTS = sizeof counts / sizeof *counts, MOST_TURNS = 1024 };
+
+static double *share_of(const drr_guarantee *g, size_t i)
+{
+    return (double *)((uintptr_t)g + shares[i].offset);
+}
+
+static uint64_t *count_of(const drr_guarantee *g, size_t i)
+{
+    return (uint64_t *)((uintptr_t)g + counts[i].offset);
+}
+
+/* "drr.guarantee.loop.threshold" */
+static const char *key_of(char key[80], size_t which, const char *name)
+{
+    snprintf(key, 80, "drr.guarantee.%s.%s", guarantee_names[which], name);
+    return key;
+}
+
+/* Which of the two it is: of one turn, or of several. */
+static size_t place_of(const drr_guarantee *g)
+{
+    return g->turns > 1;
+}
+
+/* ---- what may be written and read */
+
+static bool curve_is_good(const curve *c)
+{
+    for (uint32_t i = 0; i < c->n; i++)
+        if (!isfinite(c->x[i]) || !(c->y[i] > 0 && c->y[i] < 1) ||
+            (i && !(c->x[i] > c->x[i - 1] && c->y[i] >= c->y[i - 1])))
+            return false;
+    return c->n <= CURVE_MOST_KNOTS;
+}
+
+static bool guarantee_is_good(const drr_guarantee *g)
+{
+    const bool open = g->target_error > 0 && g->target_error < 1 && g->delta > 0 && g->delta < 1;
+    return open && g->turns >= 1 && g->turns <= MOST_TURNS && g->threshold >= 0 && g->threshold <= 1 &&
+           g->p_value >= 0 && g->p_value <= g->delta && g->bound >= 0 && g->bound <= 1 && g->n_wrong <= g->n_accepted &&
+           g->n_accepted <= g->n;
+}
+
+drr_status critic_keys_check(const critic_meta *m, drr_error *err)
+{
+    if (!curve_is_good(&m->text_curve) || (m->has_stack_calibration && !curve_is_good(&m->stack_calibration.steps)))
+        return error_set(err, DRR_E_ARGUMENT, "a curve of the critic's calibration does not rise within 0 and 1");
+    if (m->has_stack_calibration &&
+        (!m->has_stack || !isfinite(m->stack_calibration.line.a) || !isfinite(m->stack_calibration.line.b)))
+        return error_set(err, DRR_E_ARGUMENT,
+                         "the calibration of the critic's stack is not finite, or without a stack");
+    for (uint32_t i = 0; i < m->n_guarantees; i++)
+        if (i >= DRR_GUARANTEES || !m->guarantees[i].found || !guarantee_is_good(&m->guarantees[i]) ||
+            place_of(&m->guarantees[i]) < i)
+            return error_set(err, DRR_E_ARGUMENT, "guarantee %u of the critic says what cannot be", i + 1);
+    return DRR_OK;
+}
+
+/* ---- writing */
+
+static void add_curve(tensorfile_builder *b, const char *x, const char *y, const curve *c)
+{
+    if (c->n == 0)
+        return;
+    tensorfile_add_f64s(b, x, c->x, c->n);
+    tensorfile_add_f64s(b, y, c->y, c->n);
+}
+
+static void add_guarantee(tensorfile_builder *b, const drr_guarantee *g)
+{
+    const size_t which = place_of(g);
+    char key[80];
+    tensorfile_add_u32(b, key_of(key, which, "turns"), g->turns);
+    tensorfile_add_string(b, key_of(key, which, "test"), drr_risk_test_name(g->test));
+    for (size_t i = 0; i < N_SHARES; i++)
+        tensorfile_add_f64(b, key_of(key, which, shares[i].name), *share_of(g, i));
+    for (size_t i = 0; i < N_COUNTS; i++)
+        tensorfile_add_u64(b, key_of(key, which, counts[i].name), *count_of(g, i));
+    if (isfinite(g->temperature))
+        tensorfile_add_f64(b, key_of(key, which, "temperature"), g->temperature);
+}
+
+uint32_t critic_keys_version(const critic_meta *m)
+{
+    return m->text_curve.n || m->has_stack_calibration ? 2 : 1;
+}
+
+void critic_keys_add(tensorfile_builder *b, const critic_meta *m)
+{
+    add_curve(b, "drr.calibration.x", "drr.calibration.y", &m->text_curve);
+    if (m->has_stack_calibration) {
+        tensorfile_add_f64(b, "drr.stack.calibration.a", m->stack_calibration.line.a);
+        tensorfile_add_f64(b, "drr.stack.calibration.b", m->stack_calibration.line.b);
+        add_curve(b, "drr.stack.calibration.x", "drr.stack.calibration.y", &m->stack_calibration.steps);
+    }
+    for (uint32_t i = 0; i < m->n_guarantees; i++)
+        add_guarantee(b, &m->guarantees[i]);
+}
+
+/* ---- reading */
+
+static drr_status read_curve(curve *c, const tensorfile *f, const char *x, const char *y, drr_error *err)
+{
+    const tensorfile_key *columns[2];
+    if (!tensorfile_find(f, x))
+        return DRR_OK;
+    drr_status status = tensorfile_array(&columns[0], f, x, GGUF_F64, err);
+    if (status == DRR_OK)
+        status = tensorfile_array(&columns[1], f, y, GGUF_F64, err);
+    if (status != DRR_OK)
+        return status;
+    const uint64_t n = columns[0]->count;
+    if (n == 0 || n > CURVE_MOST_KNOTS || columns[1]->count != n)
+        return error_set(err, DRR_E_FORMAT, "%s: the keys \"%s\" and \"%s\" have %llu and %llu items; 1 to %d of each",
+                         f->path, x, y, (unsigned long long)n, (unsigned long long)columns[1]->count, CURVE_MOST_KNOTS);
+    c->n = (uint32_t)n;
+    memcpy(c->x, columns[0]->data, n * sizeof(double));
+    memcpy(c->y, columns[1]->data, n * sizeof(double));
+    return curve_is_good(c)
+               ? DRR_OK
+               : error_set(err, DRR_E_FORMAT, "%s: the curve of \"%s\" and \"%s\" does not rise within 0 and 1",
+                           f->path, x, y);
+}
+
+static drr_status read_test(drr_risk_test *test, const tensorfile *f, const char *key, drr_error *err)
+{
+    char *name = NULL;
+    drr_status status = tensorfile_string(&name, f, key, err);
+    if (status != DRR_OK)
+        return status;
+    *test = strcmp(name, drr_risk_test_name(DRR_RISK_BINOMIAL)) == 0 ? DRR_RISK_BINOMIAL : DRR_RISK_HOEFFDING_BENTKUS;
+    if (strcmp(name, drr_risk_test_name(*test)) != 0)
+        status = error_set(err, DRR_E_MISMATCH,
+                           "%s: the key \"%s\" is \"%.40s\", which this drr does not know; use the drr that wrote it",
+                           f->path, key, name);
+    free(name);
+    return status;
+}
+
+static drr_status read_guarantee(critic_meta *m, const tensorfile *f, size_t which, drr_error *err)
+{
+    char key[80];
+    drr_guarantee g = {.found = true, .temperature = NAN};
+    if (!tensorfile_find(f, key_of(key, which, "turns")))
+        return DRR_OK;
+    drr_status status = tensorfile_u32(&g.turns, f, key, err);
+    if (status == DRR_OK)
+        status = read_test(&g.test, f, key_of(key, which, "test"), err);
+    for (size_t i = 0; status == DRR_OK && i < N_SHARES; i++)
+        status = tensorfile_f64(share_of(&g, i), f, key_of(key, which, shares[i].name), err);
+    for (size_t i = 0; status == DRR_OK && i < N_COUNTS; i++)
+        status = tensorfile_u64(count_of(&g, i), f, key_of(key, which, counts[i].name), err);
+    if (status == DRR_OK && tensorfile_find(f, key_of(key, which, "temperature")))
+        status = tensorfile_f64(&g.temperature, f, key, err);
+    if (status == DRR_OK && (!guarantee_is_good(&g) || place_of(&g) != which))
+        status = error_set(err, DRR_E_FORMAT, "%s: the keys \"drr.guarantee.%s.*\" say what cannot be", f->path,
+                           guarantee_names[which]);
+    if (status == DRR_OK)
+        m->guarantees[m->n_guarantees++] = g;
+    return status;
+}
+
+drr_status critic_keys_read(critic_meta *m, const tensorfile *f, drr_error *err)
+{
+    calibration *s = &m->stack_calibration;
+    drr_status status = read_curve(&m->text_curve, f, "drr.calibration.x", "drr.calibration.y", err);
+    if (status == DRR_OK && m->has_stack && tensorfile_find(f, "drr.stack.calibration.a")) {
+        m->has_stack_calibration = true;
+        status = tensorfile_f64(&s->line.a, f, "drr.stack.calibration.a", err);
+        if (status == DRR_OK)
+            status = tensorfile_f64(&s->line.b, f, "drr.stack.calibration.b", err);
+        if (status == DRR_OK)
+            status = read_curve(&s->steps, f, "drr.stack.calibration.x", "drr.stack.calibration.y", err);
+    }
+    for (size_t which = 0; status == DRR_OK && which < DRR_GUARANTEES; which++)
+        status = read_guarantee(m, f, which, err);
+    return status;
+}

@@ -157,6 +157,34 @@ static void the_threshold_is_the_lowest_of_an_unbroken_row(void **state)
     trials_clear(&tested);
 }
 
+/* n units from `high` down by `step` each, all right or all wrong. */
+static void add_band(trials *t, size_t n, double high, double step, uint8_t right)
+{
+    for (size_t i = 0; i < n; i++)
+        t->at[t->n++] = (trial){1, {right}, {high - step * (double)i}};
+}
+
+/* A band of wrong answers between two of right ones: past the first threshold that cannot be rejected nothing is looked
+ * at, however good it would look, for only then is the chance of one mistake delta. */
+static void what_lies_behind_a_failure_is_not_looked_at(void **state)
+{
+    (void)state;
+    trials dev = {calloc(400, sizeof(trial)), 0, NAN}, tested = {calloc(800, sizeof(trial)), 0, NAN};
+    drr_guarantee g = {.turns = 1, .target_error = 0.1, .delta = 0.1};
+    add_band(&dev, 100, 0.95, 0.001, 1); /* what dev is surest of ends at 0.851 */
+    add_band(&dev, 100, 0.65, 0.001, 0);
+    add_band(&dev, 100, 0.35, 0.001, 0);
+    add_band(&tested, 30, 0.95, 0.003, 1);
+    add_band(&tested, 20, 0.65, 0.003, 0);
+    add_band(&tested, 700, 0.35, 0.0001, 1); /* of all 750 together 20 are wrong: p is next to nothing */
+    assert_int_equal(promise_find(&g, &dev, &tested, NULL), DRR_OK);
+    assert_true(risk_p_value(g.test, 750, 20, 0.1) < 1e-6);
+    assert_true(g.found && g.n_wrong <= 3);
+    assert_true(g.threshold > 0.6);
+    trials_clear(&dev);
+    trials_clear(&tested);
+}
+
 static void what_cannot_be_promised_is_said_by_how_much(void **state)
 {
     (void)state;
@@ -383,6 +411,7 @@ int main(void)
         cmocka_unit_test(a_promise_is_broken_no_more_often_than_it_says),
         cmocka_unit_test(units_that_are_copies_of_each_other_would_break_it),
         cmocka_unit_test(the_threshold_is_the_lowest_of_an_unbroken_row),
+        cmocka_unit_test(what_lies_behind_a_failure_is_not_looked_at),
         cmocka_unit_test(what_cannot_be_promised_is_said_by_how_much),
         cmocka_unit_test(each_question_is_one_unit_acted_out_as_drr_does),
         cmocka_unit_test(the_draw_is_of_the_seed_and_the_question),

@@ -528,6 +528,10 @@ typedef struct drr_critic_info {
 void drr_critic_describe(const drr_critic *critic, drr_critic_info *info);
 /* Writes a folder that Hugging Face transformers loads with the same logits. */
 drr_status drr_critic_export(const drr_critic *critic, const char *folder, drr_error *err);
+/* The way back: a critic file from such a folder, or from one of a BertForSequenceClassification with one label that
+ * another program trained. *foreign tells that: then P(correct) is the sigmoid of its logit, the threshold 0.5, and its
+ * reasoner is not known; token type 0 is taken for both segments. DRR_E_FORMAT: the folder is no such model. */
+drr_status drr_critic_import(const char *folder, const char *out, bool *foreign, drr_error *err);
 /* Scores lines of {"question", "text"}: each comes back with `logit` and `p_correct` added, in order. "-" is the
  * standard input or output; a file is written through a temporary name. An error names the line; on standard output
  * the lines before it have been written. */

@@ -1,4 +1,4 @@
-/* cmd_critic.c: a trained critic alone: scoring lines, showing what it is, and writing it for Hugging Face. */
+/* cmd_critic.c: a trained critic alone: scoring lines, showing what it is, to Hugging Face's files and back. */
 #include "training.h"
 
 #include <math.h>
@@ -7,6 +7,7 @@
 static int run_score(int argc, char **argv);
 static int run_show(int argc, char **argv);
 static int run_export(int argc, char **argv);
+static int run_import(int argc, char **argv);
 
 static const cli_command score_command = {
     "critic score", NULL, "score lines of {\"question\", \"text\"}",
@@ -21,9 +22,16 @@ static const cli_command export_command = {"critic export", NULL, "write a folde
                                            "Examples:\n  drr critic export --critic critic.gguf --to critic-hf\n",
                                            run_export};
 
+static const cli_command import_command = {
+    "critic import", "DIR", "make a critic file of a folder that `critic export` or transformers wrote",
+    "A folder without drr.json is a BertForSequenceClassification with one label that another program trained: its\n"
+    "P(correct) is then the sigmoid of its logit, uncalibrated.\n\n"
+    "Examples:\n  drr critic import critic-hf --out critic.gguf\n",
+    run_import};
+
 static int run_family(int argc, char **argv);
 const cli_command cli_critic = {
-    "critic", "COMMAND", "a trained critic: score, show, export",
+    "critic", "COMMAND", "a trained critic: score, show, export, import",
     "A critic is one GGUF file; llama.cpp's rank pooling computes the same logit from it.\n\n"
     "Examples:\n  drr critic show critic.gguf\n  drr critic score --critic critic.gguf < pairs.jsonl\n"
     "  drr critic export --critic critic.gguf --to critic-hf\n",
@@ -31,7 +39,7 @@ const cli_command cli_critic = {
 
 static int run_family(int argc, char **argv)
 {
-    static const cli_command *const members[] = {&score_command, &show_command, &export_command, NULL};
+    static const cli_command *const members[] = {&score_command, &show_command, &export_command, &import_command, NULL};
     return cli_family(&cli_critic, members, argc, argv);
 }
 
@@ -184,4 +192,32 @@ static int run_export(int argc, char **argv)
         cli_note("%s: for transformers' AutoModelForSequenceClassification", folder);
     drr_critic_close(critic);
     return status == DRR_OK ? CLI_DONE : cli_fail(&err);
+}
+
+static int run_import(int argc, char **argv)
+{
+    const char *out = NULL;
+    const cli_option options[] = {{.name = "out",
+                                   .argument = "FILE",
+                                   .type = CLI_STRING,
+                                   .value = &out,
+                                   .meaning = "the critic, a .gguf; replaced where it is there",
+                                   .required = true},
+                                  CLI_END};
+    bool foreign = false;
+    drr_error err = {0};
+    int code;
+    if (!cli_parse(&import_command, options, &argc, &argv, 1, 1, &code))
+        return code;
+    drr_status status = cli_make_folder_of(out, &err);
+    if (status == DRR_OK)
+        status = drr_critic_import(argv[0], out, &foreign, &err);
+    if (status != DRR_OK)
+        return cli_fail(&err);
+    if (foreign)
+        cli_note("%s has no drr.json: of this critic neither reasoner nor calibration are known; P(correct) is the "
+                 "sigmoid of its logit, and every token has type 0",
+                 argv[0]);
+    cli_note("%s: a critic; `drr critic show %s` tells what it is", out, out);
+    return CLI_DONE;
 }

@@ -1,5 +1,7 @@
 /* hf.c: an encoder from a Hugging Face folder, and a critic into one. The folder is config.json, model.safetensors and
- * vocab.txt; the way out adds what AutoTokenizer reads and drr.json with all that transformers has no place for. */
+ * vocab.txt; the way out adds what AutoTokenizer reads and drr.json with all that transformers has no place for
+ * (hf_meta.c), and the way in takes both. */
+#include "critic/hf_internal.h"
 #include "critic/safetensors_internal.h"
 #include "critic/wordpiece_internal.h"
 
@@ -322,76 +324,6 @@ static json_t *tokenizer_json(const wordpiece *tokenizer, uint32_t max_length)
                      "input_ids", "attention_mask", "model_max_length", (json_int_t)max_length);
 }
 
-static json_t *numbers_json(const double *values, uint32_t n)
-{
-    json_t *list = json_array();
-    for (uint32_t i = 0; i < n; i++)
-        json_array_append_new(list, json_real(values[i]));
-    return list;
-}
-
-static json_t *line_json(const platt *line, const curve *steps)
-{
-    json_t *o = json_pack("{s:f, s:f}", "a", line->a, "b", line->b);
-    if (o && steps->n) {
-        json_object_set_new(o, "x", numbers_json(steps->x, steps->n));
-        json_object_set_new(o, "y", numbers_json(steps->y, steps->n));
-    }
-    return o;
-}
-
-static json_t *stack_json(const critic_meta *m)
-{
-    const stack_model *stack = &m->stack;
-    json_t *features = json_array();
-    for (uint32_t i = 0; i < stack->n; i++)
-        json_array_append_new(features,
-                              json_pack("{s:s, s:f, s:f, s:f}", "name", stack_feature_name(i), "mean", stack->mean[i],
-                                        "scale", stack->scale[i], "weight", stack->weight[i]));
-    return json_pack("{s:o, s:f, s:o}", "features", features, "bias", stack->bias, "calibration",
-                     m->has_stack_calibration ? line_json(&m->stack_calibration.line, &m->stack_calibration.steps)
-                                              : json_null());
-}
-
-static json_t *guarantees_json(const critic_meta *m)
-{
-    json_t *list = json_array();
-    for (uint32_t i = 0; i < m->n_guarantees; i++) {
-        const drr_guarantee *g = &m->guarantees[i];
-        json_array_append_new(list, json_pack("{s:I, s:f, s:f, s:f, s:s, s:o, s:I, s:I, s:I, s:f}", "turns",
-                                              (json_int_t)g->turns, "target_error", g->target_error, "delta", g->delta,
-                                              "threshold", g->threshold, "test", drr_risk_test_name(g->test),
-                                              "temperature", json_number_or_null(g->temperature), "n", (json_int_t)g->n,
-                                              "n_accepted", (json_int_t)g->n_accepted, "n_wrong",
-                                              (json_int_t)g->n_wrong, "bound", g->bound));
-    }
-    return list;
-}
-
-static const char *or_empty(const char *text)
-{
-    return text ? text : "";
-}
-
-static json_t *drr_json(const critic_meta *m, const char *digest)
-{
-    char seed[24]; /* a string: JSON numbers lose digits past 2^53 in many readers */
-    snprintf(seed, sizeof seed, "%llu", (unsigned long long)m->seed);
-    json_t *o = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:I, s:I, s:I, s:s, s:o, s:s}",
-                          "format_version", 1, "name", or_empty(m->name), "sha256", digest, "reasoner",
-                          or_empty(m->reasoner), "prompt", or_empty(m->prompt), "encoder", or_empty(m->encoder),
-                          "tasks", or_empty(m->tasks), "created", or_empty(m->created), "threshold", m->threshold,
-                          "max_length", (json_int_t)m->max_length, "n_train_questions",
-                          (json_int_t)m->n_train_questions, "n_train_traces", (json_int_t)m->n_train_traces, "seed",
-                          seed, "calibration", line_json(&m->calibration, &m->text_curve), "input",
-                          "[CLS] question [SEP] text [SEP], all of token type 0; docs/model.md says how it is cut");
-    if (o)
-        json_object_set_new(o, "stack", m->has_stack ? stack_json(m) : json_null());
-    if (o)
-        json_object_set_new(o, "guarantees", guarantees_json(m));
-    return o;
-}
-
 static drr_status write_vocabulary(const char *folder, const wordpiece *tokenizer, drr_error *err)
 {
     buffer text = {0};
@@ -429,9 +361,68 @@ drr_status critic_export_hf(const drr_critic *critic, const char *folder, drr_er
                                       "pad_token", "[PAD]", "cls_token", "[CLS]", "mask_token", "[MASK]"),
                             15, err);
     if (status == DRR_OK)
-        status = write_json(folder, "drr.json", drr_json(meta, or_empty(info.sha256)), 17, err);
+        status = write_json(folder, "drr.json", critic_meta_json(meta, info.sha256 ? info.sha256 : ""), 17, err);
     if (status == DRR_OK) /* last: a folder without it is not taken for a model */
         status = write_json(folder, "config.json", config_json(&e->shape, tokenizer), 15, err);
     free(path);
+    return status;
+}
+
+/* ---- the way in, of a whole critic */
+
+/* A model that another program trained: nothing is known of it but its logit. */
+static drr_status foreign_meta(critic_meta *m, const encoder *e, const char *folder, const char *out, drr_error *err)
+{
+    json_t *config = NULL;
+    const char *slash = strrchr(out, '/'), *file = slash ? slash + 1 : out, *dot = strrchr(file, '.');
+    *m = (critic_meta){.threshold = 0.5, .calibration = {1, 0}, .max_length = e->shape.n_positions};
+    m->name = string_copy_n(file, dot && dot != file ? (size_t)(dot - file) : strlen(file));
+    if (!m->name)
+        return error_memory(err);
+    drr_status status = parse_in(&config, folder, "tokenizer_config.json", err);
+    if (status == DRR_E_NOT_FOUND)
+        status = DRR_OK;
+    const double longest = config ? json_number_or(config, "model_max_length", 0) : 0;
+    if (longest >= 16 && longest < (double)m->max_length)
+        m->max_length = (uint32_t)longest;
+    json_decref(config);
+    return status;
+}
+
+static drr_status own_meta(critic_meta *m, const char *path, drr_error *err)
+{
+    json_t *o = NULL;
+    drr_status status = json_parse_file(&o, path, err);
+    if (status == DRR_OK)
+        status = critic_meta_parse(m, o, path, err);
+    json_decref(o);
+    return status;
+}
+
+drr_status drr_critic_import(const char *folder, const char *out, bool *foreign, drr_error *err)
+{
+    encoder *e = NULL;
+    wordpiece *tokenizer = NULL;
+    critic_meta meta = {0};
+    char *path = NULL;
+    bool has_head = false;
+    drr_status status = encoder_open_hf(&e, &tokenizer, &has_head, folder, 0, err);
+    if (status == DRR_OK && !has_head)
+        status = error_set(err, DRR_E_FORMAT,
+                           "%s holds an encoder without a head (bert.pooler.dense and classifier), which judges nothing "
+                           "yet: `drr train --encoder %s` makes a critic of it",
+                           folder, folder);
+    if (status == DRR_OK)
+        status = path_in(&path, folder, "drr.json", err);
+    if (status == DRR_OK) {
+        *foreign = !file_exists(path);
+        status = *foreign ? foreign_meta(&meta, e, folder, out, err) : own_meta(&meta, path, err);
+    }
+    if (status == DRR_OK)
+        status = critic_write(out, e, tokenizer, &meta, err);
+    free(path);
+    critic_meta_clear(&meta);
+    encoder_free(e);
+    wordpiece_free(tokenizer);
     return status;
 }

@@ -71,6 +71,17 @@ test_that "the card lies beside it, with its plot" bash -c 'grep -q "^## Guarant
 test_that "the card names the critic's file" grep -q "$(sha256sum made.gguf | cut -c 1-64)" made.card.md
 expect "critic show" 0 "$drr" critic show made.gguf --json
 test_that "shows both promises" json "$work/out" "[g['turns'] for g in j['guarantees']] == [1, 2] and all(g['found'] for g in j['guarantees'])"
+cp "$work/out" shown.json
+expect "critic export" 0 "$drr" critic export --critic made.gguf --to made-hf
+expect "critic import" 0 "$drr" critic import made-hf --out back.gguf
+expect "what comes back" 0 "$drr" critic show back.gguf --json
+test_that "is the same critic, promises and all" json "$work/out" \
+    "{k: v for k, v in j.items() if k != 'sha256'} == {k: v for k, v in __import__('json').load(open('shown.json')).items() if k != 'sha256'}"
+head -n 3 all.jsonl >pairs.jsonl
+test_that "and says the same" bash -c "cmp <('$drr' critic score --critic made.gguf <pairs.jsonl) <('$drr' critic score --critic back.gguf <pairs.jsonl)"
+rm made-hf/model.safetensors
+expect "a folder without weights is refused" 1 "$drr" critic import made-hf --out none.gguf
+test_that "in a sentence, and makes nothing" bash -c "grep -q model.safetensors '$work/err' && [ ! -e none.gguf ]"
 
 ask=("$drr" reason "$(python3 -c 'import json; print(json.loads(open("asked.jsonl").readline())["question"])')" --kind boolean
     --reasoner some.replay.jsonl --critic made.gguf)

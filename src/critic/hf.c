@@ -408,10 +408,11 @@ drr_status drr_critic_import(const char *folder, const char *out, bool *foreign,
     bool has_head = false;
     drr_status status = encoder_open_hf(&e, &tokenizer, &has_head, folder, 0, err);
     if (status == DRR_OK && !has_head)
-        status = error_set(err, DRR_E_FORMAT,
-                           "%s holds an encoder without a head (bert.pooler.dense and classifier), which judges nothing "
-                           "yet: `drr train --encoder %s` makes a critic of it",
-                           folder, folder);
+        status =
+            error_set(err, DRR_E_FORMAT,
+                      "%s holds an encoder without a head (bert.pooler.dense and classifier), which judges nothing "
+                      "yet: `drr train --encoder %s` makes a critic of it",
+                      folder, folder);
     if (status == DRR_OK)
         status = path_in(&path, folder, "drr.json", err);
     if (status == DRR_OK) {

@@ -1,5 +1,5 @@
-/* hf_meta.c: drr.json, all of a critic that transformers has no place for: threshold, calibration, stack, guarantees and
- * what it was trained on. */
+/* hf_meta.c: drr.json, all of a critic that transformers has no place for: threshold, calibration, stack, guarantees
+ * and what it was trained on. */
 #include "critic/hf_internal.h"
 
 #include <math.h>
@@ -108,8 +108,7 @@ static drr_status take_small(uint32_t *count, json_t *o, const char *field, cons
 static drr_status take_member(json_t **member, json_t *o, const char *field, const char *where, drr_error *err)
 {
     *member = json_object_get(o, field);
-    return json_is_object(*member) ? DRR_OK
-                                   : error_set(err, DRR_E_FORMAT, "%s: \"%s\" is not an object", where, field);
+    return json_is_object(*member) ? DRR_OK : error_set(err, DRR_E_FORMAT, "%s: \"%s\" is not an object", where, field);
 }
 
 static drr_status take_knots(double *values, uint32_t *n, json_t *o, const char *field, const char *where,

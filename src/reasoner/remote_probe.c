@@ -3,8 +3,10 @@
  * log-probabilities count when they come, a grammar when the answer obeys it. */
 #include "reasoner/remote_internal.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 static const char PROBE_GRAMMAR[] = "root ::= \"drr7\"", PROBE_OBEYED[] = "drr7";
 
@@ -44,31 +46,77 @@ static drr_status choose_model(remote_backend *r, const char *text, size_t size,
     return status;
 }
 
+/* One try. *http: the answer's status, 0 without an answer; *wait_s: what the server asks for, 0: nothing. */
+static drr_status fetch_list(CURL *easy, buffer *list, const char *base, long *http, double *wait_s, drr_error *err)
+{
+    curl_off_t retry_after = 0;
+    list->size = 0;
+    *http = 0;
+    const CURLcode code = curl_easy_perform(easy);
+    curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, http);
+    curl_easy_getinfo(easy, CURLINFO_RETRY_AFTER, &retry_after);
+    *wait_s = (double)retry_after;
+    if (code == CURLE_OK || *http == 401 || *http == 403)
+        return DRR_OK;
+    return error_set(err, DRR_E_BACKEND, "%s cannot be asked for its models: %s", base, curl_easy_strerror(code));
+}
+
+static bool is_busy(long http)
+{
+    return http == 429 || http == 502 || http == 503 || http == 504;
+}
+
+/* A server that still loads its model says 503. False: cancelled. */
+static bool pause_for(const remote_backend *r, double seconds)
+{
+    const struct timespec slice = {0, 50000000};
+    for (const double end = clock_seconds() + seconds; clock_seconds() < end;) {
+        if (hooks_cancelled(r->hooks))
+            return false;
+        nanosleep(&slice, NULL);
+    }
+    return true;
+}
+
+static drr_status list_models(remote_backend *r, CURL *easy, buffer *list, drr_error *err)
+{
+    const double deadline = clock_seconds() + r->request_seconds;
+    double wait = 0.25, asked = 0;
+    long http = 0;
+    for (uint32_t tries = 0;; tries++) {
+        drr_status status = fetch_list(easy, list, r->base, &http, &asked, err);
+        if (status != DRR_OK)
+            return status;
+        wait = asked > 0 ? asked : fmin(2 * wait, 10);
+        if (!is_busy(http) || tries >= r->retries || clock_seconds() + wait > deadline)
+            break;
+        if (tries == 0)
+            hooks_log(r->hooks, DRR_LOG_INFO, "%s is not ready (%ld); waiting for it", r->base, http);
+        if (!pause_for(r, wait))
+            return error_set(err, DRR_E_INTERRUPTED, "interrupted while waiting for %s", r->base);
+    }
+    if (http == 401 || http == 403)
+        return error_set(err, DRR_E_BACKEND, "%s %s (%ld); set DRR_UPSTREAM_API_KEY or name a file with --api-key-file",
+                         r->base, r->key ? "does not accept the API key" : "wants an API key", http);
+    if (is_busy(http))
+        return error_set(err, DRR_E_BACKEND, "%s is still not ready after %u tries to list its models (%ld)", r->base,
+                         r->retries + 1, http);
+    return choose_model(r, list->data, http == 200 ? list->size : 0, err);
+}
+
 drr_status remote_find_model(remote_backend *r, drr_error *err)
 {
     buffer url = {0}, list = {0};
-    long http = 0;
     CURL *easy = curl_easy_init();
     drr_status status = easy ? buffer_printf(&url, err, "%s/models", r->base) : error_memory(err);
-    if (status != DRR_OK)
-        goto done;
-    remote_set_up(easy, r);
-    curl_easy_setopt(easy, CURLOPT_URL, url.data);
-    curl_easy_setopt(easy, CURLOPT_TIMEOUT, 30L);
-    curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_list);
-    curl_easy_setopt(easy, CURLOPT_WRITEDATA, &list);
-    const CURLcode code = curl_easy_perform(easy);
-    curl_easy_getinfo(easy, CURLINFO_RESPONSE_CODE, &http);
-    if (http == 401 || http == 403)
-        status =
-            error_set(err, DRR_E_BACKEND, "%s %s (%ld); set DRR_UPSTREAM_API_KEY or name a file with --api-key-file",
-                      r->base, r->key ? "does not accept the API key" : "wants an API key", http);
-    else if (code != CURLE_OK)
-        status =
-            error_set(err, DRR_E_BACKEND, "%s cannot be asked for its models: %s", r->base, curl_easy_strerror(code));
-    else
-        status = choose_model(r, list.data, http == 200 ? list.size : 0, err);
-done:
+    if (status == DRR_OK) {
+        remote_set_up(easy, r);
+        curl_easy_setopt(easy, CURLOPT_URL, url.data);
+        curl_easy_setopt(easy, CURLOPT_TIMEOUT, 30L);
+        curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_list);
+        curl_easy_setopt(easy, CURLOPT_WRITEDATA, &list);
+        status = list_models(r, easy, &list, err);
+    }
     buffer_clear(&url);
     buffer_clear(&list);
     curl_easy_cleanup(easy);

@@ -19,13 +19,14 @@ class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 256
 
     def __init__(self, key=KEY, models=("test-model",), refuses=(), logprobs=False, grammar=False, streams=True, pause=0,
-                 port=0, room=None):
+                 port=0, room=None, loading=0):
         super().__init__(("127.0.0.1", port), Handler)
         self.key, self.models, self.refuses, self.logprobs = key, models, refuses, logprobs
         self.grammar, self.streams, self.pause, self.room = grammar, streams, pause, room
         self.lock = threading.Lock()
         self.tries, self.answered, self.bodies, self.keys_seen = {}, {}, [], set()
         self.connections, self.now, self.most_at_once, self.tokens = set(), 0, 0, 0
+        self.loading = loading  # requests for the list of models that come too early
         self.refused, self.early = 0, 0  # 429s; requests that came before the wait that the last one asked for
         self.come_back = 0
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
@@ -71,6 +72,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return False
 
     def do_GET(self):
+        with self.server.lock:
+            self.server.loading -= 1
+            early = self.server.loading >= 0
+        if early:
+            return self.refuse(503, "Loading model")
         if self.allowed():
             self.reply(200, {"object": "list", "data": [{"id": name, "object": "model"} for name in self.server.models]})
 

@@ -262,6 +262,14 @@ def test_abilities():
     done = drr("reason", "Is it so?", "--reasoner", one.url + "/", key=None)
     check("a single model need not be", done.returncode == 0 and one.bodies[-1]["model"] == "test-model", done.stderr)
     one.stop()
+    slow = Server(loading=2)
+    done = drr("reason", "Is it so?", "--reasoner", slow.url)
+    check("a server that still loads its model is waited for", done.returncode == 0 and "not ready (503)" in done.stderr, done.stderr)
+    slow.stop()
+    never = Server(loading=1000)
+    done = drr("reason", "Is it so?", "--reasoner", never.url, "--retries", "2")
+    check("but not for ever", done.returncode == 1 and "after 3 tries" in done.last and done.seconds < 10, done.stderr)
+    never.stop()
 
 
 def test_flight():

@@ -268,9 +268,11 @@ drr_status cli_open_reasoner(drr_reasoner **reasoner, drr_prompts **prompts, con
     }
 
 extern const char *const cli_exhausted_names[], *const cli_feedback_names[], *const cli_kind_names[];
-/* Says whether a promise of the critic (NULL: none) is about answers sought under this policy. `wanted`, --guaranteed:
- * makes the policy the one that it is about, or fails where there is no promise. */
-drr_status cli_guarantee(drr_policy *policy, const drr_critic *critic, bool wanted, drr_error *err);
+/* Says whether a promise of the critic (NULL: none) is about answers sought under this policy, and gives the one that
+ * is; `holding` NULL: nobody asks, turns 0: none. `wanted`, --guaranteed: makes the policy the one that it is about, or
+ * fails where there is no promise. */
+drr_status cli_guarantee(drr_guarantee *holding, drr_policy *policy, const drr_critic *critic, bool wanted,
+                         drr_error *err);
 /* The members of a guarantee in an open JSON object. */
 void cli_guarantee_members(cli_json *j, const drr_guarantee *g);
 

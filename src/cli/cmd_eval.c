@@ -62,7 +62,7 @@ drr_status evaluation_run(evaluation *e, const char *out, drr_reasoner *reasoner
     drr_dataset *sets[CLI_LIST_MOST] = {NULL};
     char *json = NULL, *table = NULL;
     drr_eval_options o;
-    drr_status status = cli_guarantee(&e->policy, critic, e->guaranteed, err);
+    drr_status status = cli_guarantee(NULL, &e->policy, critic, e->guaranteed, err);
     drr_eval_options_defaults(&o);
     o.policy = e->policy;
     o.out = out;

@@ -229,19 +229,6 @@ static void print_json(const drr_result *r, const asking *a, const drr_policy *p
     printf("\n");
 }
 
-static drr_status keep_guarantee(asking *a, drr_policy *policy, const drr_critic *critic, drr_error *err)
-{
-    drr_critic_info info = {0};
-    char why[400];
-    drr_status status = cli_guarantee(policy, critic, a->guaranteed, err);
-    if (critic)
-        drr_critic_describe(critic, &info);
-    const drr_guarantee *g = drr_critic_guarantee(&info, policy);
-    if (status == DRR_OK && g && drr_guarantee_holds(why, sizeof why, g, policy))
-        a->guarantee = *g;
-    return status;
-}
-
 static drr_status solve(drr_result *result, asking *a, drr_policy *policy, const cli_reasoner_choice *choice,
                         drr_error *err)
 {
@@ -251,7 +238,7 @@ static drr_status solve(drr_result *result, asking *a, drr_policy *policy, const
     const drr_task *task = &a->task;
     drr_status status = a->critic ? drr_critic_open(&critic, a->critic, err) : DRR_OK;
     if (status == DRR_OK)
-        status = keep_guarantee(a, policy, critic, err);
+        status = cli_guarantee(&a->guarantee, policy, critic, a->guaranteed, err);
     if (status == DRR_OK)
         status = cli_open_reasoner(&reasoner, &prompts, choice, err);
     if (status == DRR_OK) {

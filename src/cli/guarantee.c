@@ -30,7 +30,8 @@ static drr_status refuse(drr_error *err, const char *why)
     return DRR_E_ARGUMENT;
 }
 
-drr_status cli_guarantee(drr_policy *policy, const drr_critic *critic, bool wanted, drr_error *err)
+drr_status cli_guarantee(drr_guarantee *holding, drr_policy *policy, const drr_critic *critic, bool wanted,
+                         drr_error *err)
 {
     drr_critic_info info = {0};
     char text[480];
@@ -50,6 +51,8 @@ drr_status cli_guarantee(drr_policy *policy, const drr_critic *critic, bool want
         cli_note("the critic's guarantee is not about answers sought like this (%s); --guaranteed keeps to it", text);
         return DRR_OK;
     }
+    if (holding)
+        *holding = *g;
     drr_guarantee_sentence(text, sizeof text, g);
     cli_note("guarantee: %s", text);
     return DRR_OK;

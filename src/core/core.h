@@ -85,6 +85,8 @@ drr_status sha256_file(char hex[65], const char *path, drr_error *err);
 drr_status file_read(char **data, size_t *size, const char *path, size_t max_size, drr_error *err);
 bool file_exists(const char *path);
 bool file_is_folder(const char *path);
+/* The file's name in its path; *stem, where not NULL, is its length without the last extension (".hidden" has none). */
+const char *file_name(const char *path, size_t *stem);
 /* Waits for the lock on the folder of `path` and returns it, for file_unlock; it falls with the process. Where a folder
  * cannot be locked (some network file systems) -1 or a lock that excludes nobody. */
 int file_lock_folder(const char *path);

@@ -98,6 +98,14 @@ static pid_t writer_of(const char *name, const char *base)
     return (pid_t)strtol(digits, NULL, 10);
 }
 
+const char *file_name(const char *path, size_t *stem)
+{
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path, *dot = strrchr(name, '.');
+    if (stem)
+        *stem = dot && dot != name ? (size_t)(dot - name) : strlen(name);
+    return name;
+}
+
 /* The folder that holds `path`; the caller frees it, NULL without memory. */
 static char *folder_of(const char *path)
 {

@@ -133,7 +133,8 @@ drr_status calibration_choose(calibration *c, double *loss, calibration_kind fir
                               size_t n, drr_error *err);
 
 /* ---- one critic, one file (critic.c, gguf.c) */
-typedef struct critic_meta { /* owned strings */
+bool critic_risk_test(drr_risk_test *test, const char *name); /* false: no such test (guarantee.c) */
+typedef struct critic_meta {                                  /* owned strings */
     char *name, *reasoner, *prompt, *encoder, *tasks, *created;
     double threshold;
     uint32_t max_length;

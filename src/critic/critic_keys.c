@@ -154,8 +154,7 @@ static drr_status read_test(drr_risk_test *test, const tensorfile *f, const char
     drr_status status = tensorfile_string(&name, f, key, err);
     if (status != DRR_OK)
         return status;
-    *test = strcmp(name, drr_risk_test_name(DRR_RISK_BINOMIAL)) == 0 ? DRR_RISK_BINOMIAL : DRR_RISK_HOEFFDING_BENTKUS;
-    if (strcmp(name, drr_risk_test_name(*test)) != 0)
+    if (!critic_risk_test(test, name))
         status = error_set(err, DRR_E_MISMATCH,
                            "%s: the key \"%s\" is \"%.40s\", which this drr does not know; use the drr that wrote it",
                            f->path, key, name);

@@ -1,12 +1,19 @@
 /* guarantee.c: what a guarantee says, in words, and which of a critic's a policy is about. How one is found is
  * train/promise.c's. */
-#include "core/core.h"
+#include "critic/critic.h"
 
 #include <math.h>
+#include <string.h>
 
 const char *drr_risk_test_name(drr_risk_test test)
 {
     return test == DRR_RISK_BINOMIAL ? "binomial" : "hoeffding-bentkus";
+}
+
+bool critic_risk_test(drr_risk_test *test, const char *name)
+{
+    *test = strcmp(name, drr_risk_test_name(DRR_RISK_BINOMIAL)) == 0 ? DRR_RISK_BINOMIAL : DRR_RISK_HOEFFDING_BENTKUS;
+    return strcmp(name, drr_risk_test_name(*test)) == 0;
 }
 
 const drr_guarantee *drr_critic_guarantee(const drr_critic_info *info, const drr_policy *policy)

@@ -374,9 +374,10 @@ drr_status critic_export_hf(const drr_critic *critic, const char *folder, drr_er
 static drr_status foreign_meta(critic_meta *m, const encoder *e, const char *folder, const char *out, drr_error *err)
 {
     json_t *config = NULL;
-    const char *slash = strrchr(out, '/'), *file = slash ? slash + 1 : out, *dot = strrchr(file, '.');
+    size_t stem;
+    const char *file = file_name(out, &stem);
     *m = (critic_meta){.threshold = 0.5, .calibration = {1, 0}, .max_length = e->shape.n_positions};
-    m->name = string_copy_n(file, dot && dot != file ? (size_t)(dot - file) : strlen(file));
+    m->name = string_copy_n(file, stem);
     if (!m->name)
         return error_memory(err);
     drr_status status = parse_in(&config, folder, "tokenizer_config.json", err);

@@ -200,8 +200,7 @@ static drr_status take_guarantee(drr_guarantee *g, json_t *o, const char *where,
         status = json_get_string(&test, o, "test", where, err);
     if (status != DRR_OK)
         return status;
-    g->test = strcmp(test, drr_risk_test_name(DRR_RISK_BINOMIAL)) == 0 ? DRR_RISK_BINOMIAL : DRR_RISK_HOEFFDING_BENTKUS;
-    return strcmp(test, drr_risk_test_name(g->test)) == 0
+    return critic_risk_test(&g->test, test)
                ? DRR_OK
                : error_set(err, DRR_E_MISMATCH, "%s: a guarantee's \"test\" is \"%.40s\", which this drr does not know",
                            where, test);

@@ -110,6 +110,8 @@ void remote_key_hide(const char *key, char *text); /* each occurrence becomes as
 void remote_key_clean(const char *key, char *out, size_t size, const char *text);
 
 /* remote_reply.c */
+/* What an HTTP status means for a question and for the run; code: the error's in the body, "" for none. */
+remote_fault remote_fault_of(long status, const char *code);
 drr_status remote_request_body(char **body, const remote_backend *r, const reasoner_request *request, drr_error *err);
 drr_status remote_reply_event(remote_transfer *t, const char *data, size_t size, drr_error *err);
 drr_status remote_reply_whole(remote_transfer *t, drr_error *err); /* reply.body, of a 200 */

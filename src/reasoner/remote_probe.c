@@ -3,7 +3,6 @@
  * log-probabilities count when they come, a grammar when the answer obeys it. */
 #include "reasoner/remote_internal.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -61,11 +60,6 @@ static drr_status fetch_list(CURL *easy, buffer *list, const char *base, long *h
     return error_set(err, DRR_E_BACKEND, "%s cannot be asked for its models: %s", base, curl_easy_strerror(code));
 }
 
-static bool is_busy(long http)
-{
-    return http == 429 || http == 502 || http == 503 || http == 504;
-}
-
 /* A server that still loads its model says 503. False: cancelled. */
 static bool pause_for(const remote_backend *r, double seconds)
 {
@@ -81,16 +75,18 @@ static bool pause_for(const remote_backend *r, double seconds)
 static drr_status list_models(remote_backend *r, CURL *easy, buffer *list, drr_error *err)
 {
     const double deadline = clock_seconds() + r->request_seconds;
-    double wait = 0.25, asked = 0;
+    double asked = 0;
     long http = 0;
-    for (uint32_t tries = 0;; tries++) {
+    bool busy;
+    for (uint32_t tries = 1;; tries++) {
         drr_status status = fetch_list(easy, list, r->base, &http, &asked, err);
         if (status != DRR_OK)
             return status;
-        wait = asked > 0 ? asked : fmin(2 * wait, 10);
-        if (!is_busy(http) || tries >= r->retries || clock_seconds() + wait > deadline)
+        busy = remote_fault_of(http, "") == REMOTE_RETRY;
+        const double wait = retry_wait(tries, asked, rng_uniform(&r->random));
+        if (!busy || tries > r->retries || clock_seconds() + wait > deadline)
             break;
-        if (tries == 0)
+        if (tries == 1)
             hooks_log(r->hooks, DRR_LOG_INFO, "%s is not ready (%ld); waiting for it", r->base, http);
         if (!pause_for(r, wait))
             return error_set(err, DRR_E_INTERRUPTED, "interrupted while waiting for %s", r->base);
@@ -98,7 +94,7 @@ static drr_status list_models(remote_backend *r, CURL *easy, buffer *list, drr_e
     if (http == 401 || http == 403)
         return error_set(err, DRR_E_BACKEND, "%s %s (%ld); set DRR_UPSTREAM_API_KEY or name a file with --api-key-file",
                          r->base, r->key ? "does not accept the API key" : "wants an API key", http);
-    if (is_busy(http))
+    if (busy)
         return error_set(err, DRR_E_BACKEND, "%s is still not ready after %u tries to list its models (%ld)", r->base,
                          r->retries + 1, http);
     return choose_model(r, list->data, http == 200 ? list->size : 0, err);

@@ -65,8 +65,7 @@ void remote_reply_problem(remote_reply *reply, remote_fault fault, const char *f
     reply->fault = fault;
 }
 
-/* What an HTTP status means for the question and for the run. */
-static remote_fault fault_of(long status, const char *code)
+remote_fault remote_fault_of(long status, const char *code)
 {
     if (strcmp(code, "insufficient_quota") == 0 || strcmp(code, "billing_hard_limit_reached") == 0)
         return REMOTE_STOP;
@@ -82,7 +81,7 @@ static remote_fault fault_of(long status, const char *code)
 static void tell_refusal(remote_transfer *t, long status, const char *code, const char *words)
 {
     const remote_backend *r = t->owner;
-    const remote_fault fault = fault_of(status, code);
+    const remote_fault fault = remote_fault_of(status, code);
     char clean[240];
     remote_key_clean(r->key, clean, sizeof clean, words);
     if (status == 401 || status == 403)

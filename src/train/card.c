@@ -48,8 +48,9 @@ static drr_status put_row(buffer *b, const char *name, const char *text, drr_err
 /* critic.gguf: critic + suffix */
 static drr_status name_beside(buffer *b, const char *out, const char *suffix, drr_error *err)
 {
-    const char *slash = strrchr(out, '/'), *file = slash ? slash + 1 : out, *dot = strrchr(file, '.');
-    drr_status status = buffer_append(b, out, dot && dot != file ? (size_t)(dot - out) : strlen(out), err);
+    size_t stem;
+    const char *file = file_name(out, &stem);
+    drr_status status = buffer_append(b, out, (size_t)(file - out) + stem, err);
     return status == DRR_OK ? buffer_puts(b, suffix, err) : status;
 }
 
@@ -334,10 +335,8 @@ drr_status card_write(const card *k, drr_error *err)
         status = put_figures(&text, k, err);
     if (status == DRR_OK)
         status = put_left_out(&text, k, err);
-    if (status == DRR_OK) {
-        const char *slash = strrchr(plot.data, '/');
-        status = put_calibration(&text, k, drawn ? (slash ? slash + 1 : plot.data) : NULL, err);
-    }
+    if (status == DRR_OK)
+        status = put_calibration(&text, k, drawn ? file_name(plot.data, NULL) : NULL, err);
     if (status == DRR_OK)
         status = put_guarantees(&text, k, err);
     if (status == DRR_OK)

@@ -191,14 +191,15 @@ static drr_status score_rows(corpus *c, corpus_part part, const examples *x, con
 
 static drr_status name_critic(critic_meta *meta, const corpus *c, const drr_train_options *o, drr_error *err)
 {
-    const char *slash = strrchr(o->out, '/'), *file = slash ? slash + 1 : o->out, *dot = strrchr(file, '.');
+    size_t stem;
+    const char *file = file_name(o->out, &stem);
     const time_t now = time(NULL);
     struct tm utc;
     char created[32] = "";
     if (gmtime_r(&now, &utc))
         strftime(created, sizeof created, "%Y-%m-%dT%H:%M:%SZ", &utc);
     const char *last = strrchr(o->encoder, '/');
-    meta->name = string_copy_n(file, dot && dot != file ? (size_t)(dot - file) : strlen(file));
+    meta->name = string_copy_n(file, stem);
     meta->encoder = string_copy(last && last[1] ? last + 1 : o->encoder);
     meta->reasoner = string_copy(c->reasoners ? c->reasoners : "");
     meta->prompt = string_copy(c->prompts ? c->prompts : "");

@@ -287,12 +287,12 @@ static void a_choice_grammar_has_the_letters_that_exist(void **state)
 
 /* ---- files */
 
-static char file_name[] = "/tmp/drr_prompts_XXXXXX";
+static char prompts_path[] = "/tmp/drr_prompts_XXXXXX";
 
 static drr_status open_text(drr_prompts **prompts, const char *text, drr_error *err)
 {
-    assert_int_equal(file_write_all(file_name, text, strlen(text), NULL), DRR_OK);
-    return drr_prompts_open(prompts, file_name, err);
+    assert_int_equal(file_write_all(prompts_path, text, strlen(text), NULL), DRR_OK);
+    return drr_prompts_open(prompts, prompts_path, err);
 }
 
 static void a_file_overrides_any_part(void **state)
@@ -348,7 +348,7 @@ static void a_bad_file_is_named_with_its_field(void **state)
         drr_error err = {0};
         assert_int_equal(open_text(&prompts, cases[i].text, &err), DRR_E_FORMAT);
         assert_null(prompts);
-        assert_non_null(strstr(err.message, file_name));
+        assert_non_null(strstr(err.message, prompts_path));
         for (size_t k = 0; k < 3 && cases[i].words[k]; k++) {
             if (!strstr(err.message, cases[i].words[k]))
                 print_error("%s: \"%s\" is not in: %s\n", cases[i].text, cases[i].words[k], err.message);
@@ -371,11 +371,11 @@ int main(void)
         cmocka_unit_test(a_file_overrides_any_part),
         cmocka_unit_test(a_bad_file_is_named_with_its_field),
     };
-    const int file = mkstemp(file_name);
+    const int file = mkstemp(prompts_path);
     if (file < 0)
         return 1;
     close(file);
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    unlink(file_name);
+    unlink(prompts_path);
     return failed;
 }

@@ -638,10 +638,12 @@ typedef enum drr_feedback {
 
 typedef struct drr_policy {
     drr_strategy strategy;
-    uint32_t samples;     /* vote, best-of-n */
-    uint32_t max_turns;   /* drr, self-critique */
-    uint64_t max_tokens;  /* generated tokens a question over all turns or samples; 0: no limit */
-    uint32_t turn_tokens; /* of one turn */
+    uint32_t samples;       /* vote, best-of-n: at most */
+    double stop_confidence; /* they stop when the answer ahead is the right choice as surely as this; 0: never, all are
+                               drawn; for best-of-n it is the P(correct) of its best */
+    uint32_t max_turns;     /* drr, self-critique */
+    uint64_t max_tokens;    /* generated tokens a question over all turns or samples; 0: no limit */
+    uint32_t turn_tokens;   /* of one turn */
     double threshold; /* accept at or above; NaN: the critic's own, for max_turns turns where it has one for these */
     double abstain_below; /* at the end, abstain when the winner's P(correct) is below; 0: never */
     drr_exhausted on_exhausted;

@@ -290,6 +290,13 @@ void cli_guarantee_members(cli_json *j, const drr_guarantee *g);
      .meaning = "answers a question, for vote and best-of-n",                                                          \
      .low = 1,                                                                                                         \
      .high = 1024},                                                                                                    \
+        {.name = "stop-confidence",                                                                                    \
+         .argument = "P",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(p).stop_confidence,                                                                                \
+         .meaning = "draw samples one by one, until they decide as surely; 1: only what cannot change; 0: draw all",   \
+         .low = 0,                                                                                                     \
+         .high = 1},                                                                                                   \
         {.name = "max-turns",                                                                                          \
          .argument = "N",                                                                                              \
          .type = CLI_UINT32,                                                                                           \

@@ -210,6 +210,7 @@ static json_t *policy_json(const drr_policy *p)
     static const char *const exhausted[] = {"vote", "best", "last", "abstain"};
     json_t *o = json_object();
     set_count(o, "samples", p->samples);
+    set_number(o, "stop_confidence", p->stop_confidence);
     set_count(o, "max_turns", p->max_turns);
     set_count(o, "max_tokens", p->max_tokens);
     set_count(o, "turn_tokens", p->turn_tokens);

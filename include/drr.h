@@ -645,7 +645,9 @@ typedef struct drr_policy {
     uint64_t max_tokens;    /* generated tokens a question over all turns or samples; 0: no limit */
     uint32_t turn_tokens;   /* of one turn */
     double threshold; /* accept at or above; NaN: the critic's own, for max_turns turns where it has one for these */
-    double abstain_below; /* at the end, abstain when the winner's P(correct) is below; 0: never */
+    double abstain_below;  /* at the end, abstain when the winner's P(correct) is below; 0: never */
+    double escalate_below; /* drr_escalate asks the second reasoner when P(correct) is below; NaN: when no turn was
+                              accepted */
     drr_exhausted on_exhausted;
     drr_feedback feedback;
     float first_temperature;  /* of cot, self-critique and drr's first turn; 0: the likeliest token */
@@ -668,7 +670,7 @@ typedef enum drr_outcome { DRR_ANSWERED, DRR_ABSTAINED, DRR_UNPARSED, DRR_FAILED
 const char *drr_outcome_name(drr_outcome outcome);
 
 typedef struct drr_turn {
-    const char *role;               /* "attempt", "critique", "revision": static */
+    const char *role;               /* "attempt", "critique", "revision", "escalation": static */
     char *text, *answer, *feedback; /* feedback: the words that came before this turn */
     uint32_t sample, turn;
     double logit;     /* NaN when nobody scored it; so are the next two */
@@ -693,6 +695,8 @@ typedef struct drr_result {
     uint64_t n_prompt_tokens, n_tokens; /* over all turns */
     double seconds;                     /* of the reasoner, summed over the turns */
     char *failure;                      /* why a turn failed: the reason when DRR_FAILED */
+    bool escalated;                     /* the last turn is another reasoner's; tokens and seconds count it too */
+    uint64_t n_escalated_prompt_tokens, n_escalated_tokens; /* of these, the other reasoner's */
 } drr_result;
 void drr_result_clear(drr_result *result);
 
@@ -705,6 +709,13 @@ drr_status drr_solve(drr_result *results, drr_reasoner *reasoner, drr_critic *cr
                      const drr_task *const *tasks, size_t n, const drr_policy *policy, drr_turn_fn on_turn, void *user,
                      const drr_hooks *hooks, drr_error *err);
 
+/* Asks another reasoner, once, for the likeliest answer to each question that drr_solve left unsure (nothing was
+ * answered, or policy->escalate_below says so), and lets its answer stand, with no P(correct), where it has one; where
+ * it has none the first one's does. A failure of this call leaves the results as far as they are. */
+drr_status drr_escalate(drr_result *results, size_t n, drr_reasoner *second, const drr_prompts *prompts,
+                        const drr_policy *policy, drr_turn_fn on_turn, void *user, const drr_hooks *hooks,
+                        drr_error *err);
+
 /* ---- evaluation: src/eval ------------------------------------------------------------------------ */
 
 typedef struct drr_eval_options {
@@ -716,6 +727,7 @@ typedef struct drr_eval_options {
     uint32_t bootstrap;          /* resamples */
     const char *title, *command; /* shown in the report; may be NULL */
     drr_checker *checker;        /* as of drr_distill_options */
+    drr_reasoner *escalate_to;   /* drr's unsure questions go there; NULL: nowhere */
 } drr_eval_options;
 void drr_eval_options_defaults(drr_eval_options *options);
 

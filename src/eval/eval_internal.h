@@ -37,6 +37,8 @@ typedef struct strategy_run {
     double accuracy_answered, coverage, mean_calls, mean_turns, mean_tokens, mean_prompt_tokens, mean_seconds;
     double aurc; /* NaN without P(correct) */
     uint64_t n_answered, n_abstained, n_unparsed, n_failed;
+    uint64_t n_escalated; /* to the second reasoner */
+    double mean_escalated_tokens;
     uint64_t n_ungraded; /* answered, and its checker could not say whether rightly */
 } strategy_run;
 

@@ -110,6 +110,8 @@ static const drr_turn *turn_given(const drr_result *r)
 
 static void add_given(judged *set, row_values *v, const drr_result *r)
 {
+    if (r->escalated) /* another reasoner's answer, which no critic judged */
+        return;
     set->n_unparsed += r->outcome == DRR_UNPARSED;
     const drr_turn *turn = r->outcome == DRR_ANSWERED ? turn_given(r) : NULL;
     if (turn)

@@ -27,6 +27,8 @@ static void measure_run(strategy_run *run, const comparison *c, const drr_eval_o
         run->mean_tokens += (double)r->n_tokens / n;
         run->mean_prompt_tokens += (double)r->n_prompt_tokens / n;
         run->mean_seconds += r->seconds / n;
+        run->n_escalated += r->escalated;
+        run->mean_escalated_tokens += (double)r->n_escalated_tokens / n;
     }
     run->accuracy = bootstrap_mean(scratch, c->n, o->bootstrap, o->policy.seed);
     run->coverage = (double)run->n_answered / (double)c->n;

@@ -44,7 +44,7 @@ struct loop {
     size_t n_requests;
 };
 
-extern const char role_attempt[], role_critique[], role_revision[];
+extern const char role_attempt[], role_critique[], role_revision[], role_escalation[];
 
 /* solve.c: asking. A fresh sample sees nothing of what came before; a follow-up goes on with s->history, to which the
  * last turn and `words` are added (words stay the caller's). */

@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char role_attempt[] = "attempt", role_critique[] = "critique", role_revision[] = "revision";
+const char role_attempt[] = "attempt", role_critique[] = "critique", role_revision[] = "revision",
+           role_escalation[] = "escalation";
 
 static bool draws_samples(const loop *l)
 {

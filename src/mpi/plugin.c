@@ -32,7 +32,7 @@ static struct {
     pthread_cond_t changed; /* to either side */
     pthread_t thread;
     bool started, opened, failed, given_up, leaving;
-    job posted[MOST_JOBS]; /* not begun yet */
+    job posted[MOST_JOBS];   /* not begun yet */
     size_t n_posted, n_open; /* n_open: posted or begun, not done */
     int rank, n;
     char why[256];

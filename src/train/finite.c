@@ -59,10 +59,11 @@ drr_status finite_explain(const encoder *e, const float *gradients, double loss,
     const unsigned long long at = (unsigned long long)step, of = (unsigned long long)steps;
     if (isfinite(loss)) {
         const encoder_tensor *t = tensor_not_finite(e, gradients);
-        return error_set(err, DRR_E_BACKEND,
-                         "step %llu of %llu: the gradient of %s is not finite (loss %g): try a lower learning rate than "
-                         "%g",
-                         at, of, t ? t->name : "all parameters together", loss, learning_rate);
+        return error_set(
+            err, DRR_E_BACKEND,
+            "step %llu of %llu: the gradient of %s is not finite (loss %g): try a lower learning rate than "
+            "%g",
+            at, of, t ? t->name : "all parameters together", loss, learning_rate);
     }
     const encoder_tensor *t = tensor_not_finite(e, e->parameters);
     if (t)
@@ -70,8 +71,9 @@ drr_status finite_explain(const encoder *e, const float *gradients, double loss,
                          at, of, loss, t->name);
     double magnitude;
     t = largest(e, &magnitude);
-    return error_set(err, DRR_E_BACKEND,
-                     "step %llu of %llu: the loss is %g; the largest parameter is one of %s, %.3g: try a lower learning "
-                     "rate than %g",
-                     at, of, loss, t->name, magnitude, learning_rate);
+    return error_set(
+        err, DRR_E_BACKEND,
+        "step %llu of %llu: the loss is %g; the largest parameter is one of %s, %.3g: try a lower learning "
+        "rate than %g",
+        at, of, loss, t->name, magnitude, learning_rate);
 }

@@ -147,8 +147,8 @@ static drr_status run_begin(run *r, drr_status status, drr_error *err)
 {
     status = ranks_begin(r->o->ranks, &r->state, status, err);
     if (status == DRR_OK)
-        status = row_updates_new(&r->rows, r->e, r->state.moment1, r->state.moment2, r->o, r->steps, r->state.step,
-                                 err);
+        status =
+            row_updates_new(&r->rows, r->e, r->state.moment1, r->state.moment2, r->o, r->steps, r->state.step, err);
     if (status == DRR_OK)
         status = gradient_sum_new(&r->sum, r->o->ranks, r->e, r->gradients, err);
     return ranks_agree(r->o->ranks, status, err);
@@ -216,8 +216,7 @@ static drr_status run_step(run *r, drr_error *err)
         status = encoder_backward(r->e, r->tape, r->ids, r->starts, n, r->labels, r->weights, (double)(end - begin), &d,
                                   r->gradients, r->logits, &loss, err);
     }
-    step_vote vote = {
-        .loss = loss, .cancelled = r->sum && hooks_cancelled(r->hooks), .save_due = run_save_due(r)};
+    step_vote vote = {.loss = loss, .cancelled = r->sum && hooks_cancelled(r->hooks), .save_due = run_save_due(r)};
     status = gradient_sum_finish(r->sum, r->rows, &vote, status, err);
     if (status != DRR_OK)
         return status;

@@ -105,14 +105,17 @@ drr_status gradient_sum_finish(gradient_sum *s, const row_updates *rows, step_vo
     s->open = s->e->n_parameters;
     move_rows(s, rows, true);
     r->t->sum_f32(s->rows, row_updates_met(rows, &met) * s->e->shape.n_embd);
-    memset(s->votes, 0, (RANKS_VOTES + r->n) * sizeof *s->votes);
-    s->votes[0] = vote->loss;
-    s->votes[1] = vote->cancelled;
-    s->votes[2] = r->rank == 0 && vote->save_due;
-    s->votes[RANKS_VOTES + r->rank] = (double)status;
-    r->t->sum_f64(s->votes, RANKS_VOTES + r->n);
     drr_error waiting = {0};
-    const drr_status waited = ranks_wait(r, &waiting);
+    drr_status waited = ranks_wait(r, &waiting);
+    if (waited == DRR_OK) { /* only now: a rank that votes has all sums, and so all have what it gave to them */
+        memset(s->votes, 0, (RANKS_VOTES + r->n) * sizeof *s->votes);
+        s->votes[0] = vote->loss;
+        s->votes[1] = vote->cancelled;
+        s->votes[2] = r->rank == 0 && vote->save_due;
+        s->votes[RANKS_VOTES + r->rank] = (double)status;
+        r->t->sum_f64(s->votes, RANKS_VOTES + r->n);
+        waited = ranks_wait(r, &waiting);
+    }
     if (waited != DRR_OK) {
         if (err && status == DRR_OK)
             *err = waiting;

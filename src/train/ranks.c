@@ -50,10 +50,11 @@ static drr_status load_plugin(const transport **t, uint32_t rank, uint32_t n, dr
 {
     char path[4096];
     if (!find_plugin(path, sizeof path))
-        return error_set(err, DRR_E_NOT_FOUND,
-                         "rank %u of %u: training on several ranks needs drr-mpi.so, which is neither beside drr nor in "
-                         "%s: install libopenmpi-dev, build and install drr again, or name the file in DRR_MPI",
-                         rank, n, DRR_INSTALLED_MPI);
+        return error_set(
+            err, DRR_E_NOT_FOUND,
+            "rank %u of %u: training on several ranks needs drr-mpi.so, which is neither beside drr nor in "
+            "%s: install libopenmpi-dev, build and install drr again, or name the file in DRR_MPI",
+            rank, n, DRR_INSTALLED_MPI);
     /* Never closed: MPI has threads and handlers in it until the process ends. Open MPI's own plug-ins look for its
      * symbols among the global ones. */
     void *handle = dlopen(path, RTLD_NOW | RTLD_GLOBAL);
@@ -83,7 +84,8 @@ drr_status ranks_open(ranks **out, drr_error *err)
         *out = &job;
         return job.lost ? error_set(err, DRR_E_BACKEND, "the other ranks were lost") : DRR_OK;
     }
-    ranks made = {.local = number_in("OMPI_COMM_WORLD_LOCAL_SIZE", 1), .votes = calloc(RANKS_VOTES + n, sizeof(double))};
+    ranks made = {.local = number_in("OMPI_COMM_WORLD_LOCAL_SIZE", 1),
+                  .votes = calloc(RANKS_VOTES + n, sizeof(double))};
     drr_status status = made.votes ? load_plugin(&made.t, rank, n, err) : error_memory(err);
     if (status == DRR_OK && !made.t->open(&made.rank, &made.n, why, sizeof why))
         status = error_set(err, DRR_E_BACKEND, "rank %u of %u: %s", rank, n, why);
@@ -265,7 +267,7 @@ drr_status ranks_logits(ranks *r, const encoder *e, const examples *x, size_t bu
     if (status != DRR_OK)
         return status;
     r->t->sum_f32(logits, x->n); /* one rank's number and zeros: the number itself */
-    return ranks_wait(r, err);
+    return ranks_agree(r, ranks_wait(r, err), err);
 }
 
 drr_status ranks_copy_state(ranks *r, checkpoint *state, drr_error *err)

@@ -19,7 +19,7 @@ drr_status ranks_open(ranks **r, drr_error *err);
 bool ranks_first(const ranks *r); /* rank 0, which writes and speaks; alone: true */
 uint32_t ranks_count(const ranks *r);
 const char *ranks_library(const ranks *r); /* what connects them; NULL alone */
-bool ranks_lost(const ranks *r); /* the others cannot be reached any more: nothing is collective now */
+bool ranks_lost(const ranks *r);           /* the others cannot be reached any more: nothing is collective now */
 /* Hooks of which only rank 0's speak. Whatever waits for other ranks polls them too, until the next call. */
 const drr_hooks *ranks_hooks(ranks *r, const drr_hooks *hooks);
 /* Threads of this process, where the caller asked for `threads` (0: its part of the cores). */
@@ -72,9 +72,9 @@ void gradient_sum_free(gradient_sum *s);
 /* For encoder_tape_tell: layer and all above it are done. */
 void gradient_sum_ready(void *s, uint32_t layer);
 typedef struct step_vote { /* in: this rank's; out: the job's */
-    double loss;    /* added up */
-    bool cancelled; /* by any */
-    bool save_due;  /* rank 0's */
+    double loss;           /* added up */
+    bool cancelled;        /* by any */
+    bool save_due;         /* rank 0's */
 } step_vote;
 /* Collective: posts the rest, waits, and agrees; `status` is how the step went on this rank. Where it fails, parameters
  * and moments are as they were before the step. */

@@ -23,13 +23,13 @@ WORK = tempfile.mkdtemp(prefix="drr-e2e.")
 SOON_S = 15
 # root may; more ranks than cores; and after a rank is lost the others get time to write the checkpoint
 ENVIRONMENT = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
-               "OMPI_MCA_rmaps_base_oversubscribe": "1", "OMPI_MCA_odls_base_sigkill_timeout": "10", "OMP_WAIT_POLICY": "passive"}
+               "OMPI_MCA_rmaps_base_oversubscribe": "1", "OMPI_MCA_odls_base_sigkill_timeout": "3", "OMP_WAIT_POLICY": "passive"}
 EPOCH = re.compile(r"^epoch (\d+) of \d+: train loss ([\d.]+), dev loss ([\d.]+), dev AUROC ([\d.]+)", re.M)
 
 
-def words(out, *more, traces="traces.jsonl", epochs=6):
+def words(out, *more, traces="traces.jsonl", epochs=12):
     return ["train", "--traces", traces, "--encoder", "encoder", "--out", out, "--epochs", str(epochs), "--batch", "16",
-            "--patience", "0", "--learning-rate", "2e-3", "--max-length", "64", "--threads", "1", "--seed", "3", "--json", *more]
+            "--patience", "0", "--learning-rate", "3e-3", "--max-length", "64", "--threads", "1", "--seed", "3", "--json", *more]
 
 
 def command(ranks, arguments):
@@ -80,14 +80,14 @@ def apart(a, b):
 def check_curves():
     alone = run(0, words("one.gguf"))
     expected = curve(alone.stderr)
-    check("one process trains", alone.returncode == 0 and len(expected) == 6, alone.seen)
-    check("and learns something to compare", len(expected) == 6 and expected[0][0] - expected[-1][0] > 0.05, expected)
+    check("one process trains", alone.returncode == 0 and len(expected) == 12, alone.seen)
+    check("and learns something to compare", len(expected) == 12 and expected[0][0] - expected[-1][0] > 0.05, expected)
     files = sorted(name.replace("one", "N") for name in os.listdir(WORK) if name.startswith("one"))
     for ranks in (2, 4):
         done = run(ranks, words(f"ranks{ranks}.gguf"))
         got = curve(done.stderr)
         check(f"{ranks} ranks train", done.returncode == 0, done.seen)
-        check(f"{ranks} ranks: losses of train and dev are those of one to 1e-3", len(got) == 6 and apart(
+        check(f"{ranks} ranks: losses of train and dev are those of one to 1e-3", len(got) == 12 and apart(
             [epoch[:2] for epoch in got], [epoch[:2] for epoch in expected]) <= 1e-3, got, expected)
         check(f"{ranks} ranks: each epoch and the result are told once", done.stdout.count("\n") == 1 and
               done.stdout.startswith("{") and f"{ranks} ranks" in done.stderr, done.seen)
@@ -123,6 +123,15 @@ def rank_pids(parent):
     return found
 
 
+def is_running(pid):
+    """A process that has ended may still be listed, where nobody asks how."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def start_and_wait_for_epochs(out, name, epochs):
     """A long run on two ranks, of which some epochs are done."""
     log = os.path.join(WORK, name)
@@ -138,7 +147,7 @@ def start_and_wait_for_epochs(out, name, epochs):
     return job, log
 
 
-EPOCHS = 120
+EPOCHS = 30
 
 
 def check_lost(what, out, hurt, wanted):
@@ -159,7 +168,7 @@ def check_lost(what, out, hurt, wanted):
     check(f"{what}: the job ends within {SOON_S} s, and not well", code not in (None, 0), code, text[-800:])
     check(f"{what}: it says so", re.search(wanted, text), text[-1500:])
     time.sleep(0.2)
-    check(f"{what}: no rank is left behind", not any(os.path.exists(f"/proc/{pid}") for pid in pids.values()), pids)
+    check(f"{what}: no rank is left behind", not any(is_running(pid) for pid in pids.values()), pids)
     check(f"{what}: there is a checkpoint and no critic", os.path.exists(os.path.join(WORK, out + ".checkpoint")) and
           not os.path.exists(os.path.join(WORK, out)), os.listdir(WORK))
     done = run(2, words(out, "--resume", epochs=EPOCHS))
@@ -209,8 +218,8 @@ def check_failures():
     fails("a critic that rank 0 cannot write", run(2, words("folder")), "folder")
     fails("nor make a folder for", run(2, words("traces.jsonl/x.gguf")), "traces.jsonl")
     check("none of them left a file", not os.path.exists(os.path.join(WORK, "x.gguf")), os.listdir(WORK))
-    diverged = run(2, words("x.gguf", "--learning-rate", "1e30", "--weight-decay", "0"))
-    fails("a loss that is no number", diverged, "the largest parameter is one of ", "x.gguf.checkpoint")
+    fails("a gradient that is no number", run(2, words("x.gguf", "--encoder", "overflowing")), "step 1 of ",
+          "the gradient of token_embd_norm.weight is not finite", "x.gguf.checkpoint")
     missing = run(2, words("y.gguf"), DRR_MPI="no-such-folder/drr-mpi.so")
     check("without the plug-in nothing is trained, twice or once", missing.returncode != 0 and " of 2: no-such-folder/drr-mpi.so" in missing.stderr and
           not os.path.exists(os.path.join(WORK, "y.gguf")), missing.seen)
@@ -228,6 +237,7 @@ def main():
         print("there is no mpirun, or drr was built without MPI: run tools/setup mpi, then tools/setup build")
         return 77
     tiny_bert.make(os.path.join(WORK, "encoder"))
+    tiny_bert.make(os.path.join(WORK, "overflowing"), scales={"embeddings.position_embeddings.weight": 1e38})
     for name, first in (("traces.jsonl", "0"), ("others.jsonl", "7")):
         with open(os.path.join(WORK, name), "w") as file:
             subprocess.run([os.path.join(ROOT, "tests", "e2e", "questions.py"), "100", first, "--traces", "first"], stdout=file,

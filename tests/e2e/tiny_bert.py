@@ -37,7 +37,8 @@ def shapes(size, n_vocab):
             yield f"{at}{norm}.LayerNorm.bias", (width,)
 
 
-def make(folder, seed=1, spread=0.08, **sizes):
+def make(folder, seed=1, spread=0.08, scales=(), **sizes):
+    """scales: {name: factor} of tensors that are to be larger or smaller than usual."""
     size = {**SIZES, **sizes}
     words = vocabulary()
     source = random.Random(seed)
@@ -50,6 +51,8 @@ def make(folder, seed=1, spread=0.08, **sizes):
             values = [0.0] * n
         else:
             values = [source.gauss(0, spread) for _ in range(n)]
+        if name in scales:
+            values = [value * scales[name] for value in values]
         header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [len(body), len(body) + 4 * n]}
         body += array.array("f", values).tobytes()
     os.makedirs(folder)

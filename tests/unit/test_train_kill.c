@@ -1,6 +1,6 @@
-/* test_train_kill.c: what a training run leaves behind when it ends badly. Killed at any moment and resumed it ends with
- * the bits of one that was never killed; where the disk is full, or a number is none, the state before stays, and the
- * message says where to look. Every run is a child process, forked before this one has any threads. */
+/* test_train_kill.c: what a training run leaves behind when it ends badly. Killed at any moment and resumed it ends
+ * with the bits of one that was never killed; where the disk is full, or a number is none, the state before stays, and
+ * the message says where to look. Every run is a child process, forked before this one has any threads. */
 #include "train_fixture.h"
 
 #include <dirent.h>

@@ -208,8 +208,8 @@ static void what_is_ready_changes_no_more(void **state)
     float logit;
     assert_non_null(w.then);
     encoder_tape_tell(s.tape, note_ready, &w);
-    assert_int_equal(encoder_backward(s.e, s.tape, x.ids + x.starts[plan.order[0]], one_text, 1, x.labels, NULL, 1, NULL,
-                                      s.gradients, &logit, &s.loss, NULL),
+    assert_int_equal(encoder_backward(s.e, s.tape, x.ids + x.starts[plan.order[0]], one_text, 1, x.labels, NULL, 1,
+                                      NULL, s.gradients, &logit, &s.loss, NULL),
                      DRR_OK);
     assert_int_equal(w.expected, UINT32_MAX); /* every layer, once, from the last down */
     assert_memory_equal(w.then + start, s.gradients + start, (s.e->n_parameters - start) * sizeof(float));

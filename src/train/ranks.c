@@ -116,6 +116,11 @@ uint32_t ranks_count(const ranks *r)
     return r ? r->n : 1;
 }
 
+double ranks_waited_s(const ranks *r)
+{
+    return r ? r->waited_s : 0;
+}
+
 const char *ranks_library(const ranks *r)
 {
     return r ? r->library : NULL;
@@ -166,8 +171,10 @@ drr_status ranks_wait(ranks *r, drr_error *err)
     bool long_one = false;
     for (;;) {
         const int done = r->t->wait(POLL_S, why, sizeof why);
-        if (done > 0)
+        if (done > 0) {
+            r->waited_s += clock_seconds() - began;
             return DRR_OK;
+        }
         if (done < 0) {
             error_set(err, DRR_E_BACKEND, "the ranks lost each other: %s", why);
             return lose(r);

@@ -18,6 +18,7 @@ typedef struct ranks ranks;
 drr_status ranks_open(ranks **r, drr_error *err);
 bool ranks_first(const ranks *r); /* rank 0, which writes and speaks; alone: true */
 uint32_t ranks_count(const ranks *r);
+double ranks_waited_s(const ranks *r);     /* this rank, for sums and for other ranks, so far */
 const char *ranks_library(const ranks *r); /* what connects them; NULL alone */
 bool ranks_lost(const ranks *r);           /* the others cannot be reached any more: nothing is collective now */
 /* Hooks of which only rank 0's speak. Whatever waits for other ranks polls them too, until the next call. */

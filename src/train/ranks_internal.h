@@ -9,6 +9,7 @@ struct ranks {
     const transport *t;
     uint32_t rank, n, local; /* local: ranks on this machine */
     bool lost;
+    double waited_s;
     drr_hooks hooks;
     char library[96];
     double *votes; /* [RANKS_VOTES + n] */

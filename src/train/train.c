@@ -424,6 +424,9 @@ drr_status drr_train(drr_train_result *out, const drr_train_options *o, const dr
     status = make_critic(&s, &result, o, NULL, hooks, err);
     if (status != DRR_OK)
         goto done;
+    if (s.job)
+        hooks_log(hooks, DRR_LOG_INFO, "rank 0 waited %.1f s for sums and for other ranks, of %.1f s of steps",
+                  ranks_waited_s(s.job), result.seconds);
     status = name_critic(&s.meta, &s.c, o, err);
     if (status == DRR_OK && ranks_first(s.job))
         status = critic_write(o->out, s.e, s.tokenizer, &s.meta, err);

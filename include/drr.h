@@ -599,7 +599,13 @@ typedef struct drr_train_result {
     uint32_t n_tasks;
 } drr_train_result;
 
-/* Writes the critic, and beside it what it is for people to read: NAME.card.md with its plot NAME.card.svg. */
+/* Which of the processes that Open MPI's mpirun started this one is, and how many there are; 0 of 1 without mpirun. */
+void drr_ranks(uint32_t *rank, uint32_t *n);
+
+/* Writes the critic, and beside it what it is for people to read: NAME.card.md with its plot NAME.card.svg. Where
+ * mpirun started several processes they train together: all must call it with the same options and traces. Rank 0's
+ * hooks alone are told anything, and it alone writes; all return the same status, and a message only where rank 0 does
+ * not have it too. What fails on one ends it on all. */
 drr_status drr_train(drr_train_result *result, const drr_train_options *options, const drr_hooks *hooks,
                      drr_error *err);
 

@@ -76,7 +76,11 @@ bool cli_parse(const cli_command *command, const cli_option *options, int *argc,
 int cli_usage(const cli_command *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* ---- words on stderr, progress, interruption (talk.c) */
-void cli_quiet(void);                                                         /* no notes, no progress; errors remain */
+void cli_quiet(void); /* no notes, no progress; errors remain */
+/* Of several processes that mpirun started only rank 0 speaks: makes this one silent where it is another, but for an
+ * error that rank 0 does not know. Returns how many there are. */
+uint32_t cli_follow_rank(void);
+bool cli_silent(void);
 void cli_note(const char *format, ...) __attribute__((format(printf, 1, 2))); /* a line, below any progress line */
 /* Says what failed and returns the exit code. Interrupted: says how to go on. */
 int cli_fail(const drr_error *err);

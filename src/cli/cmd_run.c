@@ -203,6 +203,7 @@ static int run(int argc, char **argv)
 {
     static cycle c;
     uint64_t seed = 1;
+    const uint32_t n_ranks = cli_follow_rank();
     cli_reasoner_defaults(&c.choice);
     cli_checking_defaults(&c.checking);
     drr_distill_options_defaults(&c.distill);
@@ -288,6 +289,8 @@ static int run(int argc, char **argv)
     int code;
     if (!cli_parse(&cli_run, options, &argc, &argv, 0, 0, &code))
         return code;
+    if (n_ranks > 1)
+        return cli_usage(&cli_run, "this is for one process; mpirun starts `drr train` alone");
     code = evaluation_strategies(&c.eval, &cli_run, true);
     if (code != CLI_DONE)
         return code;

@@ -18,12 +18,14 @@ const cli_command cli_train = {
     "it "
     "falls short.\n"
     "Beside the critic lies its model card, NAME.card.md. Interrupted, --resume goes on from the checkpoint beside "
-    "--out.\n\n"
+    "--out.\n"
+    "Started by mpirun, all ranks train the one critic together, each on its share of every batch (docs/scale.md).\n\n"
     "Examples:\n"
     "  drr train --traces runs/csqa/traces.db\n"
     "  drr train --traces csqa.replay.jsonl.gz --reasoner text-davinci-003 --out davinci.gguf --epochs 2\n"
     "  drr train --traces runs/csqa/traces.db --encoder my-bert/ --out my.gguf --json\n"
-    "  drr train --traces runs/svamp/traces.db --target-error 0.1 --delta 0.1\n",
+    "  drr train --traces runs/svamp/traces.db --target-error 0.1 --delta 0.1\n"
+    "  mpirun -np 4 drr train --traces runs/csqa/traces.db --threads 1\n",
     run};
 
 const char *const risk_test_names[] = {"hoeffding-bentkus", "binomial", NULL};
@@ -179,6 +181,7 @@ static int run(int argc, char **argv)
     drr_train_options t;
     bool json = false;
     char path[4096];
+    cli_follow_rank();
     drr_train_options_defaults(&t);
     t.encoder = CLI_ENCODER;
     const cli_option options[] = {
@@ -235,7 +238,7 @@ static int run(int argc, char **argv)
         default_out(path, sizeof path, t.traces);
         t.out = path;
     }
-    drr_status status = cli_make_folder_of(t.out, &err);
+    drr_status status = cli_silent() ? DRR_OK : cli_make_folder_of(t.out, &err);
     if (status == DRR_OK)
         status = drr_train(&result, &t, cli_hooks(), &err);
     if (status == DRR_E_INTERRUPTED && !t.resume)

@@ -15,6 +15,8 @@ enum { MOST_OPTIONS = 96, FIRST = 256, HELP = 1000, QUIET = 1001 };
 int cli_usage(const cli_command *command, const char *format, ...)
 {
     va_list arguments;
+    if (cli_silent())
+        return CLI_USAGE;
     va_start(arguments, format);
     fprintf(stderr, "drr %s: ", command->name);
     vfprintf(stderr, format, arguments);

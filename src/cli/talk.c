@@ -15,7 +15,7 @@
 static const double PIPE_INTERVAL_S = 5;
 
 static struct {
-    bool quiet, line_shown;
+    bool quiet, silent, line_shown;
     double last_s; /* of the last plain line */
     uint64_t last_done;
     char last_phase[32];
@@ -27,6 +27,23 @@ static volatile sig_atomic_t interrupted;
 void cli_quiet(void)
 {
     talk.quiet = true;
+}
+
+uint32_t cli_follow_rank(void)
+{
+    uint32_t rank, n;
+    drr_ranks(&rank, &n);
+    if (rank == 0)
+        return n;
+    talk.silent = talk.quiet = true;
+    if (!freopen("/dev/null", "w", stdout))
+        fclose(stdout);
+    return n;
+}
+
+bool cli_silent(void)
+{
+    return talk.silent;
 }
 
 void cli_clear_progress(void)
@@ -51,8 +68,15 @@ void cli_note(const char *format, ...)
 int cli_fail(const drr_error *err)
 {
     cli_clear_progress();
+    if (talk.silent && (err->status == DRR_E_INTERRUPTED || !*err->message)) /* rank 0 says it */
+        return err->status == DRR_E_INTERRUPTED ? CLI_INTERRUPTED : CLI_FAILED;
     if (err->status == DRR_E_INTERRUPTED) {
-        fprintf(stderr, "drr: interrupted; what is finished is kept. To go on, run it again:\n    %s\n",
+        uint32_t rank, n;
+        char mpirun[32] = "";
+        drr_ranks(&rank, &n);
+        if (n > 1)
+            snprintf(mpirun, sizeof mpirun, "mpirun -np %u ", n);
+        fprintf(stderr, "drr: interrupted; what is finished is kept. To go on, run it again:\n    %s%s\n", mpirun,
                 cli_command_line());
         return CLI_INTERRUPTED;
     }
@@ -201,7 +225,7 @@ static void take_signal(int number)
         _exit(CLI_INTERRUPTED);
     interrupted = 1;
     static const char said[] = "\nstopping in order; once more to stop at once\n";
-    if (write(STDERR_FILENO, said, sizeof said - 1) < 0)
+    if (!talk.silent && write(STDERR_FILENO, said, sizeof said - 1) < 0)
         interrupted = 1; /* nobody can hear it */
 }
 

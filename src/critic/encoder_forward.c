@@ -152,14 +152,29 @@ drr_status encoder_check_batch(const encoder *e, const encoder_workspace *w, con
     return DRR_OK;
 }
 
+static dropout site_at(const encoder_dropout *d, uint64_t site, uint32_t rows_before, uint32_t width)
+{
+    dropout s = dropout_site(d->rate, d->seed, d->step, site);
+    s.first = rows_before * width;
+    return s;
+}
+
 dropout encoder_site(const encoder_dropout *d, uint64_t site)
 {
-    return d ? dropout_site(d->rate, d->seed, d->step, site) : (dropout){0};
+    if (!d)
+        return (dropout){0};
+    return site_at(d, site, site == ENCODER_SITE_HEAD ? d->first_sequence : d->first_token,
+                   d->shape ? d->shape->n_embd : 0);
 }
 
 dropout encoder_layer_site(const encoder_dropout *d, uint32_t layer, uint64_t layer_site)
 {
-    return encoder_site(d, ENCODER_SITE_LAYERS + (uint64_t)layer * ENCODER_SITES_A_LAYER + layer_site);
+    const uint64_t site = ENCODER_SITE_LAYERS + (uint64_t)layer * ENCODER_SITES_A_LAYER + layer_site;
+    if (!d || !d->shape)
+        return encoder_site(d, site);
+    if (layer_site == ENCODER_SITE_PROBABILITIES)
+        return site_at(d, site, d->first_sequence, d->shape->n_heads);
+    return site_at(d, site, layer + 1 == d->shape->n_layers ? d->first_sequence : d->first_token, d->shape->n_embd);
 }
 
 attention_shape encoder_attention(const encoder *e, const encoder_workspace *w, const uint32_t *starts, size_t n,

@@ -83,6 +83,10 @@ void encoder_workspace_pack(encoder_workspace *w, const encoder *e);
 typedef struct encoder_dropout { /* of one pass */
     float rate;
     uint64_t seed, step;
+    /* A pass over the end of a longer one, which drops what that one would: what of it lies before. shape may be NULL
+     * where that is nothing. */
+    const encoder_shape *shape;
+    uint32_t first_sequence, first_token;
 } encoder_dropout;
 enum { ENCODER_SITE_EMBEDDING, ENCODER_SITE_HEAD, ENCODER_SITE_LAYERS, ENCODER_SITES_A_LAYER = 3 };
 enum { ENCODER_SITE_PROBABILITIES, ENCODER_SITE_ATTENTION, ENCODER_SITE_FEED_FORWARD };

@@ -54,7 +54,7 @@ dropout dropout_site(float rate, uint64_t seed, uint64_t step, uint64_t site)
 
 dropout dropout_part(const dropout *site, uint32_t part)
 {
-    const uint32_t key = mix32(part + site->key[0]);
+    const uint32_t key = mix32(part + site->first + site->key[0]);
     return (dropout){.rate = site->rate, .key = {key, mix32(key ^ site->key[1])}};
 }
 

@@ -42,6 +42,7 @@ void tanh_backward(float *dx, const float *dy, const float *y, size_t n); /* fro
 typedef struct dropout {
     float rate; /* 0: everything is kept */
     uint32_t key[2];
+    uint32_t first; /* index (or part) that the site's first element (or part) has: what lies before it is elsewhere */
 } dropout;
 dropout dropout_site(float rate, uint64_t seed, uint64_t step, uint64_t site);
 dropout dropout_part(const dropout *site, uint32_t part);  /* an independent stream of the same site */

@@ -80,7 +80,7 @@ static inline __attribute__((always_inline)) uint32_t mix32(uint32_t x)
 }
 
 typedef struct dropout_constants { /* of a site, ready for an inner loop */
-    uint32_t a, b, limit;
+    uint32_t a, b, first, limit;
     float scale;
 } dropout_constants;
 
@@ -89,13 +89,14 @@ static inline dropout_constants dropout_prepare(const dropout *site)
     const double rate = site ? (double)site->rate : 0;
     return (dropout_constants){.a = site ? site->key[0] : 0,
                                .b = site ? site->key[1] : 0,
+                               .first = site ? site->first : 0,
                                .limit = (uint32_t)(rate * 4294967295.0),
                                .scale = (float)(1 / (1 - rate))};
 }
 
 static inline __attribute__((always_inline)) float dropout_at(const dropout_constants *c, uint32_t index)
 {
-    const uint32_t u = mix32(mix32(index ^ c->a) + c->b);
+    const uint32_t u = mix32(mix32((index + c->first) ^ c->a) + c->b);
     return u >= c->limit ? c->scale : 0.0f;
 }
 

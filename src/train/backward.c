@@ -53,6 +53,12 @@ void encoder_tape_pack(encoder_tape *tape, const encoder *e)
     encoder_workspace_pack(tape->w, e);
 }
 
+void encoder_tape_tell(encoder_tape *tape, void (*ready)(void *user, uint32_t layer), void *user)
+{
+    tape->ready = ready;
+    tape->ready_user = user;
+}
+
 void encoder_tape_free(encoder_tape *tape)
 {
     if (!tape)
@@ -133,11 +139,14 @@ drr_status encoder_backward(const encoder *e, encoder_tape *tape, const int32_t 
     encoder_forward(e, w, ids, starts, n, d, logits);
     *loss += bce_logits(tape->dlogits, logits, labels, weights, n, total);
     head_backward(e, tape, n, d, gradients);
-    for (uint32_t layer = e->shape.n_layers; layer-- > 0;)
+    for (uint32_t layer = e->shape.n_layers; layer-- > 0;) {
         if (w->half)
             backward_bf16_layer(e, tape, layer, starts, n, d, gradients);
         else
             layer_backward(e, tape, layer, layer ? w->layers[layer - 1].out : w->x, starts, n, d, gradients);
+        if (tape->ready)
+            tape->ready(tape->ready_user, layer);
+    }
     const dropout site = encoder_site(d, ENCODER_SITE_EMBEDDING);
     encoder_view p, g;
     encoder_view_at(&p, e, e->parameters);

@@ -14,6 +14,8 @@ struct encoder_tape {
     float *norm_scratch;    /* bf16 */
     float *dlogits, *dhead; /* [n], [n][n_embd] */
     float *memory;
+    void (*ready)(void *user, uint32_t layer);
+    void *ready_user;
 };
 
 void backward_bf16_plan(encoder_tape *tape, encoder_planner *p, const encoder_shape *s, size_t tokens);

@@ -95,19 +95,30 @@ size_t batch_plan_steps(const batch_plan *plan)
     return (plan->n + plan->batch - 1) / plan->batch;
 }
 
+size_t batch_part(const batch_plan *plan, const examples *x, size_t at, size_t end)
+{
+    size_t n = 0, used = 0;
+    for (; at + n < end; n++) {
+        const size_t i = plan->order[at + n];
+        used += x->starts[i + 1] - x->starts[i];
+        if (n && used > plan->budget)
+            break;
+    }
+    return n;
+}
+
 size_t batch_pack(const batch_plan *plan, const examples *x, size_t at, size_t end, int32_t *ids, uint32_t *starts,
                   uint8_t *labels)
 {
-    size_t n = 0, used = 0;
+    const size_t n = batch_part(plan, x, at, end);
+    size_t used = 0;
     starts[0] = 0;
-    for (; at + n < end; n++) {
-        const size_t i = plan->order[at + n], length = x->starts[i + 1] - x->starts[i];
-        if (n && used + length > plan->budget)
-            break;
+    for (size_t k = 0; k < n; k++) {
+        const size_t i = plan->order[at + k], length = x->starts[i + 1] - x->starts[i];
         memcpy(ids + used, x->ids + x->starts[i], length * sizeof *ids);
         used += length;
-        starts[n + 1] = (uint32_t)used;
-        labels[n] = x->labels[i];
+        starts[k + 1] = (uint32_t)used;
+        labels[k] = x->labels[i];
     }
     return n;
 }

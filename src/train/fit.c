@@ -2,7 +2,7 @@
  * dropout and learning rate are functions of (seed, step), so that the step number is all the state there is beside the
  * arrays: that is what makes a resumed run end bit by bit as an uninterrupted one. */
 #include "core/statistics.h"
-#include "train/train.h"
+#include "train/ranks.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -66,11 +66,14 @@ typedef struct run { /* everything one call of encoder_fit owns */
     float *gradients, *moments, *best, *dev_logits, *logits, *weights;
     float class_weight[2];
     row_updates *rows;
+    gradient_sum *sum; /* over ranks */
     int32_t *ids;
     uint32_t *starts;
     uint8_t *labels;
     size_t budget;
     uint64_t steps_an_epoch, steps;
+    double saved_s;           /* when the last checkpoint was written */
+    bool cancelled, save_due; /* as of the last step */
 } run;
 
 static uint64_t run_identity(const run *r)
@@ -130,15 +133,25 @@ static drr_status run_open(run *r, drr_error *err)
                             .best = r->best,
                             .n = n};
     r->state.identity = run_identity(r);
-    if (r->o->resume && r->o->checkpoint && file_exists(r->o->checkpoint)) {
+    if (ranks_first(r->o->ranks) && r->o->resume && r->o->checkpoint && file_exists(r->o->checkpoint)) {
         status = checkpoint_read(r->o->checkpoint, &r->state, err);
         if (status == DRR_OK)
             hooks_log(r->hooks, DRR_LOG_INFO, "going on from %s at step %llu of %llu", r->o->checkpoint,
                       (unsigned long long)r->state.step, (unsigned long long)r->steps);
     }
-    if (status == DRR_OK)
-        status = row_updates_new(&r->rows, r->e, r->moments, r->moments + n, r->o, r->steps, r->state.step, err);
     return status;
+}
+
+/* What knows the step that the run begins with. */
+static drr_status run_begin(run *r, drr_status status, drr_error *err)
+{
+    status = ranks_begin(r->o->ranks, &r->state, status, err);
+    if (status == DRR_OK)
+        status =
+            row_updates_new(&r->rows, r->e, r->state.moment1, r->state.moment2, r->o, r->steps, r->state.step, err);
+    if (status == DRR_OK)
+        status = gradient_sum_new(&r->sum, r->o->ranks, r->e, r->gradients, err);
+    return ranks_agree(r->o->ranks, status, err);
 }
 
 static void run_close(run *r)
@@ -146,7 +159,9 @@ static void run_close(run *r)
     encoder_tape_free(r->tape);
     batch_plan_clear(&r->plan);
     row_updates_free(r->rows);
-    free(r->gradients);
+    gradient_sum_free(r->sum);
+    if (!ranks_lost(r->o->ranks)) /* else a sum may still be writing there */
+        free(r->gradients);
     free(r->moments);
     free(r->best);
     free(r->dev_logits);
@@ -157,6 +172,24 @@ static void run_close(run *r)
     free(r->labels);
 }
 
+static bool run_save_due(const run *r)
+{
+    const double every = r->o->checkpoint_every_s > 0 ? r->o->checkpoint_every_s : 600;
+    return clock_seconds() - r->saved_s > every;
+}
+
+/* Brings up to date what the step reads of the vocabulary, on all ranks; returns the step's tokens. */
+static uint64_t run_see(run *r, size_t begin, size_t end)
+{
+    uint64_t tokens = 0;
+    for (size_t at = begin; at < end; at++) {
+        const size_t i = r->plan.order[at], length = r->train->starts[i + 1] - r->train->starts[i];
+        row_updates_see(r->rows, r->train->ids + r->train->starts[i], length);
+        tokens += length;
+    }
+    return tokens;
+}
+
 /* One update from one batch, computed in parts. */
 static drr_status run_step(run *r, drr_error *err)
 {
@@ -164,31 +197,39 @@ static drr_status run_step(run *r, drr_error *err)
     const size_t begin = (size_t)in_epoch * r->o->batch;
     const size_t end = begin + r->o->batch < r->train->n ? begin + r->o->batch : r->train->n;
     double loss = 0;
-    uint64_t part = 0;
-    if (in_epoch == 0)
-        r->state.epoch_loss = 0;
+    drr_status status = DRR_OK;
+    step_pieces pieces = step_pieces_of(&r->plan, r->train, begin, end, r->o->ranks);
+    step_piece p;
     encoder_tape_pack(r->tape, r->e);
-    for (size_t at = begin; at < end; part++) {
-        const encoder_dropout d = {
-            .rate = (float)r->o->dropout, .seed = r->o->seed, .step = (r->state.step << 20) + part};
-        const size_t n = batch_pack(&r->plan, r->train, at, end, r->ids, r->starts, r->labels);
+    const uint64_t tokens = run_see(r, begin, end);
+    while (status == DRR_OK && step_pieces_next(&pieces, &p)) {
+        const encoder_dropout d = {.rate = (float)r->o->dropout,
+                                   .seed = r->o->seed,
+                                   .step = (r->state.step << 20) + p.part,
+                                   .shape = &r->e->shape,
+                                   .first_sequence = p.first_sequence,
+                                   .first_token = p.first_token};
+        const size_t n = batch_pack(&r->plan, r->train, p.begin, p.end, r->ids, r->starts, r->labels);
         for (size_t i = 0; i < n; i++)
             r->weights[i] = r->class_weight[r->labels[i]];
-        row_updates_see(r->rows, r->ids, r->starts[n]);
-        drr_status status = encoder_backward(r->e, r->tape, r->ids, r->starts, n, r->labels, r->weights,
-                                             (double)(end - begin), &d, r->gradients, r->logits, &loss, err);
-        if (status != DRR_OK)
-            return status;
-        r->state.tokens += r->starts[n];
-        at += n;
+        encoder_tape_tell(r->tape, r->sum && p.last ? gradient_sum_ready : NULL, r->sum);
+        status = encoder_backward(r->e, r->tape, r->ids, r->starts, n, r->labels, r->weights, (double)(end - begin), &d,
+                                  r->gradients, r->logits, &loss, err);
     }
-    const double norm = row_updates_step(r->rows, r->gradients);
-    if (!isfinite(loss) || !isfinite(norm))
-        return error_set(err, DRR_E_BACKEND,
-                         "the loss is not a number any more at step %llu: try a lower learning rate than %g",
-                         (unsigned long long)r->state.step, r->o->learning_rate);
-    r->state.epoch_loss += (loss - r->state.epoch_loss) / (double)(in_epoch + 1);
+    step_vote vote = {.loss = loss, .cancelled = r->sum && hooks_cancelled(r->hooks), .save_due = run_save_due(r)};
+    status = gradient_sum_finish(r->sum, r->rows, &vote, status, err);
+    if (status != DRR_OK)
+        return status;
+    const double norm = isfinite(vote.loss) ? row_updates_step(r->rows, r->gradients) : (double)NAN;
+    if (!isfinite(norm))
+        return finite_explain(r->e, r->gradients, vote.loss, r->state.step + 1, r->steps, r->o->learning_rate, err);
+    if (in_epoch == 0)
+        r->state.epoch_loss = 0;
+    r->state.epoch_loss += (vote.loss - r->state.epoch_loss) / (double)(in_epoch + 1);
+    r->state.tokens += tokens;
     r->state.step++;
+    r->cancelled = vote.cancelled;
+    r->save_due = vote.save_due;
     return DRR_OK;
 }
 
@@ -197,20 +238,27 @@ static drr_status run_evaluate(run *r, drr_error *err)
 {
     const size_t n = r->dev->n;
     row_updates_finish(r->rows);
-    drr_status status = examples_logits(r->e, r->dev, r->budget, r->dev_logits, r->hooks, err);
-    if (status != DRR_OK)
+    double *scores = calloc(n, sizeof *scores), loss = 0;
+    drr_status status = ranks_copy_state(r->o->ranks, &r->state, err);
+    if (status == DRR_OK)
+        status = ranks_logits(r->o->ranks, r->e, r->dev, r->budget, scores ? r->dev_logits : NULL, r->hooks, err);
+    if (status != DRR_OK) {
+        free(scores);
         return status;
-    double *scores = calloc(n, sizeof *scores);
-    if (!scores)
-        return error_memory(err);
-    double loss = 0;
+    }
     for (size_t i = 0; i < n; i++) {
         scores[i] = (double)r->dev_logits[i];
         const double x = r->dev->labels[i] ? -scores[i] : scores[i];
         loss += (fmax(x, 0) + log1p(exp(-fabs(x)))) / (double)n;
     }
-    const double auroc = statistics_auroc(scores, r->dev->labels, n);
+    double auroc = statistics_auroc(scores, r->dev->labels, n);
     free(scores);
+    double figures[] = {loss, auroc}; /* one machine's, lest two decide differently by a last bit */
+    status = ranks_copy(r->o->ranks, figures, sizeof figures, err);
+    if (status != DRR_OK)
+        return status;
+    loss = figures[0];
+    auroc = figures[1];
     r->state.evaluated++;
     const bool known = !isnan(auroc) && !isnan(r->state.best_auroc);
     const bool better = r->o->keep_last || r->state.best_epoch == 0 || (known && auroc > r->state.best_auroc) ||
@@ -232,8 +280,15 @@ static drr_status run_evaluate(run *r, drr_error *err)
 
 static drr_status run_save(run *r, drr_error *err)
 {
+    drr_status status = DRR_OK;
     row_updates_finish(r->rows);
-    return r->o->checkpoint ? checkpoint_write(r->o->checkpoint, &r->state, err) : DRR_OK;
+    if (r->o->checkpoint && ranks_first(r->o->ranks)) {
+        status = checkpoint_finite(&r->state, r->e, err);
+        if (status == DRR_OK)
+            status = checkpoint_write(r->o->checkpoint, &r->state, err);
+    }
+    r->saved_s = clock_seconds();
+    return ranks_agree(r->o->ranks, status, err);
 }
 
 static drr_status run_interrupted(run *r, drr_error *err)
@@ -247,14 +302,31 @@ static drr_status run_interrupted(run *r, drr_error *err)
                      r->o->checkpoint ? r->o->checkpoint : "");
 }
 
+/* A step or an evaluation failed. What was before it is whole, and is kept. */
+static drr_status run_failed(run *r, drr_status status, drr_error *err)
+{
+    drr_error saving = {0};
+    const bool kept = run_save(r, &saving) == DRR_OK;
+    if (!r->o->checkpoint || !err || !*err->message)
+        return status;
+    const size_t length = strlen(err->message);
+    if (kept)
+        snprintf(err->message + length, sizeof err->message - length,
+                 "; the state before that is in %s, from which --resume goes on", r->o->checkpoint);
+    else
+        snprintf(err->message + length, sizeof err->message - length,
+                 "; the state before that could not be kept (%.300s), and %s is as it was", saving.message,
+                 r->o->checkpoint);
+    return status;
+}
+
 static drr_status run_epochs(run *r, drr_error *err)
 {
     progress_meter meter;
     drr_status status = DRR_OK;
-    const double every = r->o->checkpoint_every_s > 0 ? r->o->checkpoint_every_s : 600;
-    double saved = clock_seconds();
     bool shuffled = false;
     char note[96] = "";
+    r->saved_s = clock_seconds();
     progress_begin(&meter, r->hooks, "train", "steps", r->state.step, r->steps);
     for (;;) {
         const uint64_t step = r->state.step;
@@ -263,14 +335,15 @@ static drr_status run_epochs(run *r, drr_error *err)
             status = run_evaluate(r, err);
             if (status == DRR_E_INTERRUPTED)
                 return run_interrupted(r, err);
-            if (status == DRR_OK && step < r->steps)
+            if (status != DRR_OK)
+                return run_failed(r, status, err);
+            if (step < r->steps)
                 status = run_save(r, err);
-            saved = clock_seconds();
         }
         const bool stale = r->o->patience && r->state.stale_epochs >= r->o->patience;
         if (status != DRR_OK || step >= r->steps || stale)
             break;
-        if (hooks_cancelled(r->hooks))
+        if (r->o->ranks ? r->cancelled : hooks_cancelled(r->hooks)) /* all ranks stop at the same step */
             return run_interrupted(r, err);
         if (!shuffled || step % r->steps_an_epoch == 0)
             batch_plan_shuffle(&r->plan, r->o->seed, step / r->steps_an_epoch);
@@ -278,17 +351,14 @@ static drr_status run_epochs(run *r, drr_error *err)
         const double began = clock_seconds();
         status = run_step(r, err);
         if (status != DRR_OK)
-            break;
-        const double now = clock_seconds();
-        r->state.seconds += now - began;
+            return run_failed(r, status, err);
+        r->state.seconds += clock_seconds() - began;
         snprintf(note, sizeof note, "epoch %llu/%u, loss %.4f, %.0f tokens/s",
                  (unsigned long long)(step / r->steps_an_epoch + 1), r->o->epochs, r->state.epoch_loss,
                  (double)r->state.tokens / fmax(r->state.seconds, 1e-9));
         progress_update(&meter, r->state.step, note);
-        if (now - saved > every) {
+        if (r->save_due)
             status = run_save(r, err);
-            saved = clock_seconds();
-        }
     }
     progress_end(&meter, r->state.step, note);
     return status;
@@ -322,7 +392,7 @@ drr_status encoder_fit(encoder *e, const examples *train, const examples *dev, c
              .o = options,
              .hooks = hooks,
              .budget = options->budget ? options->budget : DEFAULT_BUDGET};
-    status = run_open(&r, err);
+    status = run_begin(&r, run_open(&r, err), err);
     if (status == DRR_OK)
         status = run_epochs(&r, err);
     if (status == DRR_OK) {

@@ -2,8 +2,8 @@
  * (fit.c), calibrates (judge.c), measures (held_out.c), looks for a threshold that keeps a promise (promise.c), and
  * writes the file and its card (card.c). An unparsed trace is trained on as one to reject:
  * the critic will meet such texts. A trace without any text is not trained on, but the stack still learns from it. */
-#include "train/train.h"
 #include "core/risk.h"
+#include "train/ranks.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -174,14 +174,12 @@ static drr_status tokenise(examples *x, uint64_t *n_truncated, const corpus *c, 
 }
 
 /* Logits of a part's rows, by the fitted encoder. */
-static drr_status score_rows(corpus *c, corpus_part part, const examples *x, const encoder *e, const drr_hooks *hooks,
-                             drr_error *err)
+static drr_status score_rows(corpus *c, corpus_part part, const examples *x, const encoder *e, ranks *job,
+                             const drr_hooks *hooks, drr_error *err)
 {
     size_t at = 0;
     float *logits = calloc(x->n + 1, sizeof *logits);
-    if (!logits)
-        return error_memory(err);
-    drr_status status = examples_logits(e, x, 4096, logits, hooks, err);
+    drr_status status = ranks_logits(job, e, x, 4096, logits, hooks, err);
     for (size_t i = 0; status == DRR_OK && i < c->n; i++)
         if (c->rows[i].part == part)
             c->rows[i].logit = (double)logits[at++];
@@ -218,6 +216,7 @@ typedef struct session { /* what one encoder's training owns */
     critic_meta meta;
     reliability_bin bins[2][JUDGE_BINS];
     buffer checkpoint;
+    ranks *job; /* those that train together; not the session's */
 } session;
 
 static void session_clear(session *s)
@@ -307,11 +306,11 @@ static drr_status conclude(session *s, drr_train_result *result, const drr_train
                            const drr_hooks *hooks, drr_error *err)
 {
     s->e->bf16 = false; /* calibration and threshold are of the logits that a critic gives */
-    drr_status status = score_rows(&s->c, CORPUS_DEV, &s->dev_all, s->e, hooks, err);
+    drr_status status = score_rows(&s->c, CORPUS_DEV, &s->dev_all, s->e, s->job, hooks, err);
     if (status == DRR_OK)
-        status = score_rows(&s->c, CORPUS_TEST, &s->test_all, s->e, hooks, err);
+        status = score_rows(&s->c, CORPUS_TEST, &s->test_all, s->e, s->job, hooks, err);
     if (status == DRR_OK)
-        status = score_rows(&s->c, CORPUS_GUARANTEE, &s->kept_all, s->e, hooks, err);
+        status = score_rows(&s->c, CORPUS_GUARANTEE, &s->kept_all, s->e, s->job, hooks, err);
     if (status == DRR_OK)
         status = judge_fit(&s->meta, result, &s->c, o->seed, err);
     if (status == DRR_OK)
@@ -329,7 +328,7 @@ static drr_status make_critic(session *s, drr_train_result *result, const drr_tr
                               const drr_hooks *hooks, drr_error *err)
 {
     fit_result fitted = {0};
-    drr_status status = prepare(s, result, o, left_out, hooks, err);
+    drr_status status = ranks_agree(s->job, prepare(s, result, o, left_out, hooks, err), err);
     if (status != DRR_OK)
         return status;
     const fit_options options = {.epochs = o->epochs,
@@ -344,10 +343,12 @@ static drr_status make_critic(session *s, drr_train_result *result, const drr_tr
                                  .keep_last = o->keep_last,
                                  .seed = o->seed,
                                  .checkpoint = s->checkpoint.data,
-                                 .resume = o->resume && !left_out};
+                                 .resume = o->resume && !left_out,
+                                 .ranks = s->job};
     status = encoder_fit(s->e, &s->train, &s->dev, &options, &fitted, hooks, err);
     if (status == DRR_OK)
         status = conclude(s, result, o, !isnan(o->target_error) && !left_out, hooks, err);
+    status = ranks_agree(s->job, status, err);
     if (status != DRR_OK)
         return status;
     result->best_loss = fitted.best_loss;
@@ -358,8 +359,8 @@ static drr_status make_critic(session *s, drr_train_result *result, const drr_tr
 }
 
 /* How well each task is judged by a critic that was trained and fitted on the others alone. */
-static drr_status leave_tasks_out(drr_train_result *result, const drr_train_options *o, const drr_hooks *hooks,
-                                  drr_error *err)
+static drr_status leave_tasks_out(drr_train_result *result, const drr_train_options *o, ranks *job,
+                                  const drr_hooks *hooks, drr_error *err)
 {
     drr_train_options others = *o;
     drr_status status = DRR_OK;
@@ -368,7 +369,7 @@ static drr_status leave_tasks_out(drr_train_result *result, const drr_train_opti
         drr_task_figures *task = &result->tasks[t];
         drr_train_result without = {0};
         drr_error why = {0};
-        session s = {0};
+        session s = {.job = job};
         hooks_log(hooks, DRR_LOG_INFO, "once more without %s, to be measured on it", task->task);
         status = make_critic(&s, &without, &others, task->task, hooks, &why);
         task->auroc_left_out = status == DRR_OK ? without.auroc_stack : NAN;
@@ -388,6 +389,8 @@ static drr_status write_card(const session *s, const drr_train_result *result, c
                              drr_error *err)
 {
     char digest[65];
+    if (!ranks_first(s->job))
+        return DRR_OK;
     const card k = {&s->meta, result, o, &s->c, &s->e->shape, s->bins, digest};
     drr_status status = sha256_file(digest, o->out, err);
     return status == DRR_OK ? card_write(&k, err) : status;
@@ -409,23 +412,37 @@ drr_status drr_train(drr_train_result *out, const drr_train_options *o, const dr
         return status;
     session s = {0};
     drr_train_result result = {0};
-    if (o->threads)
-        parallel_set_threads(o->threads);
+    status = ranks_open(&s.job, err);
+    if (status != DRR_OK)
+        return status;
+    hooks = ranks_hooks(s.job, hooks);
+    if (o->threads || s.job)
+        parallel_set_threads(ranks_threads(s.job, o->threads));
+    if (s.job)
+        hooks_log(hooks, DRR_LOG_INFO, "training on %u ranks with %u threads each, over %s", ranks_count(s.job),
+                  parallel_threads(), ranks_library(s.job));
     status = make_critic(&s, &result, o, NULL, hooks, err);
-    if (status == DRR_OK)
-        status = name_critic(&s.meta, &s.c, o, err);
-    if (status == DRR_OK)
-        status = critic_write(o->out, s.e, s.tokenizer, &s.meta, err);
     if (status != DRR_OK)
         goto done;
-    unlink(s.checkpoint.data);
+    if (s.job)
+        hooks_log(hooks, DRR_LOG_INFO, "rank 0 waited %.1f s for sums and for other ranks, of %.1f s of steps",
+                  ranks_waited_s(s.job), result.seconds);
+    status = name_critic(&s.meta, &s.c, o, err);
+    if (status == DRR_OK && ranks_first(s.job))
+        status = critic_write(o->out, s.e, s.tokenizer, &s.meta, err);
+    status = ranks_agree(s.job, status, err);
+    if (status != DRR_OK)
+        goto done;
+    if (ranks_first(s.job))
+        unlink(s.checkpoint.data);
     log_guarantees(&result, hooks);
     status = write_card(&s, &result, o, err);
     if (status == DRR_OK && o->leave_one_task_out) {
-        status = leave_tasks_out(&result, o, hooks, err);
+        status = leave_tasks_out(&result, o, s.job, hooks, err);
         if (status == DRR_OK)
             status = write_card(&s, &result, o, err);
     }
+    status = ranks_agree(s.job, status, err);
     if (status == DRR_OK)
         *out = result;
 done:

@@ -15,6 +15,9 @@ drr_status encoder_tape_new(encoder_tape **tape, const encoder *e, size_t max_to
 void encoder_tape_free(encoder_tape *tape);
 /* To be called after e's parameters changed: in bf16 the tape holds packed copies of the weights. */
 void encoder_tape_pack(encoder_tape *tape, const encoder *e);
+/* Have `ready` called from within encoder_backward when the gradients of a layer, and all above it, have what this pass
+ * adds to them; NULL: not any more. */
+void encoder_tape_tell(encoder_tape *tape, void (*ready)(void *user, uint32_t layer), void *user);
 /* Forward, binary cross-entropy and backward over n packed sequences. Adds to gradients[e->n_parameters], laid out as
  * the parameters, and to *loss: sum_i weights[i] loss_i / total. weights NULL: 1; d NULL: no dropout. */
 drr_status encoder_backward(const encoder *e, encoder_tape *tape, const int32_t *ids, const uint32_t *starts, size_t n,
@@ -42,6 +45,9 @@ drr_status batch_plan_new(batch_plan *plan, size_t n, size_t batch, size_t budge
 void batch_plan_clear(batch_plan *plan);
 void batch_plan_shuffle(batch_plan *plan, uint64_t seed, uint64_t epoch);
 size_t batch_plan_steps(const batch_plan *plan);
+/* How many of the examples order[at ..] of the step that ends at `end` make a part: as many as the budget allows, at
+ * least one. */
+size_t batch_part(const batch_plan *plan, const examples *x, size_t at, size_t end);
 /* Packs examples order[at ..] of the step that ends at `end` into ids, starts, labels, as many as the budget allows (at
  * least one), and returns how many. */
 size_t batch_pack(const batch_plan *plan, const examples *x, size_t at, size_t end, int32_t *ids, uint32_t *starts,
@@ -57,7 +63,8 @@ typedef struct fit_options {
     const char *checkpoint;    /* file; NULL: none is written */
     double checkpoint_every_s; /* 0: 600 */
     bool resume;
-} fit_options; /* the precision is e->bf16's */
+    struct ranks *ranks; /* those that fit together (ranks.h); NULL: this process alone */
+} fit_options;           /* the precision is e->bf16's */
 typedef struct fit_result {
     double best_loss, best_auroc; /* on dev; NaN without one */
     uint32_t best_epoch;          /* from 1; the parameters are this epoch's; the last with keep_last */
@@ -66,7 +73,9 @@ typedef struct fit_result {
 } fit_result;
 /* Fits e to `train`; after each epoch `dev` (may be empty) decides which epoch's parameters stay: best AUROC, then
  * loss. Cancelled, it writes the checkpoint and returns DRR_E_INTERRUPTED; resumed from there, every parameter ends bit
- * by bit as if it had never stopped (same machine, same number of threads). */
+ * by bit as if it had never stopped (same machine, same number of threads and of ranks). A step that fails (a loss or
+ * gradient that is no number: DRR_E_BACKEND, and the parameter's name) changes nothing: the state before it is written
+ * to the checkpoint. */
 drr_status encoder_fit(encoder *e, const examples *train, const examples *dev, const fit_options *options,
                        fit_result *result, const drr_hooks *hooks, drr_error *err);
 /* Logits of all examples, in their order. */
@@ -87,7 +96,9 @@ drr_status row_updates_new(row_updates **u, encoder *e, float *moment1, float *m
                            uint64_t steps, uint64_t step, drr_error *err);
 void row_updates_free(row_updates *u);
 void row_updates_see(row_updates *u, const int32_t *ids, size_t n);
-double row_updates_step(row_updates *u, float *gradients); /* the norm before clipping */
+/* The norm before clipping; where it is no finite number nothing has been changed, gradients included. */
+double row_updates_step(row_updates *u, float *gradients);
+size_t row_updates_met(const row_updates *u, const uint32_t **rows); /* those seen since the last step */
 void row_updates_finish(row_updates *u);
 
 /* ---- checkpoints (checkpoint.c) */
@@ -103,6 +114,16 @@ typedef struct checkpoint { /* all that a run needs to go on; the arrays belong 
 drr_status checkpoint_write(const char *path, const checkpoint *c, drr_error *err);
 drr_status checkpoint_read(const char *path, checkpoint *c,
                            drr_error *err); /* into c's arrays; c says identity and n */
+
+/* ---- numbers that are none (finite.c) */
+/* The last of e's tensors, so the first that a backward pass comes to, which has a value in `values` (laid out as the
+ * parameters) that is not finite; NULL: none has. */
+const encoder_tensor *tensor_not_finite(const encoder *e, const float *values);
+/* DRR_E_BACKEND, and which tensor, when parameters or moments are not finite: such a state is not worth keeping. */
+drr_status checkpoint_finite(const checkpoint *c, const encoder *e, drr_error *err);
+/* DRR_E_BACKEND saying what is not finite, where, in which step, after a loss or a gradient was not. */
+drr_status finite_explain(const encoder *e, const float *gradients, double loss, uint64_t step, uint64_t steps,
+                          double learning_rate, drr_error *err);
 
 /* ---- traces for training (corpus.c) */
 typedef enum corpus_part { CORPUS_TRAIN, CORPUS_DEV, CORPUS_TEST, CORPUS_GUARANTEE, CORPUS_UNUSED } corpus_part;

@@ -122,6 +122,8 @@ double row_updates_step(row_updates *u, float *gradients)
         squares += norm * norm;
     }
     const double norm = sqrt(squares);
+    if (!isfinite(norm))
+        return norm;
     const adamw options = update_options(u->o, learning_rate_at(u->o, u->step, u->steps), u->step + 1, norm);
     update_tensors(e, 1, gradients, u->moment1, u->moment2, &options);
     u->step++;
@@ -134,6 +136,12 @@ double row_updates_step(row_updates *u, float *gradients)
     }
     u->n_rows = 0;
     return norm;
+}
+
+size_t row_updates_met(const row_updates *u, const uint32_t **rows)
+{
+    *rows = u->rows;
+    return u->n_rows;
 }
 
 void row_updates_finish(row_updates *u)

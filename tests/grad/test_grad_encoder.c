@@ -265,7 +265,8 @@ static void dropout_changes_with_the_step_and_not_without(void **state)
 {
     (void)state;
     encoder *e = new_encoder();
-    const encoder_dropout now = {0.2f, 3, 4}, again = {0.2f, 3, 4}, next = {0.2f, 3, 5}, other = {0.2f, 4, 4};
+    const encoder_dropout now = {.rate = 0.2f, .seed = 3, .step = 4}, again = now;
+    const encoder_dropout next = {.rate = 0.2f, .seed = 3, .step = 5}, other = {.rate = 0.2f, .seed = 4, .step = 4};
     double loss[5];
     gradients_of(e, &now, &loss[0]);
     gradients_of(e, &again, &loss[1]);

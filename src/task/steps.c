@@ -240,8 +240,6 @@ drr_status drr_step_ends(uint32_t **ends, size_t *n, drr_kind kind, const char *
 {
     if (!text || (unsigned)kind > DRR_KIND_CHECKED)
         return error_set(err, DRR_E_ARGUMENT, "steps are those of a text of a known kind");
-    *ends = NULL;
-    *n = 0;
     return task_step_ends(ends, n, kind, text, err);
 }
 

@@ -315,6 +315,14 @@ static void steps_are_scored_in_the_pass_that_scores_the_text(void **state)
         assert_true(fabs(steps[i].p - 1 / (1 + exp(-steps[i].logit))) < 1e-12);
     }
     assert_true(fabs(steps[0].logit - steps[2].logit) > 1e-3); /* and it is not all the same */
+    drr_step_score half[4];
+    if (drr_critic_set_precision(critic, DRR_PRECISION_BF16, NULL) == DRR_OK) {
+        assert_int_equal(drr_critic_score_steps(critic, &score, half, &item, ends, 4, NULL), DRR_OK);
+        for (size_t i = 0; i < 4; i++)
+            assert_true(fabs(half[i].logit - steps[i].logit) < 0.05 + 0.03 * fabs(steps[i].logit));
+        assert_true(fabs(plain.logit - score.logit) < 0.05 + 0.03 * fabs(plain.logit));
+        assert_int_equal(drr_critic_set_precision(critic, DRR_PRECISION_FP32, NULL), DRR_OK);
+    }
     assert_int_equal(drr_critic_score_steps(critic, &score, NULL, &item, NULL, 0, NULL), DRR_OK);
     assert_true(fabs(plain.logit - score.logit) < 1e-5);
     encoder_workspace_free(w);
@@ -356,6 +364,11 @@ static void what_cannot_be_scored_is_refused(void **state)
         assert_non_null(strstr(err.message, "ends must rise"));
     }
     assert_int_equal(drr_critic_score_steps(critic, &score, steps, &nothing, late, 1, &err), DRR_E_ARGUMENT);
+    uint32_t *ends = NULL;
+    size_t n = 0;
+    assert_int_equal(drr_step_ends(&ends, &n, (drr_kind)9, "un b.", &err), DRR_E_ARGUMENT);
+    assert_int_equal(drr_step_ends(&ends, &n, DRR_KIND_TEXT, NULL, &err), DRR_E_ARGUMENT);
+    assert_null(ends);
     drr_critic_close(critic);
     encoder *e = small_encoder(1);
     write_small(at("cls.gguf"), e, true);

@@ -159,6 +159,10 @@ bool drr_answer_equal(drr_kind kind, const char *a, const char *b);
 /* Extracts and compares with task->answer; what only a checker can decide is DRR_LABEL_UNLABELLED. */
 drr_status drr_answer_grade(drr_label *label, const drr_task *task, const char *text, drr_error *err);
 
+/* Where the steps of a text end (docs/formats.md, "Steps"): byte offsets just behind each, rising, the last one the
+ * text's size; none of an empty text. The caller frees *ends. */
+drr_status drr_step_ends(uint32_t **ends, size_t *n, drr_kind kind, const char *text, drr_error *err);
+
 /* ---- prompts: src/task --------------------------------------------------------------------------- */
 
 typedef struct drr_prompts drr_prompts;
@@ -461,6 +465,13 @@ typedef enum drr_precision {
 const char *drr_precision_name(drr_precision precision);
 drr_status drr_precision_parse(drr_precision *precision, const char *name, drr_error *err);
 
+/* What a critic reads its score from (docs/model.md, "Head"). */
+typedef enum drr_head {
+    DRR_HEAD_CLS,  /* [CLS], through BERT's pooler */
+    DRR_HEAD_TOKEN /* every token says P; the text's score is that of the [SEP] behind it */
+} drr_head;
+const char *drr_head_name(drr_head head); /* "cls", "token" */
+
 drr_status drr_critic_open(drr_critic **critic, const char *path, drr_error *err);
 void drr_critic_close(drr_critic *critic);
 /* An open critic scores in fp32, as it was calibrated. bf16 is faster and moves a logit by about 1 %. DRR_E_BACKEND:
@@ -491,6 +502,17 @@ typedef struct drr_score {
 
 drr_status drr_critic_score(drr_critic *critic, drr_score *scores, const drr_score_item *items, size_t n,
                             drr_error *err);
+/* A step of a text (drr_step_ends) as a critic with a token head sees it, the rest of the text known: NaN where the
+ * step does not fit into what the critic reads. p is the sigmoid of the logit: it is not calibrated, and no threshold
+ * is for it. */
+typedef struct drr_step_score {
+    uint32_t end; /* byte offset in the text just behind the step */
+    double logit, p;
+} drr_step_score;
+/* The text's score, as drr_critic_score gives it, and n_steps steps' (the caller's slots), from one pass of the
+ * encoder. ends: byte offsets that rise and lie within the text. DRR_E_MISMATCH: the critic has no token head. */
+drr_status drr_critic_score_steps(drr_critic *critic, drr_score *score, drr_step_score *steps,
+                                  const drr_score_item *item, const uint32_t *ends, size_t n_steps, drr_error *err);
 /* P(correct) again for a known text logit and new features: no encoder pass. */
 double drr_critic_combine(const drr_critic *critic, double logit, const drr_features *features);
 
@@ -524,9 +546,12 @@ typedef struct drr_critic_info {
     uint32_t max_length, n_layers, n_embd, n_vocab;
     uint64_t n_parameters, n_train_questions, n_train_traces;
     bool has_stack;
+    drr_head head;
+    uint64_t n_train_steps; /* labels of steps that it was trained on; 0: it was not */
 } drr_critic_info;
 void drr_critic_describe(const drr_critic *critic, drr_critic_info *info);
-/* Writes a folder that Hugging Face transformers loads with the same logits. */
+/* Writes a folder that Hugging Face transformers loads with the same logits: as a sequence classifier, or one of tokens
+ * where the critic has a token head. */
 drr_status drr_critic_export(const drr_critic *critic, const char *folder, drr_error *err);
 /* The way back: a critic file from such a folder, or from one of a BertForSequenceClassification with one label that
  * another program trained. *foreign tells that: then P(correct) is the sigmoid of its logit, the threshold 0.5, and its
@@ -536,6 +561,10 @@ drr_status drr_critic_import(const char *folder, const char *out, bool *foreign,
  * standard input or output; a file is written through a temporary name. An error names the line; on standard output
  * the lines before it have been written. */
 drr_status drr_critic_score_file(drr_critic *critic, const char *in, const char *out, drr_error *err);
+/* The same with `step_scores` beside them, a list of {"end", "logit", "p"}: of the steps whose "end" the line's own
+ * list "steps" names, as a trace has it, else of those that drr_step_ends finds, by the line's "kind" ("text" without
+ * one). */
+drr_status drr_critic_score_steps_file(drr_critic *critic, const char *in, const char *out, drr_error *err);
 
 /* ---- training: src/train ------------------------------------------------------------------------- */
 
@@ -563,6 +592,10 @@ typedef struct drr_train_options {
     uint32_t guarantee_turns;   /* of the loop; 0: as many as 9 in 10 questions have fresh answers, 5 at most */
     drr_risk_test risk_test;
     bool leave_one_task_out; /* measure each task with a critic that did not see it: one training more a task */
+    /* docs/model.md, "Losses" */
+    double rank_weight; /* of the term that sets right above wrong answers to one question; 0: none */
+    drr_head head;
+    bool steps; /* a token head, taught at the ends of steps by their labels where traces have some */
 } drr_train_options;
 void drr_train_options_defaults(drr_train_options *options);
 
@@ -597,6 +630,10 @@ typedef struct drr_train_result {
     } kept[DRR_GUARANTEES];                   /* what came of each on the test questions, which had no part in it */
     drr_task_figures tasks[DRR_TASK_FIGURES]; /* the first ones */
     uint32_t n_tasks;
+    drr_head head;
+    uint64_t n_rank_questions;            /* with right and wrong train traces, where a ranking term was asked for */
+    uint64_t n_train_steps, n_test_steps; /* labels of steps trained on, and measured on */
+    double auroc_steps; /* of the test steps' logits, right being those from which a continuation ended right; or NaN */
 } drr_train_result;
 
 /* Which of the processes that Open MPI's mpirun started this one is, and how many there are; 0 of 1 without mpirun. */

@@ -25,6 +25,8 @@ const cli_command cli_train = {
     "  drr train --traces csqa.replay.jsonl.gz --reasoner text-davinci-003 --out davinci.gguf --epochs 2\n"
     "  drr train --traces runs/csqa/traces.db --encoder my-bert/ --out my.gguf --json\n"
     "  drr train --traces runs/svamp/traces.db --target-error 0.1 --delta 0.1\n"
+    "  drr train --traces runs/svamp/traces.db --rank-weight 1 --head token\n"
+    "  drr train --traces runs/svamp/traces.db --steps    # labels by `drr distill --steps mc=M`\n"
     "  mpirun -np 4 drr train --traces runs/csqa/traces.db --threads 1\n",
     run};
 
@@ -110,6 +112,11 @@ void train_result_json(cli_json *j, const char *key, const drr_train_result *r, 
     cli_json_string(j, "precision", drr_precision_name(r->precision));
     cli_json_number(j, "tokens_per_second", r->tokens_per_second);
     cli_json_number(j, "seconds", r->seconds);
+    cli_json_string(j, "head", drr_head_name(r->head));
+    cli_json_uint(j, "n_rank_questions", r->n_rank_questions);
+    cli_json_uint(j, "n_train_steps", r->n_train_steps);
+    cli_json_uint(j, "n_test_steps", r->n_test_steps);
+    cli_json_number(j, "auroc_steps", r->auroc_steps);
     cli_json_uint(j, "n_guarantee", r->n_guarantee);
     cli_json_uint(j, "n_guarantee_questions", r->n_guarantee_questions);
     calibration_json(j, "text_calibration", &r->text_calibration);
@@ -161,6 +168,13 @@ void train_result_print(FILE *file, const drr_train_result *r, const char *out)
             r->text_calibration.picked, cli_number(a, r->text_calibration.ece[0], 3),
             cli_number(b, r->text_calibration.ece[1], 3), r->stack_calibration.picked,
             cli_number(c, r->stack_calibration.ece[0], 3), cli_number(d, r->stack_calibration.ece[1], 3));
+    if (r->n_rank_questions)
+        fprintf(file, "  ranked the answers of %llu questions that have right and wrong ones\n",
+                (unsigned long long)r->n_rank_questions);
+    if (r->n_train_steps || r->n_test_steps)
+        fprintf(file, "  learnt from %llu labels of steps; held-out AUROC of %llu steps: %s\n",
+                (unsigned long long)r->n_train_steps, (unsigned long long)r->n_test_steps,
+                cli_number(a, r->auroc_steps, 3));
     print_tasks(file, r);
     print_guarantees(file, r);
 }
@@ -212,6 +226,10 @@ static int run(int argc, char **argv)
          .value = &t.test_traces,
          .meaning = "measure on these, not on a share of the questions; theirs are never trained on"},
         TRAIN_OPTIONS(t),
+        {.name = "steps",
+         .type = CLI_FLAG,
+         .value = &t.steps,
+         .meaning = "a token head, taught by the labels of steps where traces have some (docs/steps.md)"},
         {.name = "threads",
          .argument = "N",
          .type = CLI_UINT32,

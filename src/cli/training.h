@@ -10,6 +10,8 @@ void train_result_print(FILE *file, const drr_train_result *result, const char *
 /* In the order of drr_precision. */
 static const char *const cli_precisions[] = {"auto", "fp32", "bf16", NULL};
 extern const char *const risk_test_names[];
+/* In the order of drr_head. */
+static const char *const cli_heads[] = {"cls", "token", NULL};
 
 #define TRAIN_OPTIONS(t)                                                                                               \
     {.name = "encoder",                                                                                                \
@@ -103,6 +105,19 @@ extern const char *const risk_test_names[];
          .value = &(t).precision,                                                                                      \
          .names = cli_precisions,                                                                                      \
          .meaning = "of matrix products; auto: bf16 where the CPU has AVX512_BF16 or AMX, else fp32"},                 \
+        {.name = "head",                                                                                               \
+         .argument = "H",                                                                                              \
+         .type = CLI_CHOICE,                                                                                           \
+         .value = &(t).head,                                                                                           \
+         .names = cli_heads,                                                                                           \
+         .meaning = "what gives the score: [CLS], or each token of the text, read at the end (docs/model.md)"},        \
+        {.name = "rank-weight",                                                                                        \
+         .argument = "W",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(t).rank_weight,                                                                                    \
+         .meaning = "beside the labels, learn to set right above wrong answers to one question, with this weight",     \
+         .low = 0,                                                                                                     \
+         .high = 1000},                                                                                                \
         {.name = "max-questions",                                                                                      \
          .argument = "N",                                                                                              \
          .type = CLI_SIZE,                                                                                             \

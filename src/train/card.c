@@ -77,6 +77,13 @@ static drr_status put_head(buffer *b, const card *k, drr_error *err)
         status = put_row(b, "tasks", m->tasks, err);
     if (status == DRR_OK)
         status = put_row(b, "encoder", m->encoder, err);
+    if (status == DRR_OK && k->result->head == DRR_HEAD_TOKEN)
+        status = buffer_printf(b, err, "| head | of tokens, read at the last one; trained on %llu labels of steps |\n",
+                               (unsigned long long)k->result->n_train_steps);
+    if (status == DRR_OK && k->options->rank_weight > 0)
+        status =
+            buffer_printf(b, err, "| ranking term | weight %g, over %llu questions with right and wrong answers |\n",
+                          k->options->rank_weight, (unsigned long long)k->result->n_rank_questions);
     if (status == DRR_OK)
         status = buffer_printf(b, err,
                                "| size | %u layers of width %u, %u tokens read |\n| made | %s by drr %s, seed %llu |\n"
@@ -156,8 +163,16 @@ static drr_status put_figures(buffer *b, const card *k, drr_error *err)
         const double own[] = {f->auroc_stack, f->auroc_text, f->auroc_length, f->auroc_vote, f->brier, f->ece};
         status = put_figures_row(b, f->task, f->n, own, 6, err);
     }
-    return status == DRR_OK ? put_figures_row(b, r->n_tasks == 1 ? r->tasks[0].task : "all", r->n_test, all, 6, err)
-                            : status;
+    if (status == DRR_OK)
+        status = put_figures_row(b, r->n_tasks == 1 ? r->tasks[0].task : "all", r->n_test, all, 6, err);
+    char steps[24];
+    if (status == DRR_OK && r->n_test_steps)
+        status =
+            buffer_printf(b, err,
+                          "\nOf %llu labelled steps of these traces, those from which some continuation ended right "
+                          "have the higher logit: AUROC %s.\n",
+                          (unsigned long long)r->n_test_steps, number(steps, r->auroc_steps, 3));
+    return status;
 }
 
 static drr_status put_left_out(buffer *b, const card *k, drr_error *err)

@@ -68,6 +68,12 @@ static drr_status check_options(const drr_train_options *o, drr_error *err)
             "a dev share of %g and a test share of %g cannot be: dev must be above 0, and together they must "
             "leave a tenth of the questions to train on",
             o->dev_share, o->test_share);
+    if (!(o->rank_weight >= 0 && isfinite(o->rank_weight)) || (unsigned)o->head > DRR_HEAD_TOKEN)
+        return error_set(
+            err, DRR_E_ARGUMENT,
+            "a ranking term of weight %g, or head %d, cannot be: the weight must not be negative, and heads "
+            "are cls and token",
+            o->rank_weight, (int)o->head);
     return isnan(o->target_error) ? DRR_OK : check_guarantee_options(o, err);
 }
 
@@ -145,9 +151,10 @@ static bool has_text(const corpus_row *row)
     return text && text[strspn(text, " \t\r\n")] != '\0';
 }
 
-/* Tokenises the rows of a part; `all` takes those without text too. */
-static drr_status tokenise(examples *x, uint64_t *n_truncated, const corpus *c, corpus_part part, bool all,
-                           const wordpiece *tokenizer, uint32_t max_length, const drr_hooks *hooks, drr_error *err)
+/* Tokenises the rows of a part; `all` takes those without text too. Those to train on are taught what `o` asks for. */
+static drr_status tokenise(examples *x, uint64_t *n_truncated, uint64_t *n_steps, const corpus *c, corpus_part part,
+                           bool all, const wordpiece *tokenizer, uint32_t max_length, const drr_train_options *o,
+                           const drr_hooks *hooks, drr_error *err)
 {
     drr_status status = DRR_OK;
     int32_t *ids = calloc(max_length, sizeof *ids);
@@ -167,6 +174,8 @@ static drr_status tokenise(examples *x, uint64_t *n_truncated, const corpus *c, 
                                        max_length, ids, &n, &truncated, err);
         if (status == DRR_OK)
             status = examples_add(x, ids, n, row->trace.label == DRR_LABEL_ACCEPT, err);
+        if (status == DRR_OK && part == CORPUS_TRAIN)
+            status = teach_row(x, n_steps, row, tokenizer, o, ids, n, err);
         *n_truncated += truncated;
     }
     free(ids);
@@ -233,7 +242,8 @@ static void session_clear(session *s)
     buffer_clear(&s->checkpoint);
 }
 
-static drr_status tokenise_parts(session *s, drr_train_result *result, const drr_hooks *hooks, drr_error *err)
+static drr_status tokenise_parts(session *s, drr_train_result *result, const drr_train_options *o,
+                                 const drr_hooks *hooks, drr_error *err)
 {
     const struct {
         examples *x;
@@ -247,8 +257,8 @@ static drr_status tokenise_parts(session *s, drr_train_result *result, const drr
     uint64_t ignored = 0;
     drr_status status = DRR_OK;
     for (size_t i = 0; status == DRR_OK && i < sizeof parts / sizeof *parts; i++)
-        status = tokenise(parts[i].x, parts[i].counted ? &result->n_truncated : &ignored, &s->c, parts[i].part,
-                          parts[i].all, s->tokenizer, s->meta.max_length, hooks, err);
+        status = tokenise(parts[i].x, parts[i].counted ? &result->n_truncated : &ignored, &result->n_train_steps, &s->c,
+                          parts[i].part, parts[i].all, s->tokenizer, s->meta.max_length, o, hooks, err);
     return status;
 }
 
@@ -285,7 +295,9 @@ static drr_status prepare(session *s, drr_train_result *result, const drr_train_
                            "the traces are all of one task, %s, and leaving it out would leave nothing to train on",
                            s->c.tasks ? s->c.tasks : "without a name");
     if (status == DRR_OK)
-        status = encoder_open_hf(&s->e, &s->tokenizer, &has_head, folder, o->seed, err);
+        status = teach_check(result, &s->c, o, err);
+    if (status == DRR_OK)
+        status = encoder_open_hf_headed(&s->e, &s->tokenizer, &has_head, folder, result->head, o->seed, err);
     result->precision = o->precision;
     if (status == DRR_OK)
         status = encoder_set_precision(s->e, &result->precision, err);
@@ -295,7 +307,7 @@ static drr_status prepare(session *s, drr_train_result *result, const drr_train_
         return status;
     s->meta.max_length = o->max_length < s->e->shape.n_positions ? o->max_length : s->e->shape.n_positions;
     s->meta.seed = o->seed;
-    status = tokenise_parts(s, result, hooks, err);
+    status = tokenise_parts(s, result, o, hooks, err);
     if (status == DRR_OK)
         log_parts(s, result, has_head, hooks);
     return status;
@@ -312,6 +324,8 @@ static drr_status conclude(session *s, drr_train_result *result, const drr_train
     if (status == DRR_OK)
         status = score_rows(&s->c, CORPUS_GUARANTEE, &s->kept_all, s->e, s->job, hooks, err);
     if (status == DRR_OK)
+        status = judge_steps(result, &s->c, s->e, s->tokenizer, s->meta.max_length, hooks, err);
+    if (status == DRR_OK)
         status = judge_fit(&s->meta, result, &s->c, o->seed, err);
     if (status == DRR_OK)
         status = judge_measure(result, s->bins, &s->meta, &s->c, err);
@@ -319,6 +333,7 @@ static drr_status conclude(session *s, drr_train_result *result, const drr_train
         status = promise_make(&s->meta, result, &s->c, o, err);
     s->meta.n_train_questions = result->n_train_questions;
     s->meta.n_train_traces = result->n_train;
+    s->meta.n_train_steps = result->n_train_steps;
     result->threshold = s->meta.threshold;
     return status;
 }
@@ -341,6 +356,7 @@ static drr_status make_critic(session *s, drr_train_result *result, const drr_tr
                                  .dropout = o->dropout,
                                  .class_weights = o->class_weights,
                                  .keep_last = o->keep_last,
+                                 .rank_weight = o->rank_weight,
                                  .seed = o->seed,
                                  .checkpoint = s->checkpoint.data,
                                  .resume = o->resume && !left_out,

@@ -537,6 +537,13 @@ drr_status drr_critic_import(const char *folder, const char *out, bool *foreign,
  * the lines before it have been written. */
 drr_status drr_critic_score_file(drr_critic *critic, const char *in, const char *out, drr_error *err);
 
+/* Within-question discrimination: of the pairs of a right and a wrong answer to one question by one reasoner, the share
+ * in which the right one is scored higher, a tie counting one half. NaN where there is no pair. */
+typedef struct drr_within {
+    double share, low, high;       /* low, high: 95 % bootstrap interval over questions */
+    uint64_t n_pairs, n_questions; /* questions that have such a pair */
+} drr_within;
+
 /* ---- training: src/train ------------------------------------------------------------------------- */
 
 typedef struct drr_train_options {
@@ -577,15 +584,17 @@ typedef struct drr_task_figures { /* of the test traces of one task */
     char task[64];
     uint64_t n, n_right, n_questions;
     double auroc_text, auroc_stack, auroc_length, auroc_vote, brier, ece;
+    drr_within within_text, within_stack, within_length, within_vote;
     double auroc_left_out_text, auroc_left_out; /* by a critic that did not see this task; NaN: not measured */
 } drr_task_figures;
 #define DRR_TASK_FIGURES 16
 
 typedef struct drr_train_result {
     uint64_t n_train, n_dev, n_test, n_train_questions, n_dev_questions, n_test_questions, n_truncated;
-    uint64_t n_guarantee, n_guarantee_questions;              /* traces and questions kept for the guarantee */
-    double auroc_text, auroc_stack, auroc_length, auroc_vote; /* held-out; NaN where not defined */
-    double auprc, brier, ece;                                 /* of p_correct, held-out */
+    uint64_t n_guarantee, n_guarantee_questions;                      /* traces and questions kept for the guarantee */
+    double auroc_text, auroc_stack, auroc_length, auroc_vote;         /* held-out; NaN where not defined */
+    drr_within within_text, within_stack, within_length, within_vote; /* of the same rows */
+    double auprc, brier, ece;                                         /* of p_correct, held-out */
     double threshold, best_loss, tokens_per_second, seconds;
     uint32_t best_epoch;
     drr_precision precision; /* what it was trained in; the figures are of fp32, in which critics score */

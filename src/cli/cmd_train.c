@@ -47,6 +47,28 @@ static void calibration_json(cli_json *j, const char *key, const drr_calibration
     cli_json_close(j, '}');
 }
 
+static void one_within_json(cli_json *j, const char *key, const drr_within *w)
+{
+    cli_json_open(j, key, '{');
+    cli_json_number(j, "share", w->share);
+    cli_json_open(j, "ci", '[');
+    cli_json_number(j, NULL, w->low);
+    cli_json_number(j, NULL, w->high);
+    cli_json_close(j, ']');
+    cli_json_uint(j, "n_pairs", w->n_pairs);
+    cli_json_uint(j, "n_questions", w->n_questions);
+    cli_json_close(j, '}');
+}
+
+static void within_json(cli_json *j, const drr_within *text, const drr_within *stack, const drr_within *length,
+                        const drr_within *vote)
+{
+    one_within_json(j, "within_text", text);
+    one_within_json(j, "within_stack", stack);
+    one_within_json(j, "within_length", length);
+    one_within_json(j, "within_vote", vote);
+}
+
 static void tasks_json(cli_json *j, const drr_train_result *r)
 {
     cli_json_open(j, "tasks", '{');
@@ -60,6 +82,7 @@ static void tasks_json(cli_json *j, const drr_train_result *r)
         cli_json_number(j, "auroc_stack", f->auroc_stack);
         cli_json_number(j, "auroc_length", f->auroc_length);
         cli_json_number(j, "auroc_vote", f->auroc_vote);
+        within_json(j, &f->within_text, &f->within_stack, &f->within_length, &f->within_vote);
         cli_json_number(j, "brier", f->brier);
         cli_json_number(j, "ece", f->ece);
         cli_json_number(j, "auroc_left_out", f->auroc_left_out);
@@ -99,6 +122,7 @@ void train_result_json(cli_json *j, const char *key, const drr_train_result *r, 
     cli_json_number(j, "auroc_stack", r->auroc_stack);
     cli_json_number(j, "auroc_length", r->auroc_length);
     cli_json_number(j, "auroc_vote", r->auroc_vote);
+    within_json(j, &r->within_text, &r->within_stack, &r->within_length, &r->within_vote);
     cli_json_number(j, "auprc", r->auprc);
     cli_json_number(j, "brier", r->brier);
     cli_json_number(j, "ece", r->ece);
@@ -115,6 +139,26 @@ void train_result_json(cli_json *j, const char *key, const drr_train_result *r, 
     tasks_json(j, r);
     guarantees_json(j, r);
     cli_json_close(j, '}');
+}
+
+static void print_within(FILE *file, const drr_train_result *r)
+{
+    const drr_within *const all[] = {&r->within_text, &r->within_stack, &r->within_length, &r->within_vote};
+    static const char *const names[] = {"text", ", stack", "; controls: length", ", vote share"};
+    if (r->within_text.n_pairs == 0) {
+        fprintf(
+            file,
+            "  within-question discrimination: not known, for no test question has both a right and a wrong answer\n");
+        return;
+    }
+    fprintf(file, "  within-question discrimination (%llu right-wrong pairs of %llu questions):",
+            (unsigned long long)r->within_text.n_pairs, (unsigned long long)r->within_text.n_questions);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        char share[24], low[24], high[24];
+        fprintf(file, "%s%s %s (%s to %s)", i ? "" : " ", names[i], cli_number(share, all[i]->share, 3),
+                cli_number(low, all[i]->low, 3), cli_number(high, all[i]->high, 3));
+    }
+    fprintf(file, "\n");
 }
 
 static void print_tasks(FILE *file, const drr_train_result *r)
@@ -153,6 +197,7 @@ void train_result_print(FILE *file, const drr_train_result *r, const char *out)
     fprintf(file, "  held-out AUROC: text %s, stack %s; controls: length %s, vote share %s\n",
             cli_number(a, r->auroc_text, 3), cli_number(b, r->auroc_stack, 3), cli_number(c, r->auroc_length, 3),
             cli_number(d, r->auroc_vote, 3));
+    print_within(file, r);
     fprintf(file, "  AUPRC %s, Brier %s, ECE %s, threshold %s\n", cli_number(a, r->auprc, 3),
             cli_number(b, r->brier, 3), cli_number(c, r->ece, 3), cli_number(d, r->threshold, 3));
     fprintf(file, "  calibration of the text: %s, ECE %s before and %s after; of the stack: %s, %s and %s\n",

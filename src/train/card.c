@@ -379,6 +379,8 @@ drr_status card_write(const card *k, drr_error *err)
     if (status == DRR_OK)
         status = put_left_out(&text, k, err);
     if (status == DRR_OK)
+        status = card_put_runs(&text, k, err);
+    if (status == DRR_OK)
         status = put_calibration(&text, k, drawn ? file_name(plot.data, NULL) : NULL, err);
     if (status == DRR_OK)
         status = put_guarantees(&text, k, err);

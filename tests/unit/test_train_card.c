@@ -22,7 +22,7 @@ static char *made_card(const drr_train_result *result, corpus *c, const char *ou
     drr_error err = {0};
     drr_train_options_defaults(&o);
     o.out = out;
-    const card k = {&m, result, &o, c, &shape, bins, "abcdef"};
+    const card k = {&m, result, &o, c, &shape, bins, "abcdef", NULL, NULL};
     if (card_write(&k, &err) != DRR_OK)
         fail_msg("%s", err.message);
     critic_meta_clear(&m);

@@ -4,7 +4,16 @@
 
 #include "cli.h"
 
-void train_result_json(cli_json *j, const char *key, const drr_train_result *result, const char *out);
+/* The members of an object. */
+void train_result_json(cli_json *j, const drr_train_result *result, const char *out);
+/* ---- of several trainings (trials.c) */
+/* "20" minutes, "90s", "1h30m"; false: none of these, nothing, or more than four months. */
+bool training_duration(double *seconds, const char *text);
+void repeats_print(const drr_repeats *repeats, uint64_t seed);
+void repeats_json(cli_json *j, const char *key, const drr_repeats *repeats);
+void search_print(const drr_search *search);
+void search_json(cli_json *j, const char *key, const drr_search *search);
+
 void train_result_print(FILE *file, const drr_train_result *result, const char *out);
 
 /* In the order of drr_precision. */

@@ -110,7 +110,7 @@ drr_status comparison_measure(comparison *c, const drr_eval_options *o, bool has
     if (status == DRR_OK)
         status = measure_pairs(c, o, scratch, err);
     if (status == DRR_OK && has_critic)
-        status = judged_measure(c, err);
+        status = judged_measure(c, o, err);
     free(scratch);
     return status;
 }

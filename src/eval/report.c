@@ -164,6 +164,7 @@ static void set_judged(json_t *o, const judged *f)
     set_number(o, "ece", f->ece);
     set_number(o, "length_auroc", f->length_auroc);
     set_number(o, "vote_auroc", f->vote_auroc);
+    within_json(o, f);
 }
 
 static json_t *judged_json(const judged *f)
@@ -354,6 +355,10 @@ static drr_status critic_text(buffer *b, const comparison *c, drr_error *err)
         buffer note = {0};
         if (c->judged[rows].exists)
             status = put_note(b, &note, judged_note(&note, &c->judged[rows], err), err);
+    }
+    for (int rows = 0; status == DRR_OK && rows < N_JUDGED; rows++) {
+        buffer note = {0};
+        status = put_note(b, &note, within_note(&note, &c->judged[rows], err), err);
     }
     return status;
 }

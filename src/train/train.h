@@ -208,9 +208,17 @@ size_t corpus_questions(const corpus *c, corpus_part part);
 /* Leaves of one task the test questions alone, and of the others all but these. */
 void corpus_leave_out(corpus *c, const char *task);
 
+/* Splits anew, after corpus_read: test is the fold-th of `folds` equal parts of the questions, in the order of the
+ * split; dev are those that follow it, round the end; the rest trains, or its first max_questions. Rows of
+ * options->test_traces are unused: they are nobody's folds. Fold 0 of 1 / test_share is the usual split (folds.c). */
+drr_status corpus_fold(corpus *c, const drr_train_options *options, uint32_t fold, uint32_t folds, drr_error *err);
+/* Keeps the first n questions to train on, unused those after them (n 0: all), and test and guarantee rows altogether:
+ * what a search may see (search.c). */
+drr_status corpus_blind(corpus *c, size_t n, drr_error *err);
+
 /* ---- calibration, the stack and the threshold (judge.c), held-out figures (held_out.c) */
 enum { JUDGE_BINS = 10 };
-/* Fits on the dev rows; of the result the calibrations' dev_log_loss and picked. */
+/* Fits on the dev rows; of the result the calibrations' dev_log_loss and picked. No stack where it says text_alone. */
 drr_status judge_fit(critic_meta *meta, drr_train_result *result, const corpus *c, uint64_t seed, drr_error *err);
 /* Measures the test rows; bins (may be NULL) are of the sigmoid of the text's logit, and of P(correct). */
 drr_status judge_measure(drr_train_result *result, reliability_bin bins[2][JUDGE_BINS], const critic_meta *meta,
@@ -261,8 +269,12 @@ typedef struct card {
     const corpus *c;
     const encoder_shape *shape;
     const reliability_bin (*bins)[JUDGE_BINS];
-    const char *sha256; /* of the critic's file */
+    const char *sha256;         /* of the critic's file */
+    const drr_repeats *repeats; /* other trainings that it tells of; may be NULL */
+    const drr_search *search;
 } card;
+/* Sections on these; nothing of NULL (card_runs.c). */
+drr_status card_put_runs(buffer *b, const card *k, drr_error *err);
 /* Writes NAME.card.md and NAME.card.svg beside NAME.gguf. */
 drr_status card_write(const card *k, drr_error *err);
 

@@ -100,6 +100,14 @@ drr_status drr_critic_score_file(drr_critic *critic, const char *in, const char 
     const bool from_stdin = strcmp(in, "-") == 0, to_stdout = strcmp(out, "-") == 0;
     char *line;
     size_t length;
+    drr_critic_info info;
+    drr_critic_describe(critic, &info);
+    if (info.kind == DRR_CRITIC_PROBE)
+        return error_set(
+            err, DRR_E_ARGUMENT,
+            "the critic %s is a probe alone: it reads %s's hidden states and no text, so lines of text have "
+            "no score",
+            info.name, info.probe_reasoner);
     scoring *s = calloc(1, sizeof *s);
     if (!s)
         return error_memory(err);

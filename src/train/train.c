@@ -1,7 +1,8 @@
 /* train.c: drr_train: from recorded traces to a critic file. Reads and splits (corpus.c), tokenises, fits the encoder
- * (fit.c), calibrates (judge.c), measures (held_out.c), looks for a threshold that keeps a promise (promise.c), and
- * writes the file and its card (card.c). An unparsed trace is trained on as one to reject:
- * the critic will meet such texts. A trace without any text is not trained on, but the stack still learns from it. */
+ * (fit.c) and the probe (probe_fit.c), as the critic's kind wants them, calibrates (judge.c), measures (held_out.c),
+ * looks for a threshold that keeps a promise (promise.c), and writes the file and its card (card.c). An unparsed trace
+ * is trained on as one to reject: the critic will meet such texts. A trace without any text is not trained on, but the
+ * stack still learns from it. */
 #include "train/train.h"
 #include "core/risk.h"
 
@@ -57,9 +58,10 @@ static drr_status check_guarantee_options(const drr_train_options *o, drr_error 
 
 static drr_status check_options(const drr_train_options *o, drr_error *err)
 {
-    if (!o->traces || !o->encoder || !o->out)
+    const bool text = o->kind != DRR_CRITIC_PROBE;
+    if (!o->traces || (!o->encoder && text) || !o->out)
         return error_set(err, DRR_E_ARGUMENT, "training needs traces, an encoder and a file to write");
-    if (o->max_length < 16)
+    if (o->max_length < 16 && text)
         return error_set(err, DRR_E_ARGUMENT, "%u tokens leave no room for question and answer: give at least 16",
                          o->max_length);
     if (!(o->dev_share > 0 && o->test_share >= 0 && o->dev_share + o->test_share < 0.9))
@@ -198,9 +200,9 @@ static drr_status name_critic(critic_meta *meta, const corpus *c, const drr_trai
     char created[32] = "";
     if (gmtime_r(&now, &utc))
         strftime(created, sizeof created, "%Y-%m-%dT%H:%M:%SZ", &utc);
-    const char *last = strrchr(o->encoder, '/');
+    const char *last = o->encoder ? strrchr(o->encoder, '/') : NULL;
     meta->name = string_copy_n(file, stem);
-    meta->encoder = string_copy(last && last[1] ? last + 1 : o->encoder);
+    meta->encoder = string_copy(meta->no_encoder ? "" : last && last[1] ? last + 1 : o->encoder);
     meta->reasoner = string_copy(c->reasoners ? c->reasoners : "");
     meta->prompt = string_copy(c->prompts ? c->prompts : "");
     meta->tasks = string_copy(c->tasks ? c->tasks : "");
@@ -274,17 +276,28 @@ static drr_status prepare(session *s, drr_train_result *result, const drr_train_
 {
     char folder[4096];
     bool has_head = false;
-    drr_status status = drr_cache_path(folder, sizeof folder, o->encoder, err);
+    s->meta.no_encoder = o->kind == DRR_CRITIC_PROBE;
+    drr_status status = s->meta.no_encoder ? DRR_OK : drr_cache_path(folder, sizeof folder, o->encoder, err);
     if (status == DRR_OK)
         status = corpus_read(&s->c, o, hooks, err);
     if (status == DRR_OK && left_out)
         corpus_leave_out(&s->c, left_out);
+    const size_t unheard = status == DRR_OK && s->meta.no_encoder ? corpus_leave_unheard(&s->c) : 0;
+    if (unheard && unheard < s->c.n)
+        hooks_log(hooks, DRR_LOG_WARN, "%zu of %zu traces have no hidden states: a probe learns nothing from them",
+                  unheard, s->c.n);
+    if (status == DRR_OK && o->kind != DRR_CRITIC_ENCODER) /* first: it takes seconds, and what it lacks ends it */
+        status = probe_fit(&s->meta.probe, result, &s->c, hooks, err);
     if (status == DRR_OK)
         status = check_corpus(result, &s->c, o, !isnan(o->target_error) && !left_out, err);
     if (status == DRR_OK && o->leave_one_task_out && !strchr(s->c.tasks ? s->c.tasks : "", ','))
         status = error_set(err, DRR_E_ARGUMENT,
                            "the traces are all of one task, %s, and leaving it out would leave nothing to train on",
                            s->c.tasks ? s->c.tasks : "without a name");
+    result->kind = o->kind;
+    s->meta.seed = o->seed;
+    if (s->meta.no_encoder)
+        return status;
     if (status == DRR_OK)
         status = encoder_open_hf(&s->e, &s->tokenizer, &has_head, folder, o->seed, err);
     result->precision = o->precision;
@@ -295,7 +308,6 @@ static drr_status prepare(session *s, drr_train_result *result, const drr_train_
     if (status != DRR_OK)
         return status;
     s->meta.max_length = o->max_length < s->e->shape.n_positions ? o->max_length : s->e->shape.n_positions;
-    s->meta.seed = o->seed;
     status = tokenise_parts(s, result, hooks, err);
     if (status == DRR_OK)
         log_parts(s, result, has_head, hooks);
@@ -306,11 +318,16 @@ static drr_status prepare(session *s, drr_train_result *result, const drr_train_
 static drr_status conclude(session *s, drr_train_result *result, const drr_train_options *o, bool promises,
                            const drr_hooks *hooks, drr_error *err)
 {
-    s->e->bf16 = false; /* calibration and threshold are of the logits that a critic gives */
-    drr_status status = score_rows(&s->c, CORPUS_DEV, &s->dev_all, s->e, hooks, err);
-    if (status == DRR_OK)
+    drr_status status = DRR_OK;
+    for (size_t i = 0; i < s->c.n && !s->e; i++)
+        s->c.rows[i].logit = s->c.rows[i].probe;
+    if (s->e)
+        s->e->bf16 = false; /* calibration and threshold are of the logits that a critic gives */
+    if (s->e)
+        status = score_rows(&s->c, CORPUS_DEV, &s->dev_all, s->e, hooks, err);
+    if (status == DRR_OK && s->e)
         status = score_rows(&s->c, CORPUS_TEST, &s->test_all, s->e, hooks, err);
-    if (status == DRR_OK)
+    if (status == DRR_OK && s->e)
         status = score_rows(&s->c, CORPUS_GUARANTEE, &s->kept_all, s->e, hooks, err);
     if (status == DRR_OK)
         status = judge_fit(&s->meta, result, &s->c, o->seed, err);
@@ -345,7 +362,10 @@ static drr_status make_critic(session *s, drr_train_result *result, const drr_tr
                                  .seed = o->seed,
                                  .checkpoint = s->checkpoint.data,
                                  .resume = o->resume && !left_out};
-    status = encoder_fit(s->e, &s->train, &s->dev, &options, &fitted, hooks, err);
+    if (s->e)
+        status = encoder_fit(s->e, &s->train, &s->dev, &options, &fitted, hooks, err);
+    else
+        fitted = (fit_result){.best_loss = result->probe.dev_log_loss, .seconds = result->probe.seconds};
     if (status == DRR_OK)
         status = conclude(s, result, o, !isnan(o->target_error) && !left_out, hooks, err);
     if (status != DRR_OK)
@@ -388,7 +408,7 @@ static drr_status write_card(const session *s, const drr_train_result *result, c
                              drr_error *err)
 {
     char digest[65];
-    const card k = {&s->meta, result, o, &s->c, &s->e->shape, s->bins, digest};
+    const card k = {&s->meta, result, o, &s->c, s->e ? &s->e->shape : NULL, s->bins, digest};
     drr_status status = sha256_file(digest, o->out, err);
     return status == DRR_OK ? card_write(&k, err) : status;
 }
@@ -418,7 +438,8 @@ drr_status drr_train(drr_train_result *out, const drr_train_options *o, const dr
         status = critic_write(o->out, s.e, s.tokenizer, &s.meta, err);
     if (status != DRR_OK)
         goto done;
-    unlink(s.checkpoint.data);
+    if (s.checkpoint.data)
+        unlink(s.checkpoint.data);
     log_guarantees(&result, hooks);
     status = write_card(&s, &result, o, err);
     if (status == DRR_OK && o->leave_one_task_out) {

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FEWEST = 40 }; /* traces of a part */
+enum { FEWEST = 20 }; /* traces of a part */
 
 /* Penalties tried, strongest first, times the number of train traces. */
 static const double penalties[] = {30, 10, 3, 1, 0.3, 0.1, 0.03, 0.01, 0.003};

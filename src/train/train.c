@@ -296,6 +296,7 @@ static drr_status prepare(session *s, drr_train_result *result, const drr_train_
                            s->c.tasks ? s->c.tasks : "without a name");
     result->kind = o->kind;
     s->meta.seed = o->seed;
+    result->precision = DRR_PRECISION_FP32;
     if (s->meta.no_encoder)
         return status;
     if (status == DRR_OK)

@@ -22,16 +22,16 @@ MODEL = os.path.join(CACHE, "models", "smollm2-135m.gguf")
 REAL = os.path.join(ROOT, "..", "shared", "data", "csqa.dev.jsonl")
 WORK = tempfile.mkdtemp(prefix="drr-e2e.")
 os.chmod(WORK, 0o755)  # the database may run as another user
-QUESTIONS = 150
+QUESTIONS = 64
 ASK = ["--reasoner", "smollm2-135m", "--context", "1024", "--width", "8"]
-DISTILL = ["distill", *ASK, "--max-tokens", "40", "--seed", "5", "--samples", "2", "--turns", "1", "--json"]
+DISTILL = ["distill", *ASK, "--max-tokens", "24", "--seed", "5", "--samples", "2", "--turns", "1", "--json"]
 
 
 def at(name):
     return os.path.join(WORK, name)
 
 
-def drr(*words, seconds=600):
+def drr(*words, seconds=3000):
     done = subprocess.run([DRR, *words], cwd=WORK, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=seconds,
                           stdin=subprocess.DEVNULL)
     done.last = (done.stderr.strip().splitlines() or [""])[-1]
@@ -120,7 +120,7 @@ def question():
 def reason(critic, *words):
     asked = question()
     more = ["--choices", "|".join(asked["choices"])] if asked.get("choices") else ["--kind", asked["kind"]]
-    return drr("reason", asked["question"], *more, "--critic", critic, "--max-turns", "2", "--turn-tokens", "40", "--json", *words)
+    return drr("reason", asked["question"], *more, "--critic", critic, "--max-turns", "2", "--turn-tokens", "24", "--json", *words)
 
 
 def test_judging():
@@ -141,7 +141,7 @@ def test_judging():
     check("where there are none it says so and goes on", done.returncode == 0 and "gives none" in done.stderr and
           done.json.get("turns") and done.json["turns"][0]["probe"] is None, done.stderr)
     evaluate = ["eval", "--data", "others.jsonl", *ASK, "--critic", "probe.gguf", "--strategies", "cot,best-of-n", "--samples", "2",
-                "--turn-tokens", "40", "--out", "eval", "--json"]
+                "--turn-tokens", "24", "--limit", "3", "--out", "eval", "--json"]
     done = drr(*evaluate)
     again = drr(*evaluate)
     tasks = [json.dumps(d.json.get("tasks"), sort_keys=True) for d in (done, again)]

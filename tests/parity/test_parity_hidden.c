@@ -259,6 +259,38 @@ static void only_who_asks_gets_them_and_no_text_changes(void **state)
     drr_reasoner_close(without);
 }
 
+/* The last token that fits the context is read too. */
+static void a_full_context_has_room_for_them(void **state)
+{
+    (void)state;
+    conversation c = {0};
+    uint32_t n_prompt = 0;
+    assert_int_equal(prompts_ask(&c, prompts, &tasks[2], NULL), DRR_OK);
+    for (int narrow = 0; narrow < 2; narrow++) {
+        const drr_reasoner_options options = {
+            .width = 1, .context = narrow ? n_prompt + 10 : CONTEXT, .hidden = "last,2"};
+        const reasoner_request request = {.messages = c.messages,
+                                          .n_messages = c.n,
+                                          .max_tokens = narrow ? 0 : 1,
+                                          .temperature = 2,
+                                          .seed = 3,
+                                          .complete_user = (void *)(uintptr_t)&tasks[2],
+                                          .answer_at = answer_at};
+        drr_reasoner *r = NULL;
+        reasoner_completion got = {0};
+        assert_int_equal(drr_reasoner_open(&r, "smollm2-135m", &options, NULL), DRR_OK);
+        assert_int_equal(reasoner_submit(r, &request, NULL), DRR_OK);
+        assert_int_equal(reasoner_next(r, &got, NULL), DRR_OK);
+        n_prompt = got.n_prompt_tokens;
+        assert_int_equal(got.finish, DRR_FINISH_LENGTH);
+        assert_int_equal(got.n_tokens, narrow ? 10 : 1);
+        assert_true(hidden_is_whole(got.hidden, got.hidden_size));
+        reasoner_completion_clear(&got);
+        drr_reasoner_close(r);
+    }
+    conversation_clear(&c);
+}
+
 static void a_layer_that_is_not_there_is_said_to_be_none(void **state)
 {
     (void)state;
@@ -279,6 +311,7 @@ int main(void)
         cmocka_unit_test(they_are_those_of_libllama),
         cmocka_unit_test(company_changes_no_state),
         cmocka_unit_test(only_who_asks_gets_them_and_no_text_changes),
+        cmocka_unit_test(a_full_context_has_room_for_them),
         cmocka_unit_test(a_layer_that_is_not_there_is_said_to_be_none),
     };
     return cmocka_run_group_tests(tests, find_model, free_prompts);

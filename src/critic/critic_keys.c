@@ -110,7 +110,7 @@ static void add_guarantee(tensorfile_builder *b, const drr_guarantee *g)
 
 uint32_t critic_keys_version(const critic_meta *m)
 {
-    return m->probe.reasoner ? 3 : m->text_curve.n || m->has_stack_calibration ? 2 : 1;
+    return m->probe.reasoner ? 4 : m->text_curve.n || m->has_stack_calibration ? 2 : 1;
 }
 
 void critic_keys_add(tensorfile_builder *b, const critic_meta *m)

@@ -4,8 +4,8 @@
 
 #include "critic/gguf_internal.h"
 
-enum { CRITIC_NEWEST_VERSION = 3 };
-/* 3 with a probe, 2 where a reader of version 1 would overlook what changes P(correct), else 1. */
+enum { CRITIC_NEWEST_VERSION = 4 };
+/* 4 with a probe, 2 where a reader of version 1 would overlook what changes P(correct), else 1. */
 uint32_t critic_keys_version(const critic_meta *m);
 drr_status critic_keys_check(const critic_meta *m, drr_error *err);
 void critic_keys_add(tensorfile_builder *b, const critic_meta *m);

@@ -208,6 +208,10 @@ typedef struct drr_reasoner_options {
     double price_prompt, price_completion; /* of a million tokens, in the currency of max_money */
     const drr_hooks *hooks; /* hears of waits and of what was spent, and is asked whether to stop while a server is
                                waited for; must outlive the reasoner; may be NULL */
+    /* Of an embedded reasoner: the layers whose hidden states are kept of each answer, for traces and for a critic's
+     * probe (docs/model.md): "last", "12", or up to four with commas. NULL: none, which costs nothing. Others give
+     * none, whatever this says, but recorded answers those that they were recorded with. */
+    const char *hidden;
 } drr_reasoner_options;
 
 void drr_reasoner_options_defaults(drr_reasoner_options *options);
@@ -221,6 +225,9 @@ const char *drr_reasoner_id(const drr_reasoner *reasoner); /* "qwen2.5-coder-1.5
                                                               or "name@host:port" of a remote one */
 /* Human-readable facts: model, width, KV bytes, CPU path in use. Lives as long as the reasoner. */
 const char *drr_reasoner_describe(const drr_reasoner *reasoner);
+/* The layers whose hidden states it gives, as drr_reasoner_options.hidden names them; "" where it gives none: an
+ * embedded one that was not asked to, a remote one, recorded answers without them. */
+const char *drr_reasoner_hidden(const drr_reasoner *reasoner);
 
 /* Where an embedded reasoner's time went since it was opened; zeros for others. Steps are those of all sequences
  * together: one token each, sampling included. */
@@ -299,6 +306,8 @@ typedef struct drr_trace {
     drr_step *steps; /* n_steps of them, owned; NULL and 0: not labelled */
     uint32_t n_steps;
     uint32_t steps_rollouts, steps_tokens; /* what the labels took: continuations, and the tokens written in them */
+    void *hidden; /* hidden states of the reasoner, hidden_size bytes as docs/formats.md says, owned; NULL: not kept */
+    size_t hidden_size;
 } drr_trace;
 
 void drr_trace_clear(drr_trace *trace); /* frees what it owns and zeroes it; NULL is fine */
@@ -348,6 +357,7 @@ typedef struct drr_trace_counts {
     double seconds;
     uint64_t unlabelled;
     uint64_t stepped, rollouts, step_tokens; /* traces with step labels, and what these took */
+    uint64_t hidden;                         /* traces with hidden states */
 } drr_trace_counts;
 drr_status drr_store_counts(drr_store *store, const drr_trace_filter *filter, drr_trace_counts *counts, drr_error *err);
 
@@ -486,6 +496,7 @@ typedef struct drr_features {
     bool parsed;
     uint32_t n_others; /* other samples or turns of the same question that are known */
     uint32_t n_agree;  /* of these, how many gave the same answer */
+    double probe;      /* the probe's log-odds (drr_critic_probe); NaN: not known */
 } drr_features;
 void drr_features_defaults(drr_features *features); /* nothing known */
 
@@ -496,7 +507,7 @@ typedef struct drr_score_item {
 } drr_score_item;
 
 typedef struct drr_score {
-    double logit;     /* of the text encoder alone, as llama.cpp and Hugging Face compute it */
+    double logit;     /* of the text encoder alone, as llama.cpp and Hugging Face compute it; without one the probe's */
     double p_correct; /* calibrated, with all features given */
 } drr_score;
 
@@ -515,6 +526,17 @@ drr_status drr_critic_score_steps(drr_critic *critic, drr_score *score, drr_step
                                   const drr_score_item *item, const uint32_t *ends, size_t n_steps, drr_error *err);
 /* P(correct) again for a known text logit and new features: no encoder pass. */
 double drr_critic_combine(const drr_critic *critic, double logit, const drr_features *features);
+
+/* What a critic decides by. */
+typedef enum drr_critic_kind {
+    DRR_CRITIC_ENCODER, /* the text, and a stack of what else a turn offers */
+    DRR_CRITIC_PROBE,   /* the reasoner's hidden states instead of the text: no encoder, and next to no time */
+    DRR_CRITIC_STACK    /* both */
+} drr_critic_kind;
+const char *drr_critic_kind_name(drr_critic_kind kind);
+/* The probe's log-odds that an answer is right: of the hidden states of its turn (drr_trace.hidden) and
+ * its tokens' statistics (NULL: none). NaN where the critic has no probe, or these are not of its layer and width. */
+double drr_critic_probe(const drr_critic *critic, const void *hidden, size_t hidden_size, const drr_token_stats *stats);
 
 /* How the p-value of a guarantee is computed: src/core/risk.h. */
 typedef enum drr_risk_test { DRR_RISK_HOEFFDING_BENTKUS, DRR_RISK_BINOMIAL } drr_risk_test;
@@ -548,6 +570,10 @@ typedef struct drr_critic_info {
     bool has_stack;
     drr_head head;
     uint64_t n_train_steps; /* labels of steps that it was trained on; 0: it was not */
+    drr_critic_kind kind;
+    /* Of a probe, else "": the one reasoner whose hidden states it knows, and the layer, as drr_reasoner_options.hidden
+     * names it, and the pools, "answer", "mean" or both, that it reads. */
+    const char *probe_reasoner, *probe_layer, *probe_pools;
 } drr_critic_info;
 void drr_critic_describe(const drr_critic *critic, drr_critic_info *info);
 /* Writes a folder that Hugging Face transformers loads with the same logits: as a sequence classifier, or one of tokens
@@ -602,8 +628,9 @@ typedef struct drr_train_options {
     /* docs/model.md, "Losses" */
     double rank_weight; /* of the term that sets right above wrong answers to one question; 0: none */
     drr_head head;
-    bool steps;      /* a token head, taught at the ends of steps by their labels where traces have some */
-    bool text_alone; /* no stack: P(correct) is of the text alone, whatever else a turn offers */
+    bool steps;           /* a token head, taught at the ends of steps by their labels where traces have some */
+    bool text_alone;      /* no stack: P(correct) is of the text alone, whatever else a turn offers */
+    drr_critic_kind kind; /* a probe needs traces with hidden states, all of one reasoner */
 } drr_train_options;
 void drr_train_options_defaults(drr_train_options *options);
 
@@ -620,6 +647,7 @@ typedef struct drr_task_figures { /* of the test traces of one task */
     double auroc_text, auroc_stack, auroc_length, auroc_vote, brier, ece;
     drr_within within_text, within_stack, within_length, within_vote;
     double auroc_left_out_text, auroc_left_out; /* by a critic that did not see this task; NaN: not measured */
+    double auroc_probe;                         /* over the traces with hidden states; NaN without a probe */
 } drr_task_figures;
 #define DRR_TASK_FIGURES 16
 
@@ -645,6 +673,12 @@ typedef struct drr_train_result {
     uint64_t n_train_steps, n_test_steps; /* labels of steps trained on, and measured on */
     double auroc_steps; /* of the test steps' logits, right being those from which a continuation ended right; or NaN */
     bool text_alone;    /* then what is called the stack's is the text's P(correct) */
+    drr_critic_kind kind;
+    struct { /* n_train 0: there is none */
+        double auroc, dev_auroc, dev_log_loss, l2, seconds;
+        uint64_t n_train, n_dev, n_test; /* traces with hidden states */
+        char layer[16], pools[16];       /* the best on dev */
+    } probe;
 } drr_train_result;
 
 /* Which of the processes that Open MPI's mpirun started this one is, and how many there are; 0 of 1 without mpirun. */
@@ -784,7 +818,8 @@ typedef struct drr_turn {
     const char *role;               /* "attempt", "critique", "revision", "escalation": static */
     char *text, *answer, *feedback; /* feedback: the words that came before this turn */
     uint32_t sample, turn;
-    double logit;     /* NaN when nobody scored it; so are the next two */
+    double logit;     /* NaN when nobody scored it; so are the next three */
+    double probe;     /* of the critic's probe, where it has one and the reasoner gives hidden states */
     double p_correct; /* that its verdict was given on: in the light of the other answers known by then */
     double p_alone;   /* the same as if no other answer were known */
     drr_verdict verdict;

@@ -178,6 +178,11 @@ typedef struct cli_reasoner_choice {
 void cli_reasoner_defaults(cli_reasoner_choice *choice);
 /* Warns where the critic (may be NULL) was trained on the answers of another reasoner. */
 void cli_check_critic(const drr_critic *critic, const drr_reasoner *reasoner);
+/* The reasoner is to be opened with the layer that the critic's probe reads, where there is one (critic may be NULL).
+ */
+void cli_hidden_of_critic(cli_reasoner_choice *choice, char layer[16], const drr_critic *critic);
+/* Fails where --hidden was given, and this reasoner gives none. */
+drr_status cli_check_hidden(const drr_reasoner *reasoner, const cli_reasoner_choice *choice, drr_error *err);
 /* Both, with a note on what was opened; *prompts first since it is cheap to get wrong. */
 drr_status cli_open_reasoner(drr_reasoner **reasoner, drr_prompts **prompts, const cli_reasoner_choice *choice,
                              drr_error *err);
@@ -291,6 +296,14 @@ drr_status cli_open_second(drr_reasoner **second, const cli_escalation *to, cons
     {                                                                                                                  \
         .name = "replay-prompt", .argument = "ID", .type = CLI_STRING, .value = &(c).options.replay_prompt,            \
         .meaning = "recorded traces: take only this prompt's"                                                          \
+    }
+
+/* drr distill and drr run; where a critic is used, its own file says which layer it reads. */
+#define CLI_HIDDEN_OPTION(c)                                                                                           \
+    {                                                                                                                  \
+        .name = "hidden", .argument = "LAYER,...", .type = CLI_STRING, .value = &(c).options.hidden,                   \
+        .meaning =                                                                                                     \
+            "keep an embedded model's hidden states behind these layers (1 ..., or last) in traces, for a probe"       \
     }
 
 extern const char *const cli_exhausted_names[], *const cli_feedback_names[], *const cli_kind_names[];

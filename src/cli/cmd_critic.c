@@ -111,6 +111,10 @@ static void print_json(const drr_critic_info *i)
     }
     cli_json_close(&j, ']');
     cli_json_bool(&j, "has_stack", i->has_stack);
+    cli_json_string(&j, "kind", drr_critic_kind_name(i->kind));
+    cli_json_string(&j, "probe_reasoner", *i->probe_reasoner ? i->probe_reasoner : NULL);
+    cli_json_string(&j, "probe_layer", *i->probe_layer ? i->probe_layer : NULL);
+    cli_json_string(&j, "probe_pools", *i->probe_pools ? i->probe_pools : NULL);
     cli_json_uint(&j, "n_parameters", i->n_parameters);
     cli_json_uint(&j, "n_layers", i->n_layers);
     cli_json_uint(&j, "n_embd", i->n_embd);
@@ -136,17 +140,20 @@ static void print_text(const drr_critic_info *i)
            known(i->created));
     printf("trained on  %llu traces of %llu questions\n", (unsigned long long)i->n_train_traces,
            (unsigned long long)i->n_train_questions);
-    printf("size        %.1f million parameters, %u layers of %u, %u tokens known, %u read\n",
-           (double)i->n_parameters / 1e6, i->n_layers, i->n_embd, i->n_vocab, i->max_length);
+    if (i->n_parameters)
+        printf("size        %.1f million parameters, %u layers of %u, %u tokens known, %u read\n",
+               (double)i->n_parameters / 1e6, i->n_layers, i->n_embd, i->n_vocab, i->max_length);
     if (i->head == DRR_HEAD_TOKEN && i->n_train_steps)
         printf("head        of tokens, taught by %llu labels of steps; read at the last one, [SEP]\n",
                (unsigned long long)i->n_train_steps);
-    else
+    else if (i->n_parameters)
         printf("head        %s\n", i->head == DRR_HEAD_TOKEN ? "of tokens; read at the last one, [SEP]" : "[CLS]");
+    if (*i->probe_reasoner)
+        printf("probe       of %s, layer %s, %s\n", i->probe_reasoner, i->probe_layer, i->probe_pools);
     printf("threshold   %s%s\n", cli_number(threshold, i->threshold, 3),
-           i->has_stack ? ", on the stack of text and other features" : "");
-    printf("calibration %s of the text%s%s\n", i->calibration, i->has_stack ? "; of the stack: " : "",
-           i->has_stack ? i->stack_calibration : "");
+           i->has_stack ? ", on the stack of all features" : "");
+    printf("calibration %s of the %s%s%s\n", i->calibration, i->n_parameters ? "text" : "probe",
+           i->has_stack ? "; of the stack: " : "", i->has_stack ? i->stack_calibration : "");
     for (uint32_t k = 0; k < i->n_guarantees; k++) {
         char sentence[480];
         drr_guarantee_sentence(sentence, sizeof sentence, &i->guarantees[k]);

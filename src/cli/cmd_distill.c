@@ -22,6 +22,7 @@ const cli_command cli_distill = {
     "  drr distill --data mbpp.train.jsonl --allow-checkers --max-tokens 300\n"
     "  drr distill --data mine.jsonl --reasoner model.gguf --threads 8 --out mine.db --json\n"
     "  drr distill --data svamp.train.jsonl --steps mc=4    # labels the steps of each turn, too (docs/steps.md)\n"
+    "  drr distill --data svamp.train.jsonl --hidden 14,21,last    # keeps hidden states for a probe (docs/model.md)\n"
     "  drr distill --data csqa.train.jsonl --store postgres://drr@db.example/traces    # plans, and works\n"
     "  drr distill --worker --store postgres://drr@db.example/traces                   # works too, on any machine\n",
     run};
@@ -73,6 +74,7 @@ static void print_run(const char *out, const drr_trace_counts *before, const drr
     cli_json_string(&j, "reasoner", drr_reasoner_id(reasoner));
     cli_json_uint(&j, "new_traces", after->traces - before->traces);
     cli_json_uint(&j, "tokens_written", after->tokens - before->tokens);
+    cli_json_uint(&j, "new_hidden", after->hidden - before->hidden);
     cli_json_uint(&j, "new_stepped", after->stepped - before->stepped);
     cli_json_uint(&j, "rollouts", after->rollouts - before->rollouts);
     cli_json_uint(&j, "step_tokens", after->step_tokens - before->step_tokens);
@@ -147,6 +149,7 @@ static int run(int argc, char **argv)
          .value = &format,
          .meaning = "of the data; not given: detected"},
         CLI_REASONER_OPTIONS(choice),
+        CLI_HIDDEN_OPTION(choice),
         DISTILL_OPTIONS(d),
         CLI_CHECKING_OPTIONS(checking),
         {.name = "max-tokens",
@@ -233,6 +236,8 @@ static int run(int argc, char **argv)
         status = cli_open_checker(&d.checker, &checking, &err);
     if (status == DRR_OK)
         status = cli_open_reasoner(&reasoner, &prompts, &choice, &err);
+    if (status == DRR_OK)
+        status = cli_check_hidden(reasoner, &choice, &err);
     if (status == DRR_OK)
         status = drr_store_counts(store, NULL, &before, &err);
     if (status == DRR_OK) {

@@ -114,7 +114,7 @@ static int run(int argc, char **argv)
     cli_escalation to = {0};
     cli_list data = {0};
     const char *out = NULL, *critic_path = NULL, *format = NULL;
-    char path[4096];
+    char path[4096], layer[16];
     evaluation_defaults(&e);
     cli_reasoner_defaults(&choice);
     cli_checking_defaults(&checking);
@@ -177,6 +177,7 @@ static int run(int argc, char **argv)
         status = drr_critic_open(&critic, critic_path, &err);
     if (status == DRR_OK)
         status = cli_open_checker(&e.checker, &checking, &err);
+    cli_hidden_of_critic(&choice, layer, critic);
     if (status == DRR_OK)
         status = cli_open_reasoner(&reasoner, &prompts, &choice, &err);
     if (status == DRR_OK)

@@ -218,6 +218,7 @@ static void print_json(const drr_result *r, const asking *a, const drr_policy *p
         cli_json_string(&j, "text", t->text);
         cli_json_string(&j, "answer", t->answer);
         cli_json_number(&j, "logit", t->logit);
+        cli_json_number(&j, "probe", t->probe);
         cli_json_number(&j, "p_correct", t->p_correct);
         cli_json_string(&j, "verdict", drr_verdict_name(t->verdict));
         cli_json_string(&j, "finish", drr_finish_name(t->finish));
@@ -238,11 +239,15 @@ static drr_status solve(drr_result *result, asking *a, drr_policy *policy, const
     drr_prompts *prompts = NULL;
     drr_reasoner *reasoner = NULL;
     const drr_task *task = &a->task;
+    cli_reasoner_choice chosen = *choice;
+    char layer[16];
     drr_status status = a->critic ? drr_critic_open(&critic, a->critic, err) : DRR_OK;
     if (status == DRR_OK)
         status = cli_guarantee(&a->guarantee, policy, critic, a->guaranteed, err);
     if (status == DRR_OK)
-        status = cli_open_reasoner(&reasoner, &prompts, choice, err);
+        cli_hidden_of_critic(&chosen, layer, critic);
+    if (status == DRR_OK)
+        status = cli_open_reasoner(&reasoner, &prompts, &chosen, err);
     if (status == DRR_OK) {
         cli_check_critic(critic, reasoner);
         cli_note("kind: %s; strategy: %s", drr_kind_name(task->kind), drr_strategy_name(policy->strategy));

@@ -94,10 +94,13 @@ static drr_status check_questions(const cycle *c, drr_error *err)
 static void describe_training(char *text, size_t size, const cycle *c, const drr_trace_counts *n)
 {
     const drr_train_options *t = &c->training;
-    char patience[16], precision[32] = "", target[160] = "", loss[64] = "";
+    char patience[16], precision[32] = "", target[160] = "", loss[64] = "", kind[128] = "";
     snprintf(patience, sizeof patience, "%u", t->patience);
     if (t->precision != DRR_PRECISION_FP32)
         snprintf(precision, sizeof precision, " precision %s", drr_precision_name(t->precision));
+    if (t->kind != DRR_CRITIC_ENCODER)
+        snprintf(kind, sizeof kind, " kind %s hidden %llu %.60s", drr_critic_kind_name(t->kind),
+                 (unsigned long long)n->hidden, c->choice.options.hidden);
     if (!isnan(t->target_error))
         snprintf(target, sizeof target, " target %g delta %g share %g turns %u test %s", t->target_error, t->delta,
                  t->guarantee_share, t->guarantee_turns, drr_risk_test_name(t->risk_test));
@@ -106,11 +109,11 @@ static void describe_training(char *text, size_t size, const cycle *c, const drr
     snprintf(
         text, size,
         "drr %s traces %llu questions %llu tokens %llu encoder %.400s epochs %u batch %u length %u patience %s rate %g "
-        "decay %g warmup %g clip %g dropout %g dev %g test %g questions %zu weights %d seed %llu%s%s%s\n",
+        "decay %g warmup %g clip %g dropout %g dev %g test %g questions %zu weights %d seed %llu%s%s%s%s\n",
         DRR_VERSION, (unsigned long long)n->traces, (unsigned long long)n->questions, (unsigned long long)n->tokens,
         t->encoder, t->epochs, t->batch, t->max_length, t->keep_last ? "last" : patience, t->learning_rate,
         t->weight_decay, t->warmup_share, t->clip_norm, t->dropout, t->dev_share, t->test_share, t->max_questions,
-        t->class_weights, (unsigned long long)t->seed, precision, target, loss);
+        t->class_weights, (unsigned long long)t->seed, precision, target, loss, kind);
 }
 
 static drr_status distill(cycle *c, drr_trace_counts *counts, drr_error *err)
@@ -185,6 +188,8 @@ static drr_status go(cycle *c, drr_error *err)
     c->distill.checker = c->eval.checker;
     if (status == DRR_OK)
         status = cli_open_reasoner(&c->reasoner, &c->prompts, &c->choice, err);
+    if (status == DRR_OK)
+        status = cli_check_hidden(c->reasoner, &c->choice, err);
     if (status == DRR_OK)
         status = distill(c, &counts, err);
     const bool empty = c->traces && drr_store_counts(c->traces, NULL, &counts, NULL) == DRR_OK && counts.traces == 0;
@@ -276,6 +281,7 @@ static int run(int argc, char **argv)
          .value = &c.allow_overlap,
          .meaning = "only warn of test questions that are training questions too"},
         CLI_REASONER_OPTIONS(c.choice),
+        CLI_HIDDEN_OPTION(c.choice),
         TRAIN_OPTIONS(c.training),
         {.name = "retrain",
          .type = CLI_FLAG,
@@ -297,6 +303,8 @@ static int run(int argc, char **argv)
     if (code != CLI_DONE)
         return code;
     place_files(&c);
+    if (c.training.kind != DRR_CRITIC_ENCODER && !c.choice.options.hidden)
+        c.choice.options.hidden = "last";
     if (c.distill.turns > c.eval.policy.max_turns)
         c.distill.turns = c.eval.policy.max_turns;
     c.distill.skip_failed = true; /* one question that does not fit must not cost the cycle */

@@ -17,6 +17,8 @@ const cli_command cli_train = {
     "most a share A is wrong (Learn-then-Test on questions kept for that alone); where none can, it says by how much "
     "it "
     "falls short.\n"
+    "--kind probe and --kind stack need traces of an embedded reasoner with its hidden states: `drr distill "
+    "--hidden`.\n"
     "Beside the critic lies its model card, NAME.card.md. Interrupted, --resume goes on from the checkpoint beside "
     "--out.\n"
     "Started by mpirun, all ranks train the one critic together, each on its share of every batch (docs/scale.md).\n"
@@ -33,6 +35,7 @@ const cli_command cli_train = {
     "  drr train --traces runs/svamp/traces.db --search 20m\n"
     "  drr train --traces runs/svamp/traces.db --rank-weight 1 --head token\n"
     "  drr train --traces runs/svamp/traces.db --steps    # labels by `drr distill --steps mc=M`\n"
+    "  drr train --traces runs/svamp/traces.db --kind stack    # hidden states by `drr distill --hidden last`\n"
     "  mpirun -np 4 drr train --traces runs/csqa/traces.db --threads 1\n",
     run};
 
@@ -93,12 +96,34 @@ static void tasks_json(cli_json *j, const drr_train_result *r)
         cli_json_number(j, "auroc_length", f->auroc_length);
         cli_json_number(j, "auroc_vote", f->auroc_vote);
         within_json(j, &f->within_text, &f->within_stack, &f->within_length, &f->within_vote);
+        cli_json_number(j, "auroc_probe", f->auroc_probe);
         cli_json_number(j, "brier", f->brier);
         cli_json_number(j, "ece", f->ece);
         cli_json_number(j, "auroc_left_out", f->auroc_left_out);
         cli_json_number(j, "auroc_left_out_text", f->auroc_left_out_text);
         cli_json_close(j, '}');
     }
+    cli_json_close(j, '}');
+}
+
+/* null without a probe */
+static void probe_json(cli_json *j, const drr_train_result *r)
+{
+    if (r->probe.n_train == 0) {
+        cli_json_string(j, "probe", NULL);
+        return;
+    }
+    cli_json_open(j, "probe", '{');
+    cli_json_string(j, "layer", r->probe.layer);
+    cli_json_string(j, "pools", r->probe.pools);
+    cli_json_uint(j, "n_train", r->probe.n_train);
+    cli_json_uint(j, "n_dev", r->probe.n_dev);
+    cli_json_uint(j, "n_test", r->probe.n_test);
+    cli_json_number(j, "l2", r->probe.l2);
+    cli_json_number(j, "dev_log_loss", r->probe.dev_log_loss);
+    cli_json_number(j, "dev_auroc", r->probe.dev_auroc);
+    cli_json_number(j, "auroc", r->probe.auroc);
+    cli_json_number(j, "seconds", r->probe.seconds);
     cli_json_close(j, '}');
 }
 
@@ -120,6 +145,7 @@ static void guarantees_json(cli_json *j, const drr_train_result *r)
 void train_result_json(cli_json *j, const drr_train_result *r, const char *out)
 {
     cli_json_string(j, "critic", out);
+    cli_json_string(j, "kind", drr_critic_kind_name(r->kind));
     cli_json_uint(j, "n_train", r->n_train);
     cli_json_uint(j, "n_dev", r->n_dev);
     cli_json_uint(j, "n_test", r->n_test);
@@ -132,6 +158,7 @@ void train_result_json(cli_json *j, const drr_train_result *r, const char *out)
     cli_json_number(j, "auroc_length", r->auroc_length);
     cli_json_number(j, "auroc_vote", r->auroc_vote);
     within_json(j, &r->within_text, &r->within_stack, &r->within_length, &r->within_vote);
+    cli_json_number(j, "auroc_probe", r->probe.n_train ? r->probe.auroc : NAN);
     cli_json_number(j, "auprc", r->auprc);
     cli_json_number(j, "brier", r->brier);
     cli_json_number(j, "ece", r->ece);
@@ -151,6 +178,7 @@ void train_result_json(cli_json *j, const drr_train_result *r, const char *out)
     calibration_json(j, "text_calibration", &r->text_calibration);
     calibration_json(j, "stack_calibration", &r->stack_calibration);
     cli_json_bool(j, "text_alone", r->text_alone);
+    probe_json(j, r);
     tasks_json(j, r);
     guarantees_json(j, r);
 }
@@ -202,20 +230,28 @@ static void print_guarantees(FILE *file, const drr_train_result *r)
 void train_result_print(FILE *file, const drr_train_result *r, const char *out)
 {
     char a[24], b[24], c[24], d[24];
-    fprintf(file, "%s, trained in %s (%.0f tokens/s, %s), best epoch %u\n", out, cli_duration(a, r->seconds),
-            r->tokens_per_second, drr_precision_name(r->precision), r->best_epoch);
+    const bool text = r->kind != DRR_CRITIC_PROBE;
+    if (text)
+        fprintf(file, "%s, trained in %s (%.0f tokens/s, %s), best epoch %u\n", out, cli_duration(a, r->seconds),
+                r->tokens_per_second, drr_precision_name(r->precision), r->best_epoch);
+    else
+        fprintf(file, "%s, a probe, fitted in %s\n", out, cli_duration(a, r->seconds));
     fprintf(file, "  traces (questions): train %llu (%llu), dev %llu (%llu), test %llu (%llu); %llu cut to fit\n",
             (unsigned long long)r->n_train, (unsigned long long)r->n_train_questions, (unsigned long long)r->n_dev,
             (unsigned long long)r->n_dev_questions, (unsigned long long)r->n_test,
             (unsigned long long)r->n_test_questions, (unsigned long long)r->n_truncated);
     fprintf(file, "  held-out AUROC: text %s, %s %s; controls: length %s, vote share %s\n",
-            cli_number(a, r->auroc_text, 3), r->text_alone ? "no stack, so P(correct)" : "stack",
+            text ? cli_number(a, r->auroc_text, 3) : "none", r->text_alone ? "no stack, so P(correct)" : "stack",
             cli_number(b, r->auroc_stack, 3), cli_number(c, r->auroc_length, 3), cli_number(d, r->auroc_vote, 3));
     print_within(file, r);
+    if (r->probe.n_train)
+        fprintf(file, "  probe of layer %s, %s: held-out AUROC %s on %llu traces with hidden states, %s on dev\n",
+                r->probe.layer, r->probe.pools, cli_number(a, r->probe.auroc, 3), (unsigned long long)r->probe.n_test,
+                cli_number(b, r->probe.dev_auroc, 3));
     fprintf(file, "  AUPRC %s, Brier %s, ECE %s, threshold %s\n", cli_number(a, r->auprc, 3),
             cli_number(b, r->brier, 3), cli_number(c, r->ece, 3), cli_number(d, r->threshold, 3));
-    fprintf(file, "  calibration of the text: %s, ECE %s before and %s after; of the stack: %s, %s and %s\n",
-            r->text_calibration.picked, cli_number(a, r->text_calibration.ece[0], 3),
+    fprintf(file, "  calibration of the %s: %s, ECE %s before and %s after; of the stack: %s, %s and %s\n",
+            text ? "text" : "probe", r->text_calibration.picked, cli_number(a, r->text_calibration.ece[0], 3),
             cli_number(b, r->text_calibration.ece[1], 3), r->stack_calibration.picked,
             cli_number(c, r->stack_calibration.ece[0], 3), cli_number(d, r->stack_calibration.ece[1], 3));
     if (r->n_rank_questions)

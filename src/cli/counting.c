@@ -123,6 +123,7 @@ bool counting_add(void *user, const drr_trace *t)
     c->all.stepped += t->n_steps > 0;
     c->all.rollouts += t->steps_rollouts;
     c->all.step_tokens += t->steps_tokens;
+    c->all.hidden += t->hidden != NULL;
     return true;
 }
 
@@ -173,6 +174,8 @@ void counting_print(counting *c)
         printf("steps labelled in %llu traces, by %llu continuations of %llu tokens\n",
                (unsigned long long)c->all.stepped, (unsigned long long)c->all.rollouts,
                (unsigned long long)c->all.step_tokens);
+    if (c->all.hidden)
+        printf("hidden states kept of %llu traces\n", (unsigned long long)c->all.hidden);
 }
 
 void counting_print_json(counting *c, const drr_fleet *fleet)
@@ -194,6 +197,7 @@ void counting_print_json(counting *c, const drr_fleet *fleet)
     cli_json_uint(&j, "stepped", c->all.stepped);
     cli_json_uint(&j, "rollouts", c->all.rollouts);
     cli_json_uint(&j, "step_tokens", c->all.step_tokens);
+    cli_json_uint(&j, "hidden", c->all.hidden);
     cli_json_open(&j, "groups", '[');
     for (size_t i = 0; i < c->n_rows; i++) {
         const row *r = &c->rows[i];

@@ -189,12 +189,36 @@ drr_status cli_open_second(drr_reasoner **second, const cli_escalation *to, cons
     options.hooks = cli_hooks();
     options.model = to->model;
     options.replay_reasoner = to->replay_reasoner;
+    options.hidden = NULL; /* no critic judges its answer */
     if (!to->source)
         return DRR_OK;
     const drr_status status = drr_reasoner_open(second, to->source, &options, err);
     if (status == DRR_OK)
         cli_note("escalates to: %s", drr_reasoner_describe(*second));
     return status;
+}
+
+void cli_hidden_of_critic(cli_reasoner_choice *choice, char layer[16], const drr_critic *critic)
+{
+    drr_critic_info info;
+    if (!critic)
+        return;
+    drr_critic_describe(critic, &info);
+    snprintf(layer, 16, "%s", info.probe_layer);
+    choice->options.hidden = *layer ? layer : NULL;
+}
+
+drr_status cli_check_hidden(const drr_reasoner *reasoner, const cli_reasoner_choice *choice, drr_error *err)
+{
+    if (!choice->options.hidden || *drr_reasoner_hidden(reasoner))
+        return DRR_OK;
+    err->status = DRR_E_ARGUMENT;
+    snprintf(
+        err->message, sizeof err->message,
+        "--hidden %.60s: %.300s gives no hidden states; only a model that drr runs itself does, a .gguf file or one "
+        "of `drr models`",
+        choice->options.hidden, drr_reasoner_id(reasoner));
+    return DRR_E_ARGUMENT;
 }
 
 drr_status cli_open_reasoner(drr_reasoner **reasoner, drr_prompts **prompts, const cli_reasoner_choice *choice,

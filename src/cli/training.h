@@ -21,13 +21,21 @@ static const char *const cli_precisions[] = {"auto", "fp32", "bf16", NULL};
 extern const char *const risk_test_names[];
 /* In the order of drr_head. */
 static const char *const cli_heads[] = {"cls", "token", NULL};
+/* In the order of drr_critic_kind. */
+static const char *const cli_critic_kinds[] = {"encoder", "probe", "stack", NULL};
 
 #define TRAIN_OPTIONS(t)                                                                                               \
-    {.name = "encoder",                                                                                                \
-     .argument = "NAME|DIR",                                                                                           \
-     .type = CLI_STRING,                                                                                               \
-     .value = &(t).encoder,                                                                                            \
-     .meaning = "the BERT that the critic begins as"},                                                                 \
+    {.name = "kind",                                                                                                   \
+     .argument = "KIND",                                                                                               \
+     .type = CLI_CHOICE,                                                                                               \
+     .value = &(t).kind,                                                                                               \
+     .names = cli_critic_kinds,                                                                                        \
+     .meaning = "what judges: the text, the reasoner's hidden states (drr distill --hidden), or both"},                \
+        {.name = "encoder",                                                                                            \
+         .argument = "NAME|DIR",                                                                                       \
+         .type = CLI_STRING,                                                                                           \
+         .value = &(t).encoder,                                                                                        \
+         .meaning = "the BERT that the critic begins as"},                                                             \
         {.name = "epochs",                                                                                             \
          .argument = "N",                                                                                              \
          .type = CLI_UINT32,                                                                                           \

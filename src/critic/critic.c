@@ -15,6 +15,7 @@ struct drr_critic {
     wordpiece *tokenizer;
     critic_meta meta;
     char sha256[65];
+    char probe_layer[16], probe_pools[16];
     encoder_workspace *workspace; /* for MOST_TOKENS, or for one item's when scoring one by one */
     size_t room_tokens, room_sequences;
     int32_t *ids;
@@ -30,7 +31,13 @@ void critic_meta_clear(critic_meta *meta)
     free(meta->encoder);
     free(meta->tasks);
     free(meta->created);
+    probe_clear(&meta->probe);
     *meta = (critic_meta){0};
+}
+
+drr_critic_kind critic_meta_kind(const critic_meta *meta)
+{
+    return meta->no_encoder ? DRR_CRITIC_PROBE : meta->probe.reasoner ? DRR_CRITIC_STACK : DRR_CRITIC_ENCODER;
 }
 
 double critic_meta_p_text(const critic_meta *meta, double logit)
@@ -45,7 +52,7 @@ double critic_meta_p(const critic_meta *meta, double logit, const drr_features *
     double values[STACK_MAX_FEATURES];
     if (!meta->has_stack || !features)
         return critic_meta_p_text(meta, logit);
-    stack_features(values, logit, features);
+    stack_features(values, meta->no_encoder ? NAN : logit, features);
     return meta->has_stack_calibration ? calibration_apply(&meta->stack_calibration, stack_logit(&meta->stack, values))
                                        : stack_predict(&meta->stack, values);
 }
@@ -56,6 +63,8 @@ drr_status drr_critic_open(drr_critic **critic, const char *path, drr_error *err
     if (!c)
         return error_memory(err);
     drr_status status = critic_read(path, &c->e, &c->tokenizer, &c->meta, c->sha256, err);
+    hidden_layer_name(c->probe_layer, c->meta.probe.layer);
+    probe_pools_text(c->probe_pools, &c->meta.probe);
     if (status == DRR_OK) {
         c->ids = calloc((size_t)MOST_TOKENS + c->meta.max_length, sizeof *c->ids);
         c->starts = calloc(MOST_SEQUENCES + 1, sizeof *c->starts);
@@ -157,7 +166,11 @@ drr_status drr_critic_score(drr_critic *critic, drr_score *scores, const drr_sco
     for (size_t i = 0; i < n; i++)
         if (!items[i].question || !items[i].text)
             return error_set(err, DRR_E_ARGUMENT, "item %zu of %zu to score has no question or no text", i, n);
-    for (size_t at = 0, taken; at < n; at += taken) {
+    for (size_t i = 0; i < n && !critic->e; i++) {
+        const double logit = items[i].features ? items[i].features->probe : NAN;
+        scores[i] = (drr_score){logit, drr_critic_combine(critic, logit, items[i].features)};
+    }
+    for (size_t at = 0, taken; at < n && critic->e; at += taken) {
         drr_status status = pack(critic, items + at, n - at, &taken, err);
         if (status == DRR_OK)
             status =
@@ -211,6 +224,11 @@ static drr_status score_rows(drr_critic *c, drr_score *score, drr_step_score *st
 
 drr_status critic_check_steps(const drr_critic *critic, drr_error *err)
 {
+    if (!critic->e)
+        return error_set(err, DRR_E_MISMATCH,
+                         "the critic %s is a probe, which reads no text and has no score for a step: `drr train "
+                         "--steps`, or --head token, makes one that has",
+                         critic->meta.name);
     return critic->e->head == DRR_HEAD_TOKEN
                ? DRR_OK
                : error_set(err, DRR_E_MISMATCH,
@@ -252,7 +270,9 @@ const char *drr_head_name(drr_head head)
 void drr_critic_describe(const drr_critic *critic, drr_critic_info *info)
 {
     const critic_meta *m = &critic->meta;
-    const encoder_shape *s = &critic->e->shape;
+    static const encoder_shape none = {0};
+    const encoder_shape *s = critic->e ? &critic->e->shape : &none;
+    const bool probes = m->probe.reasoner != NULL;
     *info = (drr_critic_info){.name = m->name,
                               .sha256 = critic->sha256,
                               .reasoner = m->reasoner,
@@ -265,12 +285,16 @@ void drr_critic_describe(const drr_critic *critic, drr_critic_info *info)
                               .n_layers = s->n_layers,
                               .n_embd = s->n_embd,
                               .n_vocab = s->n_vocab,
-                              .n_parameters = critic->e->n_parameters,
+                              .n_parameters = critic->e ? critic->e->n_parameters : 0,
                               .n_train_questions = m->n_train_questions,
                               .n_train_traces = m->n_train_traces,
                               .has_stack = m->has_stack,
-                              .head = critic->e->head,
+                              .head = critic->e ? critic->e->head : DRR_HEAD_CLS,
                               .n_train_steps = m->n_train_steps,
+                              .kind = critic_meta_kind(m),
+                              .probe_reasoner = probes ? m->probe.reasoner : "",
+                              .probe_layer = probes ? critic->probe_layer : "",
+                              .probe_pools = probes ? critic->probe_pools : "",
                               .n_guarantees = m->n_guarantees};
     const calibration text = {m->calibration, m->text_curve};
     info->calibration = calibration_name(calibration_kind_of(&text));
@@ -294,7 +318,17 @@ const critic_meta *critic_get_meta(const drr_critic *critic)
     return &critic->meta;
 }
 
+double drr_critic_probe(const drr_critic *critic, const void *hidden, size_t hidden_size, const drr_token_stats *stats)
+{
+    return probe_logit(&critic->meta.probe, hidden, hidden_size, stats);
+}
+
 drr_status drr_critic_export(const drr_critic *critic, const char *folder, drr_error *err)
 {
+    if (critic->meta.probe.reasoner)
+        return error_set(err, DRR_E_ARGUMENT,
+                         "the critic %s has a probe, which judges by hidden states that no other program hands it; "
+                         "export one of `drr train --kind encoder`",
+                         critic->meta.name);
     return critic_export_hf(critic, folder, err);
 }

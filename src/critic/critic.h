@@ -4,6 +4,7 @@
 #define DRR_CRITIC_H
 
 #include "core/core.h"
+#include "critic/probe.h"
 
 /* ---- WordPiece (wordpiece.c): same ids as Hugging Face's BertTokenizer */
 typedef struct wordpiece wordpiece;
@@ -163,15 +164,19 @@ typedef struct critic_meta {                                  /* owned strings *
     calibration stack_calibration;
     drr_guarantee guarantees[DRR_GUARANTEES]; /* found ones */
     uint32_t n_guarantees;
+    probe_model probe; /* its reasoner is NULL where there is none */
+    bool no_encoder;   /* the probe's log-odds stand for the text's logit: of a calibration, and of `logit` below */
 } critic_meta;
+drr_critic_kind critic_meta_kind(const critic_meta *meta);
 /* P(correct) of a text logit with what else is known; features NULL: of the text alone. */
 double critic_meta_p(const critic_meta *meta, double logit, const drr_features *features);
 double critic_meta_p_text(const critic_meta *meta, double logit);
 void critic_meta_clear(critic_meta *meta);
-/* Writes a GGUF in llama.cpp's classifier layout with drr.* metadata, atomically. */
+/* Writes a GGUF in llama.cpp's classifier layout with drr.* metadata, atomically. e and tokenizer are NULL for a critic
+ * that is a probe alone, of which there are only keys. */
 drr_status critic_write(const char *path, const encoder *e, const wordpiece *tokenizer, const critic_meta *meta,
                         drr_error *err);
-/* The parts of an open critic, borrowed. */
+/* The parts of an open critic, borrowed; of a probe alone the first two are NULL. */
 const encoder *critic_encoder(const drr_critic *critic);
 const wordpiece *critic_wordpiece(const drr_critic *critic);
 const critic_meta *critic_get_meta(const drr_critic *critic);

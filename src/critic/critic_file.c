@@ -97,9 +97,29 @@ static drr_status check_token(const wordpiece *tokenizer, size_t id, drr_error *
                            id, text);
 }
 
+static drr_status check_numbers(const critic_meta *meta, drr_error *err)
+{
+    for (size_t i = 0; i < N_META_NUMBERS; i++)
+        if (!isfinite(*meta_number(meta, i)))
+            return error_set(err, DRR_E_ARGUMENT, "the critic's %s is not a finite number", meta_numbers[i].key);
+    return DRR_OK;
+}
+
+static drr_status check_meta(const critic_meta *meta, drr_error *err)
+{
+    drr_status status = meta->has_stack ? check_stack(&meta->stack, err) : DRR_OK;
+    return status == DRR_OK ? critic_keys_check(meta, err) : status;
+}
+
 static drr_status check_parts(const encoder *e, const wordpiece *tokenizer, const critic_meta *meta, drr_error *err)
 {
     drr_status status = DRR_OK;
+    if (!e && (!meta->probe.reasoner || !meta->no_encoder))
+        return error_set(err, DRR_E_ARGUMENT, "a critic needs an encoder, or a probe in its place");
+    if (!e) {
+        status = check_numbers(meta, err);
+        return status == DRR_OK ? check_meta(meta, err) : status;
+    }
     if (wordpiece_size(tokenizer) != e->shape.n_vocab)
         return error_set(err, DRR_E_MISMATCH,
                          "the tokenizer has %zu tokens and the encoder %u; they do not belong together",
@@ -107,23 +127,31 @@ static drr_status check_parts(const encoder *e, const wordpiece *tokenizer, cons
     if (meta->max_length < LEAST_LENGTH || meta->max_length > e->shape.n_positions)
         return error_set(err, DRR_E_ARGUMENT, "the critic's longest input is %u tokens; %d to %u are possible",
                          meta->max_length, LEAST_LENGTH, e->shape.n_positions);
-    for (size_t i = 0; i < N_META_NUMBERS; i++)
-        if (!isfinite(*meta_number(meta, i)))
-            return error_set(err, DRR_E_ARGUMENT, "the critic's %s is not a finite number", meta_numbers[i].key);
+    status = check_numbers(meta, err);
+    if (status != DRR_OK)
+        return status;
     for (size_t i = 0; i < e->n_parameters; i++)
         if (!isfinite(e->parameters[i]))
             return error_set(err, DRR_E_ARGUMENT, "the critic's weight %zu is not a finite number: its training failed",
                              i);
-    if (meta->has_stack)
-        status = check_stack(&meta->stack, err);
-    if (status == DRR_OK)
-        status = critic_keys_check(meta, err);
+    status = check_meta(meta, err);
     for (size_t id = 0; status == DRR_OK && id < e->shape.n_vocab; id++)
         status = check_token(tokenizer, id, err);
     return status;
 }
 
 /* ---- writing */
+
+/* A probe alone: no tensors, and an architecture that no other program takes for a model. */
+static const char probe_architecture[] = "drr-probe";
+
+static void add_probe_model(tensorfile_builder *b, const critic_meta *meta)
+{
+    tensorfile_add_string(b, "general.architecture", probe_architecture);
+    tensorfile_add_string(b, "general.type", "model");
+    tensorfile_add_string(b, "general.name", meta->name);
+    tensorfile_add_u32(b, "general.alignment", GGUF_ALIGNMENT);
+}
 
 static void add_model(tensorfile_builder *b, const encoder_shape *shape, drr_head head, const critic_meta *meta)
 {
@@ -194,7 +222,8 @@ static void add_meta(tensorfile_builder *b, const wordpiece *tokenizer, drr_head
     tensorfile_add_u64(b, "drr.n_train_questions", meta->n_train_questions);
     tensorfile_add_u64(b, "drr.n_train_traces", meta->n_train_traces);
     tensorfile_add_u64(b, "drr.seed", meta->seed);
-    tensorfile_add_bool(b, "drr.tokenizer.lowercase", wordpiece_lowercase(tokenizer));
+    if (tokenizer)
+        tensorfile_add_bool(b, "drr.tokenizer.lowercase", wordpiece_lowercase(tokenizer));
     if (meta->has_stack)
         add_stack(b, &meta->stack);
     critic_keys_add(b, meta, head);
@@ -207,9 +236,13 @@ drr_status critic_write(const char *path, const encoder *e, const wordpiece *tok
     if (status != DRR_OK)
         return status;
     tensorfile_builder b = {.err = err};
-    add_model(&b, &e->shape, e->head, meta);
-    add_tokenizer(&b, tokenizer);
-    add_meta(&b, tokenizer, e->head, meta);
+    if (e) {
+        add_model(&b, &e->shape, e->head, meta);
+        add_tokenizer(&b, tokenizer);
+    } else {
+        add_probe_model(&b, meta);
+    }
+    add_meta(&b, tokenizer, e ? e->head : DRR_HEAD_CLS, meta);
     status = tensorfile_write(path, &b, e, err);
     buffer_clear(&b.bytes);
     return status;
@@ -244,6 +277,15 @@ static drr_status want_labels(const tensorfile *f, drr_error *err)
     return DRR_OK;
 }
 
+static bool is_probe_alone(const tensorfile *f)
+{
+    char *architecture = NULL;
+    const bool is = tensorfile_string(&architecture, f, "general.architecture", NULL) == DRR_OK &&
+                    strcmp(architecture, probe_architecture) == 0;
+    free(architecture);
+    return is;
+}
+
 /* Is it a critic at all, and one of a version that is known? */
 static drr_status check_kind(drr_head *head, const tensorfile *f, drr_error *err)
 {
@@ -257,6 +299,8 @@ static drr_status check_kind(drr_head *head, const tensorfile *f, drr_error *err
                            "%s: the critic's format is version %u and this drr reads 1 to %d; use the drr "
                            "that wrote it",
                            f->path, version, CRITIC_NEWEST_VERSION);
+    if (status != DRR_OK || is_probe_alone(f))
+        return status;
     if (status == DRR_OK)
         status = want_string(f, "general.architecture", "bert", err);
     if (status == DRR_OK)
@@ -466,7 +510,7 @@ static drr_status read_meta(critic_meta *m, const tensorfile *f, const encoder_s
         status = tensorfile_f64(meta_number(m, i), f, meta_numbers[i].key, err);
     if (status == DRR_OK)
         status = tensorfile_u32(&m->max_length, f, "drr.max_length", err);
-    if (status == DRR_OK && (m->max_length < LEAST_LENGTH || m->max_length > shape->n_positions))
+    if (status == DRR_OK && shape && (m->max_length < LEAST_LENGTH || m->max_length > shape->n_positions))
         status = error_set(err, DRR_E_FORMAT, "%s: the key \"drr.max_length\" is %u; %d to %u are possible", f->path,
                            m->max_length, LEAST_LENGTH, shape->n_positions);
     if (status == DRR_OK)
@@ -479,7 +523,13 @@ static drr_status read_meta(critic_meta *m, const tensorfile *f, const encoder_s
         m->has_stack = true;
         status = read_stack(&m->stack, f, err);
     }
-    return status == DRR_OK ? critic_keys_read(m, f, err) : status;
+    if (status == DRR_OK)
+        status = critic_keys_read(m, f, err);
+    m->no_encoder = !shape;
+    if (status == DRR_OK && m->no_encoder && (!m->probe.reasoner || f->n_tensors))
+        status =
+            error_set(err, DRR_E_FORMAT, "%s: a probe alone has the keys \"drr.probe.*\", and no tensors", f->path);
+    return status;
 }
 
 drr_status critic_read(const char *path, encoder **out_encoder, wordpiece **out_tokenizer, critic_meta *out_meta,
@@ -493,12 +543,13 @@ drr_status critic_read(const char *path, encoder **out_encoder, wordpiece **out_
     drr_status status = tensorfile_open(&f, path, err);
     if (status == DRR_OK)
         status = check_kind(&head, &f, err);
-    if (status == DRR_OK)
+    const bool text = status == DRR_OK && !is_probe_alone(&f);
+    if (text)
         status = read_tokenizer(&w, &f, err);
-    if (status == DRR_OK)
+    if (status == DRR_OK && text)
         status = read_encoder(&e, &f, wordpiece_size(w), head, err);
     if (status == DRR_OK)
-        status = read_meta(&meta, &f, &e->shape, err);
+        status = read_meta(&meta, &f, text ? &e->shape : NULL, err);
     if (status == DRR_OK) {
         sha256 h;
         sha256_begin(&h);

@@ -79,6 +79,8 @@ drr_status critic_keys_check(const critic_meta *m, drr_error *err)
         if (i >= DRR_GUARANTEES || !m->guarantees[i].found || !guarantee_is_good(&m->guarantees[i]) ||
             place_of(&m->guarantees[i]) < i)
             return error_set(err, DRR_E_ARGUMENT, "guarantee %u of the critic says what cannot be", i + 1);
+    if (m->probe.reasoner && !probe_is_good(&m->probe))
+        return error_set(err, DRR_E_ARGUMENT, "the critic's probe has a number that is not finite: its fit failed");
     return DRR_OK;
 }
 
@@ -108,7 +110,7 @@ static void add_guarantee(tensorfile_builder *b, const drr_guarantee *g)
 
 uint32_t critic_keys_version(const critic_meta *m, drr_head head)
 {
-    return head != DRR_HEAD_CLS ? 3 : m->text_curve.n || m->has_stack_calibration ? 2 : 1;
+    return m->probe.reasoner ? 4 : head != DRR_HEAD_CLS ? 3 : m->text_curve.n || m->has_stack_calibration ? 2 : 1;
 }
 
 void critic_keys_add(tensorfile_builder *b, const critic_meta *m, drr_head head)
@@ -125,6 +127,8 @@ void critic_keys_add(tensorfile_builder *b, const critic_meta *m, drr_head head)
     }
     for (uint32_t i = 0; i < m->n_guarantees; i++)
         add_guarantee(b, &m->guarantees[i]);
+    if (m->probe.reasoner)
+        probe_keys_add(b, &m->probe);
 }
 
 /* ---- reading */
@@ -224,5 +228,5 @@ drr_status critic_keys_read(critic_meta *m, const tensorfile *f, drr_error *err)
         status = read_guarantee(m, f, which, err);
     if (status == DRR_OK && tensorfile_find(f, "drr.head"))
         status = tensorfile_u64(&m->n_train_steps, f, "drr.n_train_steps", err);
-    return status;
+    return status == DRR_OK ? probe_keys_read(&m->probe, f, err) : status;
 }

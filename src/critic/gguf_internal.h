@@ -88,7 +88,7 @@ void tensorfile_add_f64s(tensorfile_builder *b, const char *name, const double *
 void tensorfile_begin_array(tensorfile_builder *b, const char *name, tensorfile_type item_type, size_t n);
 void tensorfile_put(tensorfile_builder *b, const void *data, size_t size);
 void tensorfile_put_string(tensorfile_builder *b, const char *prefix, const char *text); /* the two joined */
-/* The file: head, keys, the encoder's tensors. Atomic. */
+/* The file: head, keys, the encoder's tensors (e NULL: none). Atomic. */
 drr_status tensorfile_write(const char *path, const tensorfile_builder *b, const encoder *e, drr_error *err);
 
 #endif

@@ -104,10 +104,10 @@ static drr_status make_head(tensorfile_builder *head, const tensorfile_builder *
     uint64_t offset = 0;
     tensorfile_put(head, "GGUF", 4);
     put_u32(head, GGUF_VERSION);
-    put_u64(head, e->n_tensors);
+    put_u64(head, e ? e->n_tensors : 0);
     put_u64(head, keys->n_keys);
     tensorfile_put(head, keys->bytes.data, keys->bytes.size);
-    for (size_t i = 0; i < e->n_tensors; i++) {
+    for (size_t i = 0; e && i < e->n_tensors; i++) {
         const encoder_tensor *t = &e->tensors[i];
         tensorfile_put_string(head, "", t->name);
         put_u32(head, is_vector(t) ? 1 : 2);
@@ -143,7 +143,7 @@ drr_status tensorfile_write(const char *path, const tensorfile_builder *b, const
     if (status != DRR_OK)
         goto done;
     status = file_writer_put(&w, head.bytes.data, head.bytes.size, err);
-    for (size_t i = 0; status == DRR_OK && i < e->n_tensors; i++)
+    for (size_t i = 0; status == DRR_OK && e && i < e->n_tensors; i++)
         status = put_tensor(&w, e, &e->tensors[i], err);
     if (status == DRR_OK)
         status = file_writer_commit(&w, err);

@@ -174,6 +174,14 @@ static drr_status score_file(drr_critic *critic, const char *in, const char *out
     const bool from_stdin = strcmp(in, "-") == 0, to_stdout = strcmp(out, "-") == 0;
     char *line;
     size_t length;
+    drr_critic_info info;
+    drr_critic_describe(critic, &info);
+    if (info.kind == DRR_CRITIC_PROBE)
+        return error_set(
+            err, DRR_E_ARGUMENT,
+            "the critic %s is a probe alone: it reads %s's hidden states and no text, so lines of text have "
+            "no score",
+            info.name, info.probe_reasoner);
     scoring *s = calloc(1, sizeof *s);
     if (!s)
         return error_memory(err);

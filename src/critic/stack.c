@@ -21,8 +21,11 @@ enum {
     ANSWER_MARGIN,
     OTHERS,
     AGREEMENT,
+    PROBE, /* the last: where no row knows it, there is no probe, and the stack is one of older files */
     N_FEATURES
 };
+_Static_assert(LOGPROB_MEAN == PROBE_FIRST_STATISTIC && ANSWER_MARGIN == LOGPROB_MEAN + PROBE_STATISTICS - 1,
+               "what a probe takes for its statistics are those");
 _Static_assert(N_FEATURES <= STACK_MAX_FEATURES, "the critic file has room for STACK_MAX_FEATURES");
 
 /* Names in critic files: never change one's meaning, add another. */
@@ -41,6 +44,7 @@ static const char *const names[N_FEATURES] = {
     [ANSWER_MARGIN] = "answer_margin",
     [OTHERS] = "has_others",
     [AGREEMENT] = "agreement_logodds",
+    [PROBE] = "probe_logit",
 };
 
 const char *stack_feature_name(uint32_t index)
@@ -82,6 +86,7 @@ void stack_features(double values[STACK_MAX_FEATURES], double logit, const drr_f
     /* Half a vote for and half against beforehand: one agreeing answer says less than five of five. */
     const double against = (double)(f->n_others - (f->n_agree < f->n_others ? f->n_agree : f->n_others));
     values[AGREEMENT] = log(((double)f->n_agree + 0.5) / (against + 0.5));
+    values[PROBE] = bounded(f->probe, -20, 20);
 }
 
 void drr_features_defaults(drr_features *features)
@@ -94,7 +99,8 @@ void drr_features_defaults(drr_features *features)
                                          .answer_min = NAN,
                                          .answer_entropy = NAN,
                                          .answer_margin = NAN},
-                               .parsed = true};
+                               .parsed = true,
+                               .probe = NAN};
 }
 
 static double standardised(const stack_model *m, uint32_t j, const double *values)
@@ -248,6 +254,10 @@ drr_status stack_fit(stack_model *model, const double *rows, const uint8_t *labe
         if (isinf(rows[i]))
             return error_set(err, DRR_E_ARGUMENT, "row %zu of the rows to fit the stack on has an infinite %s",
                              i / STACK_MAX_FEATURES, stack_feature_name((uint32_t)(i % STACK_MAX_FEATURES)));
+    bool probed = false;
+    for (size_t i = 0; i < n; i++)
+        probed = probed || !isnan(rows[i * STACK_MAX_FEATURES + PROBE]);
+    m.n = probed ? N_FEATURES : PROBE;
     standardise(&f);
     double loss = penalised_loss(&f);
     for (int i = 0; i < MOST_STEPS && improve(&f, &loss); i++)

@@ -103,6 +103,12 @@ bool distill_answer_complete(void *user, const char *text, size_t length)
     return task_answer_complete(u->task, text, length);
 }
 
+static void answer_at(void *user, const char *text, size_t *begin, size_t *end)
+{
+    const unit *u = user;
+    task_answer_place(u->task, text, begin, end);
+}
+
 drr_status distill_conversation(conversation *c, const job *j, const unit *u, uint32_t turn, drr_error *err)
 {
     char *words = NULL;
@@ -139,6 +145,7 @@ static drr_status submit_turn(job *j, size_t place, drr_error *err)
             .grammar = j->options->grammar ? prompts_grammar(j->prompts, u->task) : NULL,
             .complete = distill_answer_complete,
             .complete_user = u,
+            .answer_at = answer_at,
             .question = question,
             .sample = u->sample + (u->n_turns ? 1000 * u->n_turns : 0),
         };
@@ -200,6 +207,8 @@ static drr_status make_trace(drr_trace *trace, const job *j, const unit *u, cons
                 (trace_token){c->tokens[i].end, c->tokens[i].logprob, c->tokens[i].entropy, c->tokens[i].margin};
         trace_token_stats(&trace->stats, tokens, c->n_token_stats, begin, end);
     }
+    if (!trace_hidden_copy(trace, c->hidden, c->hidden_size))
+        status = error_memory(err);
 done:
     free(tokens);
     if (status != DRR_OK)

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FORMAT = 1 };
+enum { FORMAT = 1, FORMAT_HIDDEN = 2 }; /* the second: hidden states follow the text */
 
 /* What is stored before the text and the tokens. Read and written on one machine: bytes as they lie. */
 typedef struct header {
@@ -71,6 +71,11 @@ static void request_key(char key[65], const cached *c, const reasoner_request *r
         add_string(&h, reasoner_get_basis(c->inner)->recording);
         add_string(&h, r->question);
     }
+    if (r->answer_at && reasoner_get_basis(c->inner)->hidden.n) {
+        char layers[64];
+        add_string(&h, "with hidden states of");
+        add_string(&h, hidden_layers_text(layers, &reasoner_get_basis(c->inner)->hidden));
+    }
     sha256_end(&h, key);
 }
 
@@ -108,7 +113,7 @@ static bool same_here(const cached *c, const reasoner_completion *found, uint32_
 
 static drr_status store(cached *c, const char *key, const reasoner_completion *done, drr_error *err)
 {
-    const header head = {FORMAT,
+    const header head = {done->hidden ? FORMAT_HIDDEN : FORMAT,
                          (uint32_t)done->finish,
                          done->n_prompt_tokens,
                          done->n_tokens,
@@ -121,6 +126,8 @@ static drr_status store(cached *c, const char *key, const reasoner_completion *d
         status = buffer_append(&b, done->tokens, head.n_token_stats * sizeof *done->tokens, err);
     if (status == DRR_OK && head.text_size)
         status = buffer_append(&b, done->text, head.text_size, err);
+    if (status == DRR_OK && done->hidden)
+        status = buffer_append(&b, done->hidden, done->hidden_size, err);
     if (status == DRR_OK)
         status = blob_cache_put(c->cache, key, b.data, b.size, err);
     buffer_clear(&b);
@@ -141,7 +148,9 @@ static drr_status load(cached *c, const char *key, reasoner_completion *found, d
         goto damaged;
     memcpy(&head, data, sizeof head);
     const size_t tokens = (size_t)head.n_token_stats * sizeof *found->tokens;
-    if (head.format != FORMAT || head.finish > DRR_FINISH_LENGTH || size - sizeof head != tokens + head.text_size)
+    const size_t rest = size - sizeof head, known = tokens + head.text_size;
+    if ((head.format != FORMAT && head.format != FORMAT_HIDDEN) || head.finish > DRR_FINISH_LENGTH || rest < known ||
+        (head.format == FORMAT ? rest != known : !hidden_is_whole(data + sizeof head + known, rest - known)))
         goto damaged;
     found->finish = (drr_finish)head.finish;
     found->n_prompt_tokens = head.n_prompt_tokens;
@@ -150,12 +159,16 @@ static drr_status load(cached *c, const char *key, reasoner_completion *found, d
     found->n_token_stats = head.n_token_stats;
     found->tokens = malloc(tokens + 1);
     found->text = string_copy_n(data + sizeof head + tokens, head.text_size);
-    if (!found->tokens || !found->text) {
+    found->hidden_size = rest - known;
+    found->hidden = rest > known ? malloc(rest - known) : NULL;
+    if (!found->tokens || !found->text || (rest > known && !found->hidden)) {
         reasoner_completion_clear(found);
         free(data);
         return error_memory(err);
     }
     memcpy(found->tokens, data + sizeof head, tokens);
+    if (found->hidden)
+        memcpy(found->hidden, data + sizeof head + known, rest - known);
     free(data);
     return DRR_OK;
 damaged:
@@ -274,8 +287,11 @@ static drr_status share(cached *c, const char *key, const reasoner_completion *d
         copy.tokens = done->tokens ? malloc(done->n_token_stats * sizeof *copy.tokens + 1) : NULL;
         if (copy.tokens)
             memcpy(copy.tokens, done->tokens, done->n_token_stats * sizeof *copy.tokens);
-        const bool whole =
-            (copy.text || !done->text) && (copy.failure || !done->failure) && (copy.tokens || !done->tokens);
+        copy.hidden = done->hidden ? malloc(done->hidden_size) : NULL;
+        if (copy.hidden)
+            memcpy(copy.hidden, done->hidden, done->hidden_size);
+        const bool whole = (copy.text || !done->text) && (copy.failure || !done->failure) &&
+                           (copy.tokens || !done->tokens) && (copy.hidden || !done->hidden);
         drr_status status = whole ? add_ready(c, &copy, err) : error_memory(err);
         if (status != DRR_OK) {
             reasoner_completion_clear(&copy);

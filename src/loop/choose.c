@@ -31,6 +31,7 @@ static drr_features features_of(const seeker *s, size_t i, bool alone)
     f.stats = t->stats;
     f.n_tokens = t->n_tokens;
     f.turn = t->turn;
+    f.probe = t->probe;
     f.parsed = t->answer != NULL;
     for (size_t k = 0; !alone && k < s->result->n_turns; k++) {
         const drr_turn *other = &s->result->turns[k];
@@ -45,7 +46,8 @@ static drr_features features_of(const seeker *s, size_t i, bool alone)
 drr_status loop_score_turn(loop *l, seeker *s, size_t i, drr_error *err)
 {
     drr_turn *t = &s->result->turns[i];
-    const drr_score_item item = {.question = s->question, .text = t->text};
+    const drr_features f = features_of(s, i, true); /* of which a probe alone takes its score */
+    const drr_score_item item = {.question = s->question, .text = t->text, .features = &f};
     drr_score score;
     if (!l->critic || !loop_turn_answers(t))
         return DRR_OK;

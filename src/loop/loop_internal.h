@@ -35,6 +35,7 @@ struct loop {
     const drr_prompts *prompts;
     const drr_policy *policy;
     double threshold;
+    bool probes; /* the critic has a probe, and the reasoner gives what it reads */
     drr_turn_fn on_turn;
     void *user;
     const drr_hooks *hooks;

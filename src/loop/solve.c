@@ -35,6 +35,12 @@ static bool answer_is_complete(void *user, const char *text, size_t length)
     return task_answer_complete(s->task, text, length);
 }
 
+static void answer_at(void *user, const char *text, size_t *begin, size_t *end)
+{
+    const seeker *s = user;
+    task_answer_place(s->task, text, begin, end);
+}
+
 static drr_status take_slot(loop *l, size_t *slot, drr_error *err)
 {
     for (*slot = 0; *slot < l->n_requests; ++*slot)
@@ -79,6 +85,7 @@ static drr_status ask(loop *l, seeker *s, const conversation *c, const loop_requ
         .grammar = p->grammar && !critique ? prompts_grammar(l->prompts, s->task) : NULL,
         .complete = critique ? NULL : answer_is_complete,
         .complete_user = s,
+        .answer_at = critique || !l->probes ? NULL : answer_at,
         .question = s->question,
         .sample = r->sample + 1000 * r->turn,
     };
@@ -162,6 +169,7 @@ static drr_status add_turn(loop_request *request, reasoner_completion *c, drr_er
                     .sample = request->sample,
                     .turn = request->turn,
                     .logit = NAN,
+                    .probe = NAN,
                     .p_correct = NAN,
                     .p_alone = NAN,
                     .correct = -1,
@@ -222,6 +230,8 @@ static drr_status take_turn(loop *l, loop_request *request, reasoner_completion 
     seeker *s = request->s;
     const size_t i = s->result->n_turns;
     drr_status status = add_turn(request, c, err);
+    if (status == DRR_OK && l->probes)
+        s->result->turns[i].probe = drr_critic_probe(l->critic, c->hidden, c->hidden_size, &s->result->turns[i].stats);
     if (status == DRR_OK)
         status = loop_score_turn(l, s, i, err);
     if (status != DRR_OK)
@@ -300,6 +310,45 @@ static drr_status check(const drr_policy *p, drr_critic *critic, drr_error *err)
     return DRR_OK;
 }
 
+/* A probe knows the hidden states of one reasoner behind one layer: those of others are refused, and where there are
+ * none the critic does without. */
+static drr_status check_probe(loop *l, drr_error *err)
+{
+    drr_critic_info info;
+    const char *id = drr_reasoner_id(l->reasoner);
+    const hidden_layers *given = &reasoner_get_basis(l->reasoner)->hidden;
+    hidden_layers read = {0};
+    if (!l->critic)
+        return DRR_OK;
+    drr_critic_describe(l->critic, &info);
+    if (!*info.probe_reasoner)
+        return DRR_OK;
+    drr_status status = hidden_layers_parse(&read, info.probe_layer, err);
+    if (status != DRR_OK)
+        return status;
+    if (given->n == 0) {
+        hooks_log(l->hooks, DRR_LOG_WARN,
+                  "the critic's probe reads hidden states of %s (layer %s), and %s gives none: it judges by %s, less "
+                  "surely, and no guarantee of it holds",
+                  info.probe_reasoner, info.probe_layer, id,
+                  info.kind == DRR_CRITIC_PROBE ? "the other signs of a turn alone" : "the text and the rest alone");
+        return DRR_OK;
+    }
+    const size_t n = strlen(info.probe_reasoner);
+    if (strncmp(id, info.probe_reasoner, n) != 0 || (id[n] && strcmp(id + n, "@replay") != 0))
+        return error_set(err, DRR_E_MISMATCH,
+                         "the critic's probe was trained on hidden states of %s and means nothing for those of %s; "
+                         "take that reasoner, or train a critic for this one",
+                         info.probe_reasoner, id);
+    if (!hidden_layers_have(given, read.layer[0]))
+        return error_set(err, DRR_E_MISMATCH,
+                         "the critic's probe reads layer %s, and %s was opened with %s: open it with layer %s (the "
+                         "option hidden)",
+                         info.probe_layer, id, drr_reasoner_hidden(l->reasoner), info.probe_layer);
+    l->probes = true;
+    return DRR_OK;
+}
+
 drr_status drr_solve(drr_result *results, drr_reasoner *reasoner, drr_critic *critic, const drr_prompts *prompts,
                      const drr_task *const *tasks, size_t n, const drr_policy *policy, drr_turn_fn on_turn, void *user,
                      const drr_hooks *hooks, drr_error *err)
@@ -323,6 +372,9 @@ drr_status drr_solve(drr_result *results, drr_reasoner *reasoner, drr_critic *cr
         const drr_guarantee *g = drr_critic_guarantee(&info, policy);
         l.threshold = g ? g->threshold : info.threshold;
     }
+    status = check_probe(&l, err);
+    if (status != DRR_OK)
+        return status;
     l.seekers = calloc(n + 1, sizeof *l.seekers);
     status = l.seekers ? run(&l, results, tasks, err) : error_memory(err);
     if (status != DRR_OK)

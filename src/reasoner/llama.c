@@ -98,6 +98,7 @@ static void make_context(llama_backend *b)
     params.n_threads = params.n_threads_batch = (int32_t)parallel_threads();
     params.no_perf = true;
     params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED; /* slower on every CPU measured, at these lengths */
+    hidden_tap_install(b, &params);
     b->context = llama_init_from_model(b->model, params);
     if (b->context)
         b->batch = llama_batch_init((int32_t)params.n_batch, 0, 1);
@@ -203,6 +204,7 @@ static void llama_close(void *self)
     if (!b)
         return;
     slots_clear(b);
+    hidden_tap_clear(&b->tap);
     sample_spaces_free(b->spaces, b->n_spaces);
     close_model(b);
     free(b->path);
@@ -225,6 +227,8 @@ drr_status reasoner_open_llama(drr_reasoner **reasoner, const char *path, const 
     b->path = string_copy(path);
     status = b->path ? llama_check_magic(path, err) : error_memory(err);
     if (status == DRR_OK)
+        status = hidden_tap_plan(b, options->hidden, err);
+    if (status == DRR_OK)
         status = identity(id, sizeof id, path, name, err);
     if (status == DRR_OK)
         status = open_model(b, path, name, options, err);
@@ -240,6 +244,8 @@ drr_status reasoner_open_llama(drr_reasoner **reasoner, const char *path, const 
         if (!b->slots[i].tokens || !b->slots[i].stats)
             status = error_memory(err);
     }
+    if (status == DRR_OK)
+        status = hidden_tap_try(b, err);
     if (status != DRR_OK)
         goto done;
     char model_text[128] = "";
@@ -259,7 +265,8 @@ drr_status reasoner_open_llama(drr_reasoner **reasoner, const char *path, const 
                                            .ready = llama_ready};
     status = reasoner_new(reasoner, &table, b, id, about.data, b->width, err);
     if (status == DRR_OK) {
-        reasoner_set_basis(*reasoner, &(reasoner_basis){.context = b->n_context, .prefixes = true});
+        reasoner_set_basis(*reasoner,
+                           &(reasoner_basis){.context = b->n_context, .prefixes = true, .hidden = b->tap.layers});
         b = NULL;
     }
 done:

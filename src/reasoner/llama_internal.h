@@ -1,7 +1,8 @@
 /* llama_internal.h: what the files of the embedded backend share. llama_runtime.c starts libllama and chooses the CPU
  * path, llama_width.c reckons how many sequences fit, llama.c opens and closes the model, llama_slots.c admits requests
  * and runs batches, llama_sample.c draws tokens and keeps their statistics, llama_check.c looks whether the CPU path
- * computes what it should, llama_quantize.c writes a model in another format. */
+ * computes what it should, llama_hidden.c listens to hidden states, llama_quantize.c writes a model in another format.
+ */
 #ifndef DRR_REASONER_LLAMA_INTERNAL_H
 #define DRR_REASONER_LLAMA_INTERNAL_H
 
@@ -22,6 +23,9 @@ typedef struct slot {
     float temperature, top_p;
     bool (*complete)(void *user, const char *text, size_t length);
     void *complete_user;
+    void (*answer_at)(void *user, const char *text, size_t *begin, size_t *end); /* NULL: no hidden states are kept */
+    uint16_t *hidden; /* of the tokens read so far, [token][layer][width], with room for all that may be written */
+    bool closing;     /* ended, but for its last token, which is yet to be read */
     rng random;
     struct llama_sampler *grammar;
     /* the completion so far */
@@ -40,6 +44,16 @@ typedef struct queued {
     llama_token *prompt;
     uint32_t n_prompt;
 } queued;
+
+/* Hidden states of the step that is being computed: all rows of the batch, one layer after the other. */
+typedef struct hidden_tap {
+    hidden_layers layers; /* n 0: the context was made without the tap */
+    uint32_t width, most_rows;
+    bool open;                           /* else what is computed is not listened to */
+    float *values;                       /* [layer][most_rows][width] */
+    uint32_t n_rows[HIDDEN_MOST_LAYERS]; /* heard */
+    bool misheard;
+} hidden_tap;
 
 /* Room for one thread's draw. */
 typedef struct sample_candidate {
@@ -71,7 +85,24 @@ typedef struct llama_backend {
     sample_space *spaces; /* one a thread */
     uint32_t n_spaces;
     drr_reasoner_timing timing;
+    hidden_tap tap;
 } llama_backend;
+
+/* llama_hidden.c */
+/* Before the context is made: which layers are listened to. */
+drr_status hidden_tap_plan(llama_backend *b, const char *layers, drr_error *err);
+void hidden_tap_install(llama_backend *b, struct llama_context_params *params); /* nothing without layers */
+/* Once there are slots: computes one token to see that every layer is heard, and forgets it. */
+drr_status hidden_tap_try(llama_backend *b, drr_error *err);
+void hidden_tap_clear(hidden_tap *tap);
+/* What is computed between these two is heard; the end fails unless n rows were. */
+void hidden_tap_begin(llama_backend *b);
+drr_status hidden_tap_end(llama_backend *b, uint32_t n, drr_error *err);
+/* Room for the hidden states of `most` tokens, freed with what it had. */
+drr_status hidden_slot_begin(const llama_backend *b, slot *s, uint32_t most, drr_error *err);
+void hidden_slot_take(const llama_backend *b, slot *s, uint32_t row, uint32_t token); /* from the tap */
+/* The slot's own text is finished: pools what it read into the completion. */
+drr_status hidden_slot_end(const llama_backend *b, slot *s, reasoner_completion *c, drr_error *err);
 
 /* llama_slots.c */
 drr_status llama_submit(void *self, const reasoner_request *request, drr_error *err);

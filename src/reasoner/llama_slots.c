@@ -298,6 +298,8 @@ static drr_status admit(llama_backend *b, size_t item_index, uint32_t slot_index
     s->top_p = item.request.top_p > 0 ? item.request.top_p : 1.0f;
     s->complete = item.request.complete;
     s->complete_user = item.request.complete_user;
+    s->answer_at = b->tap.layers.n ? item.request.answer_at : NULL;
+    s->closing = false;
     rng_seed(&s->random, item.request.seed);
     s->text.size = 0;
     s->started_s = clock_seconds();
@@ -312,6 +314,8 @@ static drr_status admit(llama_backend *b, size_t item_index, uint32_t slot_index
                                "the grammar of the prompts (--prompts FILE, \"grammar\") is not valid GBNF: %s",
                                llama_runtime_last_message());
     }
+    if (status == DRR_OK && s->answer_at)
+        status = hidden_slot_begin(b, s, s->max_tokens, err);
     s->active = true;
     if (status == DRR_OK)
         status = prefill(b, slot_index, err);
@@ -366,6 +370,13 @@ static void sample_rows(void *user, size_t begin, size_t end, uint32_t thread)
     llama_backend *b = work->b;
     for (size_t row = begin; row < end; row++) {
         slot *s = &b->slots[work->rows[row]];
+        if (s->answer_at && s->n_cached >= s->n_prompt)
+            hidden_slot_take(b, s, (uint32_t)row, s->n_cached - s->n_prompt);
+        if (s->closing) {
+            s->n_cached++;
+            s->ended = true;
+            continue;
+        }
         reasoner_token *stats = &s->stats[s->n_written];
         const llama_token token = sample_token(b, s, work->logits[row], &b->spaces[thread], stats);
         char piece[256];
@@ -389,13 +400,17 @@ static void sample_rows(void *user, size_t begin, size_t end, uint32_t thread)
         }
         stats->end = (uint32_t)s->text.size - s->n_prefix;
         s->n_written++;
+        bool last = false;
         if (s->complete && s->complete(s->complete_user, s->text.data, s->text.size)) {
-            s->ended = true;
+            last = true;
             s->finish = DRR_FINISH_ANSWERED;
         } else if (s->n_written >= s->max_tokens || s->n_tokens >= b->n_context) {
-            s->ended = true;
+            last = true;
             s->finish = DRR_FINISH_LENGTH;
         }
+        /* Its last token was drawn, not read: who wants hidden states gets it read in the next step. */
+        s->closing = last && s->answer_at;
+        s->ended = last && !s->answer_at;
     }
 }
 
@@ -415,6 +430,10 @@ static drr_status hand_over(llama_backend *b, slot *s, drr_error *err)
         return error_memory(err);
     }
     memcpy(c.tokens, s->stats, s->n_written * sizeof *c.tokens);
+    if (s->answer_at && c.finish != DRR_FINISH_FAILED && hidden_slot_end(b, s, &c, err) != DRR_OK) {
+        reasoner_completion_clear(&c);
+        return DRR_E_MEMORY;
+    }
     if (c.finish == DRR_FINISH_FAILED) {
         c.failure = string_copy("the model computed no valid number for the next token: run `drr doctor`");
         if (!c.failure) {
@@ -449,7 +468,10 @@ static drr_status run_step(llama_backend *b, drr_error *err)
     }
     const size_t n = (size_t)b->batch.n_tokens;
     b->timing.n_steps++;
+    hidden_tap_begin(b);
     drr_status status = decode(b, err);
+    if (status == DRR_OK)
+        status = hidden_tap_end(b, (uint32_t)n, err);
     if (status != DRR_OK)
         return status;
     llama_synchronize(b->context);
@@ -528,6 +550,7 @@ void slots_clear(llama_backend *b)
     for (uint32_t i = 0; b->slots && i < b->width; i++) {
         free(b->slots[i].tokens);
         free(b->slots[i].stats);
+        free(b->slots[i].hidden);
         buffer_clear(&b->slots[i].text);
     }
     free(b->slots);

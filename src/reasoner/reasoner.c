@@ -10,6 +10,7 @@ struct drr_reasoner {
     char *id, *description;
     uint32_t width;
     reasoner_basis basis;
+    char hidden[64]; /* the basis' layers as text */
     size_t pending;
 };
 
@@ -95,6 +96,11 @@ const char *drr_reasoner_describe(const drr_reasoner *reasoner)
     return reasoner->description;
 }
 
+const char *drr_reasoner_hidden(const drr_reasoner *reasoner)
+{
+    return reasoner->hidden;
+}
+
 void drr_reasoner_timing_read(const drr_reasoner *reasoner, drr_reasoner_timing *timing)
 {
     *timing = (drr_reasoner_timing){0};
@@ -105,6 +111,7 @@ void drr_reasoner_timing_read(const drr_reasoner *reasoner, drr_reasoner_timing 
 void reasoner_set_basis(drr_reasoner *reasoner, const reasoner_basis *basis)
 {
     reasoner->basis = *basis;
+    hidden_layers_text(reasoner->hidden, &basis->hidden);
 }
 
 const reasoner_basis *reasoner_get_basis(const drr_reasoner *reasoner)
@@ -160,6 +167,7 @@ void reasoner_completion_clear(reasoner_completion *completion)
     free(completion->text);
     free(completion->thoughts);
     free(completion->tokens);
+    free(completion->hidden);
     free(completion->failure);
     *completion = (reasoner_completion){0};
 }

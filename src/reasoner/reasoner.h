@@ -7,7 +7,7 @@
 #ifndef DRR_REASONER_H
 #define DRR_REASONER_H
 
-#include "core/core.h"
+#include "core/hidden.h"
 #include "task/task.h"
 
 typedef struct reasoner_request {
@@ -25,6 +25,10 @@ typedef struct reasoner_request {
      * (DRR_FINISH_ANSWERED). */
     bool (*complete)(void *user, const char *text, size_t length);
     void *complete_user;
+    /* Optional: asks for the answer's hidden states, where the basis says that the backend keeps them. Called once,
+     * with complete_user and the finished text (without the prefix): where its answer stands, both 0 where none can be
+     * read. */
+    void (*answer_at)(void *user, const char *text, size_t *begin, size_t *end);
     /* Which recorded answer this is, for the replay backend: question text, and a running number. */
     const char *question;
     uint32_t sample;
@@ -47,6 +51,8 @@ typedef struct reasoner_completion {
     uint32_t n_prompt_tokens, n_cached_tokens, n_tokens;
     reasoner_token *tokens; /* n_token_stats of them; NULL where the backend has none */
     uint32_t n_token_stats;
+    void *hidden; /* hidden_size bytes (core/hidden.h); NULL where not asked for, or where the backend has none */
+    size_t hidden_size;
     double seconds; /* from admission to the end */
     char *failure;  /* DRR_FINISH_FAILED: the reason */
 } reasoner_completion;
@@ -67,9 +73,10 @@ drr_status reasoner_new(drr_reasoner **reasoner, const reasoner_backend *backend
 
 /* What decides a reasoner's answers beside its id and the request. Its opener sets it; else it is all zero. */
 typedef struct reasoner_basis {
-    uint32_t context;   /* tokens of one sequence, prompt and text: a text is cut there; 0: no bound */
-    bool prefixes;      /* it can go on from the middle of an answer */
-    char recording[65]; /* replay: SHA-256 of the recorded answers in the order in which they are given; else "" */
+    uint32_t context;     /* tokens of one sequence, prompt and text: a text is cut there; 0: no bound */
+    bool prefixes;        /* it can go on from the middle of an answer */
+    hidden_layers hidden; /* whose hidden states it gives; n 0: none */
+    char recording[65];   /* replay: SHA-256 of the recorded answers in the order in which they are given; else "" */
 } reasoner_basis;
 void reasoner_set_basis(drr_reasoner *reasoner, const reasoner_basis *basis);
 const reasoner_basis *reasoner_get_basis(const drr_reasoner *reasoner);

@@ -12,6 +12,8 @@ enum { BYTES_A_TOKEN = 4 };
 
 typedef struct record {
     char *question, *text;
+    void *hidden; /* hidden_size bytes, or NULL */
+    size_t hidden_size;
     uint64_t order; /* random, by the seed */
 } record;
 
@@ -21,6 +23,7 @@ typedef struct replay {
     char *reasoner, *path;
     reasoner_completion *ready;
     size_t n_ready, ready_capacity;
+    hidden_layers hidden; /* of the first record that has any */
 } replay;
 
 static int record_compare(const void *a, const void *b)
@@ -43,11 +46,22 @@ static drr_status add_record(replay *r, const char *question, const char *text, 
         r->capacity = capacity;
     }
     record *added = &r->records[r->n];
+    *added = (record){0};
     added->question = string_copy(question);
     added->text = string_copy(text);
     added->order = hash_mix(hash_string(seed, question), r->n);
     r->n++;
     return added->question && added->text ? DRR_OK : error_memory(err);
+}
+
+/* The newest record's hidden states, where the line has some. */
+static drr_status take_hidden(replay *r, const char *text, const char *where, drr_error *err)
+{
+    record *added = &r->records[r->n - 1];
+    drr_status status = text ? hidden_from_text(&added->hidden, &added->hidden_size, text, where, err) : DRR_OK;
+    if (added->hidden && r->hidden.n == 0)
+        hidden_layers_of(&r->hidden, added->hidden);
+    return status;
 }
 
 static bool wanted(const char *value, const char *only)
@@ -75,7 +89,8 @@ static drr_status take_line(replay *r, json_t *o, const char *where, const drr_r
         return error_set(err, DRR_E_ARGUMENT,
                          "%s: the file holds answers of %s and of %s: say which with --replay-reasoner NAME", where,
                          r->reasoner, reasoner);
-    return add_record(r, question, text, options->seed, err);
+    status = add_record(r, question, text, options->seed, err);
+    return status == DRR_OK ? take_hidden(r, json_string_or(o, "hidden", NULL), where, err) : status;
 }
 
 static drr_status read_records(replay *r, const char *path, const drr_reasoner_options *options, drr_error *err)
@@ -160,9 +175,15 @@ static drr_status replay_submit(void *self, const reasoner_request *request, drr
     }
     if (n) {
         c.finish = DRR_FINISH_STOP;
-        c.text = string_copy(r->records[first + which(request->sample, n)].text);
-        if (!c.text)
+        const record *said = &r->records[first + which(request->sample, n)];
+        c.text = string_copy(said->text);
+        c.hidden = said->hidden && request->answer_at ? malloc(said->hidden_size) : NULL;
+        if (!c.text || (said->hidden && request->answer_at && !c.hidden)) {
+            reasoner_completion_clear(&c);
             return error_memory(err);
+        }
+        if (c.hidden)
+            memcpy(c.hidden, said->hidden, c.hidden_size = said->hidden_size);
         for (size_t i = 0; i < request->n_messages; i++)
             bytes += strlen(request->messages[i].content);
         c.n_tokens = (uint32_t)((strlen(c.text) + BYTES_A_TOKEN - 1) / BYTES_A_TOKEN);
@@ -207,6 +228,7 @@ static void replay_close(void *self)
     for (size_t i = 0; i < r->n; i++) {
         free(r->records[i].question);
         free(r->records[i].text);
+        free(r->records[i].hidden);
     }
     free(r->records);
     free(r->reasoner);
@@ -238,7 +260,7 @@ drr_status reasoner_open_replay(drr_reasoner **reasoner, const char *path, const
         status = reasoner_new(reasoner, &backend, r, id.data, description.data, options->width ? options->width : WIDTH,
                               err);
     if (status == DRR_OK) {
-        reasoner_basis basis = {0};
+        reasoner_basis basis = {.hidden = r->hidden};
         records_digest(basis.recording, r);
         reasoner_set_basis(*reasoner, &basis);
     } else {

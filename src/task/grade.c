@@ -110,3 +110,11 @@ drr_status drr_answer_grade(drr_label *label, const drr_task *task, const char *
     free(answer);
     return DRR_OK;
 }
+
+void task_answer_place(const drr_task *task, const char *text, size_t *begin, size_t *end)
+{
+    char *answer = NULL;
+    if (drr_answer_extract(&answer, begin, end, task, text, NULL) != DRR_OK || !answer)
+        *begin = *end = 0;
+    free(answer);
+}

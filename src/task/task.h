@@ -33,6 +33,8 @@ const char *prompts_grammar(const drr_prompts *prompts, const drr_task *task);
 /* Is the answer complete, so that generation may stop here? Called after each token with all text so far:
  * true only when drr_answer_extract finds an answer that more text of this line could not change. */
 bool task_answer_complete(const drr_task *task, const char *text, size_t length);
+/* Where drr_answer_extract finds the answer in the text; both 0 where it finds none. */
+void task_answer_place(const drr_task *task, const char *text, size_t *begin, size_t *end);
 
 /* Where the steps of a rationale end: n byte offsets, ascending, the last one the text's size; none of an empty text.
  * What is behind the last but one offset is the end of the text with its answer. The caller frees *ends. */

@@ -1,5 +1,6 @@
 /* jsonl.c: traces as JSON lines, plain or gzip: drr's own record (docs/formats.md) and the replay records of ../shared.
  * Also the calls that take either a store or such a file. Keeping traces is sqlite.c's. */
+#include "core/hidden.h"
 #include "trace/sqlite_internal.h"
 
 #include <errno.h>
@@ -59,6 +60,12 @@ drr_status trace_to_json(json_t **object, const drr_trace *t, drr_error *err)
         json_object_set_new(o, "steps", steps);
         json_object_set_new(o, "steps_rollouts", json_integer(t->steps_rollouts));
         json_object_set_new(o, "steps_tokens", json_integer(t->steps_tokens));
+    }
+    if (status == DRR_OK && t->hidden) {
+        char *hidden = hidden_to_text(t->hidden, t->hidden_size);
+        status = hidden ? DRR_OK : error_memory(err);
+        json_object_set_new(o, "hidden", json_string(hidden));
+        free(hidden);
     }
     if (status == DRR_OK)
         *object = o;
@@ -154,6 +161,8 @@ drr_status trace_from_json(drr_trace *trace, json_t *o, const char *where, drr_e
         status = read_count(counts[i].to, o, counts[i].field, where, err);
     if (status == DRR_OK)
         status = trace_steps_from_json(&t, json_object_get(o, "steps"), where, err);
+    if (status == DRR_OK && json_string_or(o, "hidden", NULL))
+        status = hidden_from_text(&t.hidden, &t.hidden_size, json_string_or(o, "hidden", NULL), where, err);
     if (status != DRR_OK)
         goto done;
     const char *kind = json_string_or(o, "kind", NULL);

@@ -38,6 +38,7 @@ static const char *const migrations[] = {
     " units bigint NOT NULL DEFAULT 0, traces bigint NOT NULL DEFAULT 0, tokens bigint NOT NULL DEFAULT 0);",
     "ALTER TABLE drr_traces ADD COLUMN steps text, ADD COLUMN steps_rollouts bigint NOT NULL DEFAULT 0,"
     " ADD COLUMN steps_tokens bigint NOT NULL DEFAULT 0;",
+    "ALTER TABLE drr_traces ADD COLUMN hidden bytea;",
 };
 enum { SCHEMA_VERSION = sizeof migrations / sizeof *migrations };
 
@@ -285,8 +286,8 @@ static drr_status check_schema(postgres_store *s, bool create, drr_error *err)
     if (version == 0 && !create)
         return error_set(err, DRR_E_NOT_FOUND, "%s holds no traces of drr; `drr distill --store` makes its tables",
                          s->base.name);
-    s->base.stepless = version == 1 && s->base.reads_only; /* an older drr's, which reading must not change */
-    return s->base.stepless ? DRR_OK : migrate(s, err);
+    s->base.version = s->base.reads_only ? version : 0; /* an older drr's, which reading must not change */
+    return s->base.version ? DRR_OK : migrate(s, err);
 }
 
 drr_status store_open_postgres(drr_store **store, const char *url, bool create, bool reads_only, drr_error *err)
@@ -327,11 +328,13 @@ const char *store_libpq_version(void)
 
 /* ---- appending */
 
+enum { HIDDEN_COLUMN = N_TRACE_COLUMNS - 1 };
 #define APPEND_SQL                                                                                                     \
     "INSERT INTO drr_traces(" TRACE_COLUMNS ") VALUES($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18," \
-    "$19,$20,$21,$22,$23,$24,$25,$26,$27,$28,$29,$30,$31,$32,$33) ON CONFLICT DO NOTHING"
+    "$19,$20,$21,$22,$23,$24,$25,$26,$27,$28,$29,$30,$31,$32,$33,$34) ON CONFLICT DO NOTHING"
 
-/* A trace as text parameters; numbers are written into `room`. steps: of the trace as text, or NULL. */
+/* A trace as text parameters; numbers are written into `room`. steps: of the trace as text, or NULL; hidden states are
+ * bytes, whose length the caller says. */
 static void bind_trace(const char *values[N_TRACE_COLUMNS], char room[N_TRACE_COLUMNS][32], const drr_trace *t,
                        const char *steps)
 {
@@ -361,6 +364,7 @@ static void bind_trace(const char *values[N_TRACE_COLUMNS], char room[N_TRACE_CO
     values[10] = t->feedback;
     values[13] = t->answer;
     values[30] = steps;
+    values[HIDDEN_COLUMN] = t->hidden;
     for (size_t i = 0; i < sizeof whole / sizeof *whole; i++) {
         snprintf(room[whole[i][0]], sizeof *room, "%lld", whole[i][1]);
         values[whole[i][0]] = room[whole[i][0]];
@@ -379,12 +383,14 @@ static bool send_traces(postgres_store *s, const drr_trace *const *traces, size_
 {
     char room[N_TRACE_COLUMNS][32];
     const char *values[N_TRACE_COLUMNS];
+    int sizes[N_TRACE_COLUMNS] = {0}, binary[N_TRACE_COLUMNS] = {[HIDDEN_COLUMN] = 1};
     bool good = true;
     for (size_t i = 0; i < n && good; i++) {
         char *steps = NULL;
         good = trace_steps_to_text(&steps, traces[i], NULL) == DRR_OK;
         bind_trace(values, room, traces[i], steps);
-        good = good && PQsendQueryPrepared(s->db, "append", N_TRACE_COLUMNS, values, NULL, NULL, 0) == 1;
+        sizes[HIDDEN_COLUMN] = (int)traces[i]->hidden_size;
+        good = good && PQsendQueryPrepared(s->db, "append", N_TRACE_COLUMNS, values, sizes, binary, 0) == 1;
         free(steps);
     }
     return PQpipelineSync(s->db) == 1 && good;

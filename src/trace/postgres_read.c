@@ -1,4 +1,5 @@
 /* postgres_read.c: reads traces from PostgreSQL, row by row, so that a store larger than memory can be read. */
+#include "core/hidden.h"
 #include "trace/postgres_internal.h"
 
 #include <math.h>
@@ -20,6 +21,20 @@ static float float_of(const PGresult *r, int row, int column)
 static uint32_t count_of(const PGresult *r, int row, int column)
 {
     return (uint32_t)pg_uint(r, row, column);
+}
+
+/* From the text that the server gives for bytes; DRR_E_FORMAT, *err untouched, where these are no hidden states. */
+static drr_status read_hidden(drr_trace *t, const char *text, drr_error *err)
+{
+    size_t size = 0;
+    unsigned char *bytes = PQunescapeBytea((const unsigned char *)text, &size);
+    drr_status status = bytes ? DRR_OK : error_memory(err);
+    if (bytes && !hidden_is_whole(bytes, size))
+        status = DRR_E_FORMAT;
+    else if (bytes && !trace_hidden_copy(t, bytes, size))
+        status = error_memory(err);
+    PQfreemem(bytes);
+    return status;
 }
 
 static drr_status read_row(drr_trace *t, const PGresult *r, int row, const drr_store *store, drr_error *err)
@@ -67,6 +82,8 @@ static drr_status read_row(drr_trace *t, const PGresult *r, int row, const drr_s
         status = error_memory(err);
     else if (!PQgetisnull(r, row, 30))
         status = trace_steps_from_text(t, PQgetvalue(r, row, 30), store->name, err);
+    if (status == DRR_OK && !PQgetisnull(r, row, 33))
+        status = read_hidden(t, PQgetvalue(r, row, 33), err);
     if (status == DRR_E_FORMAT)
         status = store_damaged(store, err);
     if (status != DRR_OK)
@@ -121,8 +138,7 @@ static drr_status stream(postgres_store *s, const char *sql, int n, const char *
 /* SELECT these columns of the traces, of whatever version the store is. */
 static drr_status selection(buffer *sql, const drr_store *store, const char *columns, const char *rest, drr_error *err)
 {
-    return buffer_printf(sql, err, "SELECT %s FROM %s%s", columns,
-                         store->stepless ? STEPLESS("drr_traces") : "drr_traces", rest);
+    return buffer_printf(sql, err, "SELECT %s FROM %s%s", columns, TRACE_SOURCE(store, "drr_traces"), rest);
 }
 
 typedef struct filter_values {
@@ -169,7 +185,7 @@ drr_status pg_counts(drr_store *store, const drr_trace_filter *filter, drr_trace
         "count(*), count(DISTINCT (task, id)), count(*) FILTER (WHERE label=1), count(*) FILTER (WHERE label=0),"
         " count(*) FILTER (WHERE label=2), sum(forced), sum(n_tokens), count(*) FILTER (WHERE turn=0),"
         " count(*) FILTER (WHERE turn=0 AND label=1), sum(seconds), count(*) FILTER (WHERE label=3),"
-        " count(steps), sum(steps_rollouts), sum(steps_tokens)",
+        " count(steps), sum(steps_rollouts), sum(steps_tokens), count(hidden)",
         FILTERED, err);
     if (status == DRR_OK)
         status = pg_query((postgres_store *)store, &r, sql.data, 6, b.values, "counting", err);
@@ -188,7 +204,8 @@ drr_status pg_counts(drr_store *store, const drr_trace_filter *filter, drr_trace
                                      .unlabelled = pg_uint(r, 0, 10),
                                      .stepped = pg_uint(r, 0, 11),
                                      .rollouts = pg_uint(r, 0, 12),
-                                     .step_tokens = pg_uint(r, 0, 13)};
+                                     .step_tokens = pg_uint(r, 0, 13),
+                                     .hidden = pg_uint(r, 0, 14)};
     PQclear(r);
     return status;
 }

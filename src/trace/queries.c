@@ -1,4 +1,5 @@
 /* queries.c: reads the SQLite store: filtered traces, the turns of one sample, counts and facts. */
+#include "core/hidden.h"
 #include "trace/sqlite_internal.h"
 
 #include <math.h>
@@ -71,8 +72,12 @@ static drr_status read_row(drr_trace *t, sqlite3_stmt *q, const drr_store *store
         t->task && t->id && t->reasoner && t->prompt && t->question && t->gold && t->text && !lacks_steps
             ? trace_steps_from_text(t, steps, store->name, err)
             : error_memory(err);
-    if (status == DRR_E_FORMAT)
+    const void *hidden = status == DRR_OK ? sqlite3_column_blob(q, 33) : NULL;
+    const size_t hidden_size = (size_t)sqlite3_column_bytes(q, 33);
+    if (status == DRR_E_FORMAT || (hidden && !hidden_is_whole(hidden, hidden_size)))
         status = store_damaged(store, err);
+    else if (hidden && !trace_hidden_copy(t, hidden, hidden_size))
+        status = error_memory(err);
     if (status != DRR_OK)
         drr_trace_clear(t);
     return status;
@@ -89,8 +94,8 @@ static drr_status prepare(sqlite3_stmt **q, const sqlite_store *s, const char *c
                           drr_error *err)
 {
     buffer sql = {0};
-    drr_status status = buffer_printf(&sql, err, "SELECT %s FROM %s%s", columns,
-                                      s->base.stepless ? STEPLESS("traces") : "traces", rest);
+    drr_status status =
+        buffer_printf(&sql, err, "SELECT %s FROM %s%s", columns, TRACE_SOURCE(&s->base, "traces"), rest);
     if (status == DRR_OK && sqlite3_prepare_v2(s->db, sql.data, -1, q, NULL) != SQLITE_OK)
         status = sqlite_fail(s->db, s->base.name, "reading", err);
     buffer_clear(&sql);
@@ -152,7 +157,7 @@ drr_status sqlite_counts(drr_store *store, const drr_trace_filter *filter, drr_t
         &q, s,
         "count(*), count(DISTINCT task||char(0)||id), sum(label=1), sum(label=0), sum(label=2), sum(forced),"
         " sum(n_tokens), sum(turn=0), sum(turn=0 AND label=1), sum(seconds), sum(label=3), count(steps),"
-        " sum(steps_rollouts), sum(steps_tokens)",
+        " sum(steps_rollouts), sum(steps_tokens), count(hidden)",
         FILTERED " AND (?7 IS NULL OR 1)", filter, err);
     if (status == DRR_OK && sqlite3_step(q) != SQLITE_ROW)
         status = sqlite_fail(s->db, store->name, "counting", err);
@@ -170,7 +175,8 @@ drr_status sqlite_counts(drr_store *store, const drr_trace_filter *filter, drr_t
                                      .unlabelled = (uint64_t)sqlite3_column_int64(q, 10),
                                      .stepped = (uint64_t)sqlite3_column_int64(q, 11),
                                      .rollouts = (uint64_t)sqlite3_column_int64(q, 12),
-                                     .step_tokens = (uint64_t)sqlite3_column_int64(q, 13)};
+                                     .step_tokens = (uint64_t)sqlite3_column_int64(q, 13),
+                                     .hidden = (uint64_t)sqlite3_column_int64(q, 14)};
     sqlite3_finalize(q);
     const drr_status change = sqlite_unchanged(s, err);
     return change == DRR_OK ? status : change;

@@ -15,6 +15,7 @@ void drr_trace_clear(drr_trace *trace)
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++)
         free(owned[i]);
     free(trace->steps);
+    free(trace->hidden);
     *trace = (drr_trace){0};
 }
 
@@ -37,6 +38,19 @@ bool trace_steps_copy(drr_trace *trace, const drr_step *steps, uint32_t n)
     return true;
 }
 
+bool trace_hidden_copy(drr_trace *trace, const void *hidden, size_t size)
+{
+    void *copy = hidden ? malloc(size) : NULL;
+    if (hidden && !copy)
+        return false;
+    if (hidden)
+        memcpy(copy, hidden, size);
+    free(trace->hidden);
+    trace->hidden = copy;
+    trace->hidden_size = copy ? size : 0;
+    return true;
+}
+
 drr_status trace_copy(drr_trace *to, const drr_trace *from, drr_error *err)
 {
     *to = *from;
@@ -44,11 +58,13 @@ drr_status trace_copy(drr_trace *to, const drr_trace *from, drr_error *err)
         NULL;
     to->steps = NULL;
     to->n_steps = 0;
-    if (trace_steps_copy(to, from->steps, from->n_steps) && copy_field(&to->task, from->task) &&
-        copy_field(&to->id, from->id) && copy_field(&to->question, from->question) &&
-        copy_field(&to->gold, from->gold) && copy_field(&to->reasoner, from->reasoner) &&
-        copy_field(&to->prompt, from->prompt) && copy_field(&to->feedback, from->feedback) &&
-        copy_field(&to->text, from->text) && copy_field(&to->answer, from->answer))
+    to->hidden = NULL;
+    if (trace_steps_copy(to, from->steps, from->n_steps) && trace_hidden_copy(to, from->hidden, from->hidden_size) &&
+        copy_field(&to->task, from->task) && copy_field(&to->id, from->id) &&
+        copy_field(&to->question, from->question) && copy_field(&to->gold, from->gold) &&
+        copy_field(&to->reasoner, from->reasoner) && copy_field(&to->prompt, from->prompt) &&
+        copy_field(&to->feedback, from->feedback) && copy_field(&to->text, from->text) &&
+        copy_field(&to->answer, from->answer))
         return DRR_OK;
     drr_trace_clear(to);
     return error_memory(err);

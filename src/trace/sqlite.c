@@ -23,6 +23,7 @@ static const char *const migrations[] = {
     "ALTER TABLE traces ADD COLUMN steps TEXT;"
     "ALTER TABLE traces ADD COLUMN steps_rollouts INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE traces ADD COLUMN steps_tokens INTEGER NOT NULL DEFAULT 0;",
+    "ALTER TABLE traces ADD COLUMN hidden BLOB;",
 };
 enum { SCHEMA_VERSION = sizeof migrations / sizeof *migrations };
 
@@ -206,7 +207,7 @@ drr_status store_open_sqlite(drr_store **store, const char *path, bool create, d
         sqlite3_prepare_v2(s->db,
                            "INSERT OR IGNORE INTO traces(" TRACE_COLUMNS
                            ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,"
-                           "?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31,?32,?33)",
+                           "?13,?14,?15,?16,?17,?18,?19,?20,?21,?22,?23,?24,?25,?26,?27,?28,?29,?30,?31,?32,?33,?34)",
                            -1, &s->append, NULL) != SQLITE_OK)
         status = sqlite_fail(s->db, path, "preparing", err);
 done:
@@ -296,7 +297,7 @@ drr_status store_open_sqlite_read(drr_store **store, const char *path, drr_error
     if (status == DRR_OK && version < 1)
         status = error_set(err, DRR_E_FORMAT,
                            "%s is no store yet; `drr traces import` or `drr distill` into it makes it one", path);
-    s->base.stepless = version == 1; /* an older drr's, which reading must not change */
+    s->base.version = version < SCHEMA_VERSION ? version : 0; /* an older drr's, which reading must not change */
     if (status == DRR_OK)
         *store = &s->base;
     else
@@ -356,6 +357,8 @@ static drr_status append_one(sqlite_store *store, const drr_trace *t, bool *adde
     bind_text(q, 31, steps);
     sqlite3_bind_int64(q, 32, steps ? t->steps_rollouts : 0);
     sqlite3_bind_int64(q, 33, steps ? t->steps_tokens : 0);
+    if (t->hidden)
+        sqlite3_bind_blob64(q, 34, t->hidden, t->hidden_size, SQLITE_STATIC);
     if (status == DRR_OK && sqlite3_step(q) != SQLITE_DONE)
         status = sqlite_fail(store->db, store->base.name, "appending a trace", err);
     if (status == DRR_OK && added)

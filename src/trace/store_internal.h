@@ -34,7 +34,7 @@ struct drr_store {
     char *name; /* as it was opened: a path, or a URL without password */
     bool reads_only;
     unsigned depth; /* of open batches */
-    bool stepless;  /* read as an older drr left it: version 1, whose traces have no steps */
+    int version; /* read as an older drr left it: 1, whose traces have no steps, or 2, without hidden states; else 0 */
 };
 
 drr_status store_open_sqlite(drr_store **store, const char *path, bool create, drr_error *err);
@@ -48,10 +48,14 @@ drr_status store_damaged(const drr_store *store, drr_error *err);
     "task, id, reasoner, prompt, sample, turn, question, gold, kind, seed, feedback, forced, text, answer, label, "    \
     "finish, n_prompt_tokens, n_tokens, seconds, temperature, lp_n, lp_answer_n, lp_mean, lp_min, lp_tail_mean, "      \
     "lp_entropy_mean, lp_answer_mean, lp_answer_min, lp_answer_entropy, lp_answer_margin, steps, steps_rollouts, "     \
-    "steps_tokens"
-enum { N_TRACE_COLUMNS = 33 };
+    "steps_tokens, hidden"
+enum { N_TRACE_COLUMNS = 34 };
 
-/* A store of version 1 read as one of version 2: stands where a query says FROM table. */
-#define STEPLESS(table) "(SELECT *, NULL AS steps, 0 AS steps_rollouts, 0 AS steps_tokens FROM " table ") AS stepless"
+/* What stands where a query says FROM table: a store of an older version has what it lacks as NULL and 0. */
+#define TRACE_SOURCE(store, table)                                                                                     \
+    ((store)->version == 1   ? "(SELECT *, NULL AS steps, 0 AS steps_rollouts, 0 AS steps_tokens, NULL AS hidden "     \
+                               "FROM " table ") AS older"                                                              \
+     : (store)->version == 2 ? "(SELECT *, NULL AS hidden FROM " table ") AS older"                                    \
+                             : table)
 
 #endif

@@ -10,6 +10,8 @@
 drr_status trace_copy(drr_trace *to, const drr_trace *from, drr_error *err);
 /* The trace gets copies of these steps in place of its own; false: memory is out, and it is as it was. */
 bool trace_steps_copy(drr_trace *trace, const drr_step *steps, uint32_t n);
+/* The same of hidden states (core/hidden.h); hidden NULL: none. */
+bool trace_hidden_copy(drr_trace *trace, const void *hidden, size_t size);
 /* Statistics over the n tokens of a completion; answer bytes [answer_begin, answer_end), equal when unparsed.
  * token ends, log-probabilities, entropies and margins are parallel arrays. */
 typedef struct trace_token {

@@ -56,6 +56,15 @@ static drr_status name_beside(buffer *b, const char *out, const char *suffix, dr
 
 /* ---- sections */
 
+static drr_status put_probe(buffer *b, const card *k, drr_error *err)
+{
+    char auroc[24];
+    return buffer_printf(b, err,
+                         "| probe | of layer %s, %s, width %u; held-out AUROC %s on %llu traces with hidden states |\n",
+                         k->result->probe.layer, k->result->probe.pools, k->meta->probe.width,
+                         number(auroc, k->result->probe.auroc, 3), (unsigned long long)k->result->probe.n_test);
+}
+
 static drr_status put_head(buffer *b, const card *k, drr_error *err)
 {
     const critic_meta *m = k->meta;
@@ -64,11 +73,12 @@ static drr_status put_head(buffer *b, const card *k, drr_error *err)
         status = put_plain(b, m->name, err);
     if (status == DRR_OK)
         status =
-            buffer_puts(b,
-                        "\n\nA small model that reads a question and one language model's worked answer to it, and "
-                        "gives the probability that\nthe answer is right. Written by `drr train`; `docs/model.md` of "
-                        "drr says what it computes.\n\n| | |\n| --- | --- |\n",
-                        err);
+            buffer_printf(b, err,
+                          "\n\nA small model that reads %s, and "
+                          "gives the probability that\nthe answer is right. Written by `drr train`; `docs/model.md` "
+                          "of drr says what it computes.\n\n| | |\n| --- | --- |\n",
+                          k->shape ? "a question and one language model's worked answer to it"
+                                   : "one language model's hidden states as it wrote an answer");
     if (status == DRR_OK)
         status = put_row(b, "reasoner", m->reasoner, err);
     if (status == DRR_OK)
@@ -76,7 +86,8 @@ static drr_status put_head(buffer *b, const card *k, drr_error *err)
     if (status == DRR_OK)
         status = put_row(b, "tasks", m->tasks, err);
     if (status == DRR_OK)
-        status = put_row(b, "encoder", m->encoder, err);
+        status =
+            put_row(b, "encoder", k->shape ? m->encoder : "none: it reads the reasoner's hidden states alone", err);
     if (status == DRR_OK && k->result->head == DRR_HEAD_TOKEN)
         status = buffer_printf(b, err, "| head | of tokens, read at the last one; trained on %llu labels of steps |\n",
                                (unsigned long long)k->result->n_train_steps);
@@ -84,12 +95,14 @@ static drr_status put_head(buffer *b, const card *k, drr_error *err)
         status =
             buffer_printf(b, err, "| ranking term | weight %g, over %llu questions with right and wrong answers |\n",
                           k->options->rank_weight, (unsigned long long)k->result->n_rank_questions);
+    if (status == DRR_OK && k->shape)
+        status = buffer_printf(b, err, "| size | %u layers of width %u, %u tokens read |\n", k->shape->n_layers,
+                               k->shape->n_embd, m->max_length);
+    if (status == DRR_OK && m->probe.reasoner)
+        status = put_probe(b, k, err);
     if (status == DRR_OK)
-        status = buffer_printf(b, err,
-                               "| size | %u layers of width %u, %u tokens read |\n| made | %s by drr %s, seed %llu |\n"
-                               "| SHA-256 of the file | %s |\n",
-                               k->shape->n_layers, k->shape->n_embd, m->max_length, m->created, DRR_VERSION,
-                               (unsigned long long)m->seed, k->sha256);
+        status = buffer_printf(b, err, "| made | %s by drr %s, seed %llu |\n| SHA-256 of the file | %s |\n", m->created,
+                               DRR_VERSION, (unsigned long long)m->seed, k->sha256);
     return status;
 }
 
@@ -117,7 +130,8 @@ static drr_status put_data(buffer *b, const card *k, drr_error *err)
                     "for |\n| --- | ---: | ---: | ---: | --- |\n",
                     err);
     if (status == DRR_OK)
-        status = put_split(b, "train", "the encoder's weights", k, CORPUS_TRAIN, err);
+        status =
+            put_split(b, "train", k->shape ? "the encoder's weights" : "the probe's weights", k, CORPUS_TRAIN, err);
     if (status == DRR_OK)
         status = put_split(b, "dev", "the epoch, calibration, stack, the order in which thresholds are tested", k,
                            CORPUS_DEV, err);
@@ -126,7 +140,7 @@ static drr_status put_data(buffer *b, const card *k, drr_error *err)
             put_split(b, "guarantee", "which thresholds keep the promise, and nothing else", k, CORPUS_GUARANTEE, err);
     if (status == DRR_OK)
         status = put_split(b, "test", "the figures below", k, CORPUS_TEST, err);
-    if (status == DRR_OK)
+    if (status == DRR_OK && k->shape)
         status = buffer_printf(b, err, "\n%llu texts were cut to fit. Best epoch %u, dev loss %.4f.\n",
                                (unsigned long long)r->n_truncated, r->best_epoch, r->best_loss);
     return status;
@@ -270,14 +284,14 @@ static drr_status put_calibration(buffer *b, const card *k, const char *plot, dr
                                     "| --- | --- | ---: | ---: | ---: | ---: |\n",
                                     err);
     if (status == DRR_OK)
-        status = put_calibration_row(b, "the text's logit", text, err);
+        status = put_calibration_row(b, k->shape ? "the text's logit" : "the probe's log-odds", text, err);
     if (status == DRR_OK)
         status = put_calibration_row(b, "the stack", stack, err);
     if (status == DRR_OK)
         status = buffer_puts(b, "\nOn the test traces:\n\n| | log loss | Brier | ECE |\n| --- | ---: | ---: | ---: |\n",
                              err);
     for (int after = 0; status == DRR_OK && after < 2; after++)
-        status = put_change_row(b, "text alone", text, after, err);
+        status = put_change_row(b, k->shape ? "text alone" : "probe alone", text, after, err);
     for (int after = 0; status == DRR_OK && after < 2; after++)
         status = put_change_row(b, "stack", stack, after, err);
     if (status == DRR_OK && plot)
@@ -316,10 +330,10 @@ static drr_status put_guarantees(buffer *b, const card *k, drr_error *err)
     return status;
 }
 
-static drr_status put_limits(buffer *b, drr_error *err)
+static drr_status put_limits(buffer *b, const card *k, drr_error *err)
 {
-    return buffer_puts(
-        b,
+    return buffer_printf(
+        b, err,
         "\n## Intended use\nTo accept, reject or abstain on answers of the reasoner named above, to questions like "
         "those "
         "of the tasks named above, in\n`drr reason`, `drr eval` or a program of one's own. As one signal among others "
@@ -329,11 +343,11 @@ static drr_status put_limits(buffer *b, drr_error *err)
         "quantization,\n  are judged without any of the figures above holding.\n"
         "- Labels come from the final answer. A wrong argument that ends at the right answer counts as right, and a "
         "reference that is\n  wrong teaches what is wrong.\n"
-        "- It reads the end of what is longer than its input, and no sources: it tells how such answers mostly turned "
+        "- It reads %s, and no sources: it tells how such answers mostly turned "
         "out, "
         "not whether a\n  claim is true. Text can be written to please it.\n"
         "- Not for decisions about people, medicine, law or safety without someone who answers for them.\n",
-        err);
+        k->shape ? "the end of what is longer than its input" : "what the reasoner had in mind");
 }
 
 /* ---- the plot */
@@ -356,9 +370,10 @@ static drr_status draw(buffer *b, const card *k, drr_error *err)
         status = plot_reliability_points(b, k->bins[1], JUDGE_BINS, "s4", err);
     if (status == DRR_OK)
         status = buffer_printf(b, err,
-                               "<text class=\"l f0\" x=\"%d\" y=\"%d\">before: sigmoid of the text's logit</text>"
+                               "<text class=\"l f0\" x=\"%d\" y=\"%d\">before: sigmoid of the %s</text>"
                                "<text class=\"l f4\" x=\"%d\" y=\"%d\">after: P(correct)</text>\n",
-                               PLOT_LEFT + 10, PLOT_TOP + 12, PLOT_LEFT + 10, PLOT_TOP + 27);
+                               PLOT_LEFT + 10, PLOT_TOP + 12, k->shape ? "text's logit" : "probe's log-odds",
+                               PLOT_LEFT + 10, PLOT_TOP + 27);
     if (status == DRR_OK)
         status = plot_end(b, err);
     return status == DRR_OK ? buffer_puts(b, "</svg>\n", err) : status;
@@ -400,7 +415,7 @@ drr_status card_write(const card *k, drr_error *err)
     if (status == DRR_OK)
         status = put_guarantees(&text, k, err);
     if (status == DRR_OK)
-        status = put_limits(&text, err);
+        status = put_limits(&text, k, err);
     if (status == DRR_OK)
         status = file_write_all(path.data, text.data, text.size, err);
     buffer_clear(&text);

@@ -77,6 +77,9 @@ static bool take_trace(void *user, const drr_trace *trace)
     r->status = trace_copy(&row->trace, trace, r->err);
     if (r->status != DRR_OK)
         return false;
+    if (r->options->kind == DRR_CRITIC_ENCODER) /* they would only take memory */
+        trace_hidden_copy(&row->trace, NULL, 0);
+    row->logit = row->probe = NAN;
     c->n++;
     row->part = r->test ? CORPUS_TEST : CORPUS_TRAIN;
     c->n_empty += blank(trace->text);
@@ -211,6 +214,17 @@ void corpus_leave_out(corpus *c, const char *task)
         if (own != (row->part == CORPUS_TEST))
             row->part = CORPUS_UNUSED;
     }
+}
+
+size_t corpus_leave_unheard(corpus *c)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < c->n; i++)
+        if (!c->rows[i].trace.hidden && c->rows[i].part != CORPUS_UNUSED) {
+            c->rows[i].part = CORPUS_UNUSED;
+            n++;
+        }
+    return n;
 }
 
 size_t corpus_questions(const corpus *c, corpus_part part)

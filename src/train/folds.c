@@ -241,7 +241,8 @@ static drr_status run_one(repeating *r, drr_repeat *run, size_t at, size_t of, d
         status = journal_add(&r->done, to_record(run), err);
     }
     if (status == DRR_OK) {
-        unlink(s.checkpoint.data);
+        if (s.checkpoint.data)
+            unlink(s.checkpoint.data);
         hooks_log(r->hooks, DRR_LOG_INFO,
                   "%s: test AUROC text %.3f, P(correct) %.3f; within a question %.3f and %.3f; %.0f s", w.what,
                   result.auroc_text, result.auroc_stack, result.within_text.share, result.within_stack.share,

@@ -98,6 +98,7 @@ drr_features groups_features(const groups *g, size_t i, const size_t *others, si
     f.stats = t->stats;
     f.n_tokens = t->n_tokens;
     f.turn = t->turn;
+    f.probe = g->c->rows[g->rows[i]].probe;
     f.parsed = judge_parsed(t);
     f.n_others = (uint32_t)n;
     for (size_t k = 0; k < n; k++) {

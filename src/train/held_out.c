@@ -7,13 +7,14 @@
 #include <string.h>
 
 /* Row by row: the text's logit, its P(correct) before and after calibration, the stack's before and after with all
- * others known, length, vote share, label. */
-enum { LOGIT, TEXT_RAW, TEXT, STACK_RAW, STACK, LENGTH, VOTE, N_COLUMNS, RESAMPLES = 1000 };
+ * others known, length, vote share, the probe's log-odds, label. Vote share and probe are of the rows that have one. */
+enum { LOGIT, TEXT_RAW, TEXT, STACK_RAW, STACK, LENGTH, VOTE, PROBE, N_COLUMNS, RESAMPLES = 1000 };
 typedef struct columns {
     double *of[N_COLUMNS], *memory;
-    uint8_t *label, *vote_label;
+    uint8_t *label, *vote_label, *probe_label;
     size_t *question, *group, *vote_question, *vote_group, *places;
-    size_t n, n_votes, n_right, n_questions;
+    size_t n, n_votes, n_probes, n_right, n_questions;
+    bool no_text;
 } columns;
 
 static void columns_clear(columns *x)
@@ -47,6 +48,10 @@ static void add_row(columns *x, const critic_meta *meta, groups *g, size_t i)
         x->vote_label[x->n_votes] = x->label[x->n];
         x->of[VOTE][x->n_votes++] = f.parsed ? (double)(f.n_agree + 1) / (double)(f.n_others + 1) : 0;
     }
+    if (meta->probe.reasoner && !isnan(row->probe)) {
+        x->probe_label[x->n_probes] = x->label[x->n];
+        x->of[PROBE][x->n_probes++] = row->probe;
+    }
     x->n++;
 }
 
@@ -55,8 +60,9 @@ static drr_status columns_of(columns *x, const critic_meta *meta, groups *g, con
 {
     size_t last = SIZE_MAX;
     *x = (columns){.memory = calloc(N_COLUMNS * (g->n + 1), sizeof(double)),
-                   .label = calloc(2 * (g->n + 1), 1),
-                   .places = calloc(4 * (g->n + 1), sizeof(size_t))};
+                   .label = calloc(3 * (g->n + 1), 1),
+                   .places = calloc(4 * (g->n + 1), sizeof(size_t)),
+                   .no_text = meta->no_encoder};
     if (!x->memory || !x->label || !x->places) {
         columns_clear(x);
         return error_memory(err);
@@ -68,6 +74,7 @@ static drr_status columns_of(columns *x, const critic_meta *meta, groups *g, con
     x->group = x->places + (g->n + 1);
     x->vote_question = x->places + 2 * (g->n + 1);
     x->vote_group = x->places + 3 * (g->n + 1);
+    x->probe_label = x->vote_label + g->n + 1;
     for (size_t i = 0; i < g->n; i++) {
         const corpus_row *row = &g->c->rows[g->rows[i]];
         if (task && (!row->trace.task || strcmp(row->trace.task, task) != 0))
@@ -81,8 +88,11 @@ static drr_status columns_of(columns *x, const critic_meta *meta, groups *g, con
 
 static double auroc(const columns *x, int column)
 {
-    return column == VOTE ? statistics_auroc(x->of[VOTE], x->vote_label, x->n_votes)
-                          : statistics_auroc(x->of[column], x->label, x->n);
+    if (column == LOGIT && x->no_text)
+        return NAN;
+    return column == VOTE    ? statistics_auroc(x->of[VOTE], x->vote_label, x->n_votes)
+           : column == PROBE ? statistics_auroc(x->of[PROBE], x->probe_label, x->n_probes)
+                             : statistics_auroc(x->of[column], x->label, x->n);
 }
 
 /* Whether long or short is right is dev's to say, not test's. */
@@ -94,6 +104,11 @@ static double length_auroc(const columns *test, const columns *dev)
 
 static drr_within within(const columns *x, int column, uint64_t seed)
 {
+    if (column == LOGIT && x->no_text) {
+        drr_within w = within(x, STACK, seed); /* the same pairs */
+        w.share = w.low = w.high = NAN;
+        return w;
+    }
     return column == VOTE ? statistics_within(x->of[VOTE], x->vote_label, x->vote_question, x->vote_group, x->n_votes,
                                               RESAMPLES, seed)
                           : statistics_within(x->of[column], x->label, x->question, x->group, x->n, RESAMPLES, seed);
@@ -123,6 +138,7 @@ static void measure_all(drr_train_result *r, const columns *test, const columns 
     r->auroc_text = auroc(test, LOGIT);
     r->auroc_stack = auroc(test, STACK);
     r->auroc_vote = auroc(test, VOTE);
+    r->probe.auroc = auroc(test, PROBE);
     r->auroc_length = length_auroc(test, dev);
     r->within_text = within(test, LOGIT, seed);
     r->within_stack = within(test, STACK, seed);
@@ -151,6 +167,7 @@ static drr_status measure_task(drr_task_figures *f, const critic_meta *meta, gro
         f->auroc_text = auroc(&t, LOGIT);
         f->auroc_stack = auroc(&t, STACK);
         f->auroc_vote = auroc(&t, VOTE);
+        f->auroc_probe = auroc(&t, PROBE);
         f->auroc_length = length_auroc(&t, &d);
         f->within_text = within(&t, LOGIT, meta->seed);
         f->within_stack = within(&t, STACK, meta->seed);

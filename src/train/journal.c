@@ -101,6 +101,8 @@ static uint64_t mix_rows(uint64_t h, const corpus *c)
         h = mix_text(h, t->reasoner);
         h = mix_text(h, t->task);
         h = hash_bytes(h, numbers, sizeof numbers);
+        if (t->hidden) /* of a critic without a probe, no row has any */
+            h = hash_bytes(h, t->hidden, t->hidden_size);
     }
     return h;
 }
@@ -122,6 +124,12 @@ drr_status work_identity(uint64_t *identity, const corpus *c, const drr_train_op
                               o->rank_weight,   (double)o->head,
                               o->steps};
     uint64_t h = hash_bytes(o->seed, numbers, sizeof numbers);
+    if (o->kind != DRR_CRITIC_ENCODER)
+        h = hash_mix(h, o->kind);
+    if (o->kind == DRR_CRITIC_PROBE) {
+        *identity = mix_rows(h, c);
+        return DRR_OK;
+    }
     drr_status status = drr_cache_path(folder, sizeof folder, o->encoder, err);
     if (status == DRR_OK)
         status = encoder_open_hf(&e, &tokenizer, &has_head, folder, o->seed, err);

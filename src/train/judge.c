@@ -68,7 +68,7 @@ static drr_status stack_rows_new(stack_rows *r, size_t most, drr_error *err)
     return error_memory(err);
 }
 
-static void gather_stack_rows(stack_rows *r, groups *g, uint64_t seed)
+static void gather_stack_rows(stack_rows *r, groups *g, bool no_text, uint64_t seed)
 {
     for (size_t i = 0; i < g->n; i++) {
         const corpus_row *row = &g->c->rows[g->rows[i]];
@@ -79,7 +79,7 @@ static void gather_stack_rows(stack_rows *r, groups *g, uint64_t seed)
             const size_t known = d == 0 ? 0 : d == 1 ? others : 1 + (size_t)rng_below(&random, others);
             draw(g->others, others, known, &random);
             const drr_features f = groups_features(g, i, g->others, known);
-            stack_features(r->values + r->n * STACK_MAX_FEATURES, row->logit, &f);
+            stack_features(r->values + r->n * STACK_MAX_FEATURES, no_text ? NAN : row->logit, &f);
             r->labels[r->n] = judge_label(&row->trace);
             r->weights[r->n] = 1 / (double)draws;
             r->folds[r->n] = fold_of(row->question, seed);
@@ -133,7 +133,7 @@ static drr_status fit_stack(critic_meta *meta, drr_calibration_figures *figures,
     drr_status status = stack_rows_new(&r, g->n * DRAWS, err);
     if (status != DRR_OK)
         return status;
-    gather_stack_rows(&r, g, seed);
+    gather_stack_rows(&r, g, meta->no_encoder, seed);
     status = stack_fit(&meta->stack, r.values, r.labels, r.weights, r.n, 1.0, err);
     meta->has_stack = status == DRR_OK;
     if (status == DRR_OK && folds_are_filled(r.folds, r.n)) {

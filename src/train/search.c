@@ -400,6 +400,11 @@ drr_status drr_train_search(drr_train_result *result, drr_search *search, const 
     drr_status status = train_check_options(o, err);
     if (status == DRR_OK)
         status = ranks_alone("a search", err);
+    if (status == DRR_OK && o->kind != DRR_CRITIC_ENCODER)
+        status =
+            error_set(err, DRR_E_ARGUMENT,
+                      "a search tries settings of the text's encoder and knows no probe: search with kind encoder, "
+                      "then give what won to kind stack");
     if (status == DRR_OK && !(seconds > 0))
         status = error_set(err, DRR_E_ARGUMENT, "a search of %g seconds cannot be: give more than 0", seconds);
     if (status != DRR_OK)

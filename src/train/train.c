@@ -1,7 +1,8 @@
 /* train.c: drr_train: from recorded traces to a critic file. Reads and splits (corpus.c), tokenises, fits the encoder
- * (fit.c), calibrates (judge.c), measures (held_out.c), looks for a threshold that keeps a promise (promise.c), and
- * writes the file and its card (card.c). An unparsed trace is trained on as one to reject:
- * the critic will meet such texts. A trace without any text is not trained on, but the stack still learns from it. */
+ * (fit.c) and the probe (probe_fit.c), as the critic's kind wants them, calibrates (judge.c), measures (held_out.c),
+ * looks for a threshold that keeps a promise (promise.c), and writes the file and its card (card.c). An unparsed trace
+ * is trained on as one to reject: the critic will meet such texts. A trace without any text is not trained on, but the
+ * stack still learns from it. */
 #include "core/risk.h"
 #include "train/train_internal.h"
 
@@ -55,11 +56,29 @@ static drr_status check_guarantee_options(const drr_train_options *o, drr_error 
     return DRR_OK;
 }
 
+/* What has no meaning for a critic with a probe. */
+static drr_status check_kind(const drr_train_options *o, drr_error *err)
+{
+    if ((unsigned)o->kind > DRR_CRITIC_STACK)
+        return error_set(err, DRR_E_ARGUMENT, "kind %d cannot be: encoder, probe and stack are", (int)o->kind);
+    if (o->kind != DRR_CRITIC_ENCODER && o->text_alone)
+        return error_set(err, DRR_E_ARGUMENT,
+                         "a critic of kind %s judges by hidden states too, and not by the text alone: leave out "
+                         "--text-alone, or take kind encoder",
+                         drr_critic_kind_name(o->kind));
+    if (o->kind == DRR_CRITIC_PROBE && (o->rank_weight > 0 || o->head != DRR_HEAD_CLS || o->steps))
+        return error_set(err, DRR_E_ARGUMENT,
+                         "a probe alone has no encoder that could rank answers or read at tokens: leave out "
+                         "--rank-weight, --head token and --steps, or take kind stack");
+    return o->kind == DRR_CRITIC_PROBE ? ranks_alone("a probe alone", err) : DRR_OK;
+}
+
 drr_status train_check_options(const drr_train_options *o, drr_error *err)
 {
-    if (!o->traces || !o->encoder || !o->out)
+    const bool text = o->kind != DRR_CRITIC_PROBE;
+    if (!o->traces || (!o->encoder && text) || !o->out)
         return error_set(err, DRR_E_ARGUMENT, "training needs traces, an encoder and a file to write");
-    if (o->max_length < 16)
+    if (o->max_length < 16 && text)
         return error_set(err, DRR_E_ARGUMENT, "%u tokens leave no room for question and answer: give at least 16",
                          o->max_length);
     if (!(o->dev_share > 0 && o->test_share >= 0 && o->dev_share + o->test_share < 0.9))
@@ -74,7 +93,8 @@ drr_status train_check_options(const drr_train_options *o, drr_error *err)
             "a ranking term of weight %g, or head %d, cannot be: the weight must not be negative, and heads "
             "are cls and token",
             o->rank_weight, (int)o->head);
-    return isnan(o->target_error) ? DRR_OK : check_guarantee_options(o, err);
+    drr_status status = check_kind(o, err);
+    return status == DRR_OK && !isnan(o->target_error) ? check_guarantee_options(o, err) : status;
 }
 
 static void count_labels(const corpus *c, corpus_part part, uint64_t *n, uint64_t *right)
@@ -209,9 +229,9 @@ static drr_status name_critic(critic_meta *meta, const corpus *c, const drr_trai
     char created[32] = "";
     if (gmtime_r(&now, &utc))
         strftime(created, sizeof created, "%Y-%m-%dT%H:%M:%SZ", &utc);
-    const char *last = strrchr(o->encoder, '/');
+    const char *last = o->encoder ? strrchr(o->encoder, '/') : NULL;
     meta->name = string_copy_n(file, stem);
-    meta->encoder = string_copy(last && last[1] ? last + 1 : o->encoder);
+    meta->encoder = string_copy(meta->no_encoder ? "" : last && last[1] ? last + 1 : o->encoder);
     meta->reasoner = string_copy(c->reasoners ? c->reasoners : "");
     meta->prompt = string_copy(c->prompts ? c->prompts : "");
     meta->tasks = string_copy(c->tasks ? c->tasks : "");
@@ -276,13 +296,25 @@ static drr_status prepare(session *s, drr_train_result *result, const drr_train_
     const char *left_out = v->left_out;
     char folder[4096];
     bool has_head = false;
-    drr_status status = drr_cache_path(folder, sizeof folder, o->encoder, err);
+    s->meta.no_encoder = o->kind == DRR_CRITIC_PROBE;
+    drr_status status = s->meta.no_encoder ? DRR_OK : drr_cache_path(folder, sizeof folder, o->encoder, err);
     if (status == DRR_OK && s->c.n == 0)
         status = corpus_read(&s->c, o, hooks, err);
     if (status == DRR_OK && left_out)
         corpus_leave_out(&s->c, left_out);
+    const size_t unheard = status == DRR_OK && s->meta.no_encoder ? corpus_leave_unheard(&s->c) : 0;
+    if (unheard && unheard < s->c.n)
+        hooks_log(hooks, DRR_LOG_WARN, "%zu of %zu traces have no hidden states: a probe learns nothing from them",
+                  unheard, s->c.n);
+    if (status == DRR_OK && o->kind != DRR_CRITIC_ENCODER) /* first: it takes seconds, and what it lacks ends it */
+        status = probe_fit(&s->meta.probe, result, &s->c, hooks, err);
     if (status == DRR_OK)
         status = train_check_corpus(result, &s->c, o, !isnan(o->target_error) && !left_out, err);
+    result->kind = o->kind;
+    s->meta.seed = o->seed;
+    result->precision = DRR_PRECISION_FP32;
+    if (s->meta.no_encoder)
+        return status;
     if (status == DRR_OK)
         status = teach_check(result, &s->c, o, err);
     if (status == DRR_OK)
@@ -296,7 +328,6 @@ static drr_status prepare(session *s, drr_train_result *result, const drr_train_
     if (status != DRR_OK)
         return status;
     s->meta.max_length = o->max_length < s->e->shape.n_positions ? o->max_length : s->e->shape.n_positions;
-    s->meta.seed = o->seed;
     status = tokenise_parts(s, result, o, hooks, err);
     if (status == DRR_OK)
         log_parts(s, result, has_head, hooks);
@@ -314,12 +345,17 @@ drr_status session_score(session *s, corpus_part part, const drr_hooks *hooks, d
 static drr_status conclude(session *s, drr_train_result *result, const drr_train_options *o, bool promises,
                            const drr_hooks *hooks, drr_error *err)
 {
-    drr_status status = session_score(s, CORPUS_DEV, hooks, err);
-    if (status == DRR_OK)
+    drr_status status = DRR_OK;
+    result->auroc_steps = NAN;
+    for (size_t i = 0; i < s->c.n && !s->e; i++)
+        s->c.rows[i].logit = s->c.rows[i].probe;
+    if (s->e)
+        status = session_score(s, CORPUS_DEV, hooks, err);
+    if (status == DRR_OK && s->e)
         status = session_score(s, CORPUS_TEST, hooks, err);
-    if (status == DRR_OK)
+    if (status == DRR_OK && s->e)
         status = session_score(s, CORPUS_GUARANTEE, hooks, err);
-    if (status == DRR_OK)
+    if (status == DRR_OK && s->e)
         status = judge_steps(result, &s->c, s->e, s->tokenizer, s->meta.max_length, hooks, err);
     result->text_alone = o->text_alone;
     if (status == DRR_OK)
@@ -357,7 +393,10 @@ drr_status session_fit(session *s, drr_train_result *result, const drr_train_opt
                                  .checkpoint = s->checkpoint.data,
                                  .resume = o->resume && !v->left_out,
                                  .ranks = s->job};
-    status = ranks_agree(s->job, encoder_fit(s->e, &s->train, &s->dev, &options, &fitted, hooks, err), err);
+    if (s->e)
+        status = ranks_agree(s->job, encoder_fit(s->e, &s->train, &s->dev, &options, &fitted, hooks, err), err);
+    else
+        fitted = (fit_result){.best_loss = result->probe.dev_log_loss, .seconds = result->probe.seconds};
     if (status != DRR_OK)
         return status;
     result->best_loss = fitted.best_loss;
@@ -411,7 +450,7 @@ static drr_status write_card(const session *s, card *k, drr_error *err)
         return DRR_OK;
     k->meta = &s->meta;
     k->c = &s->c;
-    k->shape = &s->e->shape;
+    k->shape = s->e ? &s->e->shape : NULL;
     k->bins = s->bins;
     k->sha256 = digest;
     drr_status status = sha256_file(digest, k->options->out, err);
@@ -462,7 +501,7 @@ drr_status train_critic(drr_train_result *out, const drr_train_options *o, drr_r
     status = ranks_agree(s.job, status, err);
     if (status != DRR_OK)
         goto done;
-    if (ranks_first(s.job))
+    if (ranks_first(s.job) && s.checkpoint.data)
         unlink(s.checkpoint.data);
     if (repeats)
         repeats_take(repeats, &result);

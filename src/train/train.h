@@ -192,7 +192,8 @@ typedef struct corpus_row {
     drr_trace trace;
     size_t question;  /* index of its question */
     corpus_part part; /* its question's */
-    double logit;     /* set once the encoder is fitted */
+    double logit;     /* set once the encoder is fitted; of a probe alone, the probe's; NaN before */
+    double probe;     /* the probe's log-odds; NaN without one, and without hidden states */
 } corpus_row;
 typedef struct corpus {
     corpus_row *rows;
@@ -207,6 +208,24 @@ size_t corpus_questions(const corpus *c, corpus_part part);
 
 /* Leaves of one task the test questions alone, and of the others all but these. */
 void corpus_leave_out(corpus *c, const char *task);
+/* Leaves out the rows without hidden states; returns how many there were. */
+size_t corpus_leave_unheard(corpus *c);
+
+/* ---- the probe (probe_fit.c, probe_solve.c) */
+/* Fits a probe to the train rows that have hidden states, and gives every row its log-odds. Layer, pools and the L2
+ * penalty are those of the least log loss on dev. DRR_E_EMPTY: too few rows have any; DRR_E_MISMATCH: they are of
+ * several reasoners. result->probe says what came of it. */
+drr_status probe_fit(probe_model *p, drr_train_result *result, corpus *c, const drr_hooks *hooks, drr_error *err);
+/* One logistic regression: rows[n][columns] standardised by the caller, of which the last n_free columns bear a penalty
+ * of 1 whatever l2 is. Least sum of log losses + l2 / 2 |weight|^2, by Newton's method with conjugate gradients from
+ * where weight[columns] and *bias begin; the same bits for any number of threads. */
+typedef struct probe_problem {
+    const float *rows;
+    const uint8_t *labels;
+    size_t n, columns, n_free;
+} probe_problem;
+drr_status probe_solve(double *weight, double *bias, const probe_problem *p, double l2, drr_error *err);
+void probe_scores(double *z, const float *rows, size_t n, size_t columns, const double *weight, double bias);
 
 /* Splits anew, after corpus_read: test is the fold-th of `folds` equal parts of the questions, in the order of the
  * split; dev are those that follow it, round the end; the rest trains, or its first max_questions. Rows of
@@ -267,7 +286,7 @@ typedef struct card {
     const drr_train_result *result;
     const drr_train_options *options;
     const corpus *c;
-    const encoder_shape *shape;
+    const encoder_shape *shape; /* NULL: no encoder */
     const reliability_bin (*bins)[JUDGE_BINS];
     const char *sha256;         /* of the critic's file */
     const drr_repeats *repeats; /* other trainings that it tells of; may be NULL */

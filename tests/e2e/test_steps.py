@@ -185,7 +185,7 @@ def test_refusals():
     check("a worker takes the plan's", done.returncode == 2 and "as they were planned" in done.stderr, done.stderr)
 
 
-OLDER = ("alter table drr_traces drop column steps, drop column steps_rollouts, drop column steps_tokens; "
+OLDER = ("alter table drr_traces drop column steps, drop column steps_rollouts, drop column steps_tokens, drop column hidden; "
          "update drr_schema set version=1")
 
 
@@ -203,7 +203,7 @@ def test_postgres():
         check("a store of an older drr is read as it is", old == plain and stats.json.get("traces") == len(plain) and
               stats.json.get("rollouts") == 0 and server.sql("select version from drr_schema") == "1", stats.stderr, old[:1])
         done = drr("traces", "import", "other.jsonl", "--out", server.url)
-        check("and written to it becomes one of today's", done.returncode == 0 and server.sql("select version from drr_schema") == "2" and
+        check("and written to it becomes one of today's", done.returncode == 0 and server.sql("select version from drr_schema") == "3" and
               export(server.url, "new.jsonl") == plain, done.stderr)
     with postgres.Server(os.path.join(WORK, "fresh")) as server:
         done = drr("traces", "import", "search.jsonl", "--out", server.url)

@@ -279,7 +279,7 @@ def test_refusals(server, answers, data):
     server.sql("update drr_schema set version=99")
     done = drr("traces", "stats", server.url)
     check("a store of a newer drr is refused", done.returncode == 1 and "newer drr" in done.last, done.stderr)
-    server.sql("update drr_schema set version=2")
+    server.sql("update drr_schema set version=3")
     server.sql("create role reader login; grant select on all tables in schema public to reader")
     url = server.url.replace("tester@", "reader@")
     done = drr("traces", "stats", url)

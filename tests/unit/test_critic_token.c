@@ -117,9 +117,9 @@ static void a_file_that_mixes_heads_up_is_refused(void **state)
     pooling[strlen("bert.pooling_type") + 4] = 4;
     assert_refused(data, size, DRR_E_FORMAT, "\"bert.pooling_type\" is 4; in a critic it is 0");
     pooling[strlen("bert.pooling_type") + 4] = 0;
-    version[strlen("drr.format.version") + 4]++;
-    assert_refused(data, size, DRR_E_MISMATCH, "version 4 and this drr reads 1 to 3");
-    version[strlen("drr.format.version") + 4]--;
+    version[strlen("drr.format.version") + 4] = 5;
+    assert_refused(data, size, DRR_E_MISMATCH, "version 5 and this drr reads 1 to 4");
+    version[strlen("drr.format.version") + 4] = 3;
     weight[0] = 'x';
     assert_refused(data, size, DRR_E_FORMAT, "\"drr.token.weight\" is missing");
     weight[0] = 'd';

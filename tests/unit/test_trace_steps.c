@@ -289,7 +289,7 @@ static void an_older_store_that_is_written_to_becomes_one_of_todays(void **state
     begin();
     make_old_store();
     assert_int_equal(drr_store_open(&store, path, false, NULL), DRR_OK);
-    assert_int_equal(version_of(), 2);
+    assert_int_equal(version_of(), 3);
     assert_int_equal(store_fact_get(store, "seed", &seed, NULL), DRR_OK);
     assert_string_equal(seed, "7");
     free(seed);
@@ -300,7 +300,7 @@ static void an_older_store_that_is_written_to_becomes_one_of_todays(void **state
     assert_int_equal(drr_store_open(&store, path, false, NULL), DRR_OK); /* and once is enough */
     drr_store_close(store);
     assert_seen(path, 3, 2);
-    run_sql("PRAGMA user_version=3;");
+    run_sql("PRAGMA user_version=4;");
     drr_error err = {0};
     assert_int_equal(drr_store_open(&store, path, false, &err), DRR_E_MISMATCH);
     assert_non_null(strstr(err.message, "newer drr"));

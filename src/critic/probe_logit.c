@@ -1,6 +1,6 @@
-/* probe.c: what a probe makes of a turn. */
-#include "critic/probe.h"
+/* probe_logit.c: what a probe makes of a turn. */
 #include "critic/critic.h"
+#include "critic/probe.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -5,7 +5,8 @@
 
 #include "core/core.h"
 
-/* ---- WordPiece (wordpiece.c): same ids as Hugging Face's BertTokenizer */
+/* ---- the tokenizer: WordPiece (wordpiece.c), same ids as Hugging Face's BertTokenizer; or byte-level BPE (bpe.c),
+ * those of its RoBERTa and ModernBERT, which only a file or a folder makes. */
 typedef struct wordpiece wordpiece;
 drr_status wordpiece_new(wordpiece **tokenizer, const char *const *tokens, size_t n_tokens, bool lowercase,
                          drr_error *err);
@@ -17,8 +18,9 @@ const char *wordpiece_token(const wordpiece *tokenizer, size_t id);
 bool wordpiece_lowercase(const wordpiece *tokenizer);
 /* Ids of a text without [CLS] and [SEP]. *ids is the caller's to free. */
 drr_status wordpiece_encode(const wordpiece *tokenizer, const char *text, int32_t **ids, size_t *n, drr_error *err);
-/* [CLS] question [SEP] text [SEP], at most max_length. Where it does not fit the question is kept (cut to
- * half the room at most) and of the text its end, where the answer is. *truncated tells. Writes to ids[max_length]. */
+/* [CLS] question [SEP] text [SEP], or what the family has for it (RoBERTa: <s> q </s></s> t </s>), at most max_length.
+ * Where it does not fit the question is kept (cut to half the room at most) and of the text its end, where the answer
+ * is. *truncated tells. Writes to ids[max_length]. */
 drr_status wordpiece_encode_pair(const wordpiece *tokenizer, const char *question, const char *text, size_t max_length,
                                  int32_t *ids, size_t *n, bool *truncated, drr_error *err);
 /* Where steps of `text` lie in the ids[n] that wordpiece_encode_pair made of it: places[i] is the last token of the
@@ -28,18 +30,29 @@ drr_status wordpiece_encode_pair(const wordpiece *tokenizer, const char *questio
 drr_status wordpiece_step_places(uint32_t *places, const wordpiece *tokenizer, const char *text, const uint32_t *ends,
                                  size_t n_ends, const int32_t *ids, size_t n, drr_error *err);
 
-/* ---- the encoder's shape and weights (encoder.c) */
+/* ---- the encoder's shape and weights (encoder.c); what sets the families apart is in encoder_family.h */
+typedef enum encoder_family { ENCODER_BERT, ENCODER_ROBERTA, ENCODER_MODERNBERT, ENCODER_FAMILIES } encoder_family;
+typedef enum encoder_pooling { ENCODER_POOLING_FIRST, ENCODER_POOLING_MEAN } encoder_pooling;
 typedef struct encoder_shape {
     uint32_t n_layers, n_embd, n_heads, n_ff, n_vocab, n_positions, n_types;
     float norm_epsilon;
+    encoder_family family;
+    uint32_t position_offset; /* rows of Hugging Face's position table before that of the first token: in RoBERTa the
+                               * padding's id + 1. They are not among n_positions, nor among the parameters. */
+    encoder_pooling pooling;  /* the head reads the first token's row, or the mean of all */
+    /* Of ModernBERT; else all 0. Layers 0, global_every, 2 global_every .. see the whole input; in the others a token
+     * sees those at most window / 2 places away. */
+    uint32_t window, global_every;
+    float rope_base, rope_base_local; /* of rotary positions, in global and in local layers */
 } encoder_shape;
 
 /* All parameters in one fp32 arena, laid out from one table in GGUF/llama.cpp names (encoder_tensor). Matrices are
- * row-major [out][in] as in Hugging Face. The head is cls.weight (pooler, [n_embd][n_embd]), cls.bias, tanh,
- * cls.output.weight [1][n_embd], cls.output.bias: docs/model.md. */
+ * row-major [out][in] as in Hugging Face. The head is cls.weight ([n_embd][n_embd]; BERT's pooler), cls.bias, tanh,
+ * cls.output.weight [1][n_embd], cls.output.bias; ModernBERT's has GELU and a norm in place of bias and tanh:
+ * docs/model.md. */
 typedef struct encoder_tensor {
     char name[64];          /* "blk.0.attn_q.weight" */
-    char hf_name[96];       /* "encoder.layer.0.attention.self.query.weight", without a "bert." prefix */
+    char hf_name[96];       /* "encoder.layer.0.attention.self.query.weight", without the family's prefix */
     uint32_t rows, columns; /* a vector has rows 1 */
     size_t offset;          /* in floats */
     bool decay;             /* weight decay applies: not to biases and norms */
@@ -57,8 +70,9 @@ drr_status encoder_new(encoder **e, const encoder_shape *shape, drr_error *err);
 drr_status encoder_new_headed(encoder **e, const encoder_shape *shape, drr_head head, drr_error *err);
 void encoder_free(encoder *e);
 const encoder_tensor *encoder_find(const encoder *e, const char *name);
-/* From a Hugging Face folder (config.json, model.safetensors, vocab.txt). A missing head (pooler or
- * classifier) is initialised from `seed`: normal(0, 0.02), zero biases; *has_head tells. */
+/* From a Hugging Face folder (config.json, model.safetensors, and vocab.txt, or tokenizer.json, or vocab.json and
+ * merges.txt). A missing head (pooler or classifier) is initialised from `seed`: normal(0, 0.02), zero biases;
+ * *has_head tells. */
 drr_status encoder_open_hf(encoder **e, wordpiece **tokenizer, bool *has_head, const char *folder, uint64_t seed,
                            drr_error *err);
 /* The same with another head, which is taken from the folder where that holds a model with such a one. */

@@ -1,7 +1,7 @@
 /* encoder_bf16.c: an encoder's layers in mixed precision. Products take and give bf16 and add up in fp32; the residual
  * stream, norms and softmax are fp32 (docs/model.md, "Precision"). The weights are packed for the products; their
  * masters are the encoder's own. Embeddings and head are encoder_forward.c's. */
-#include "critic/encoder_layers.h"
+#include "critic/encoder_family.h"
 
 #include <stdlib.h>
 
@@ -209,6 +209,12 @@ drr_status encoder_set_precision(encoder *e, drr_precision *precision, drr_error
         return error_set(err, DRR_E_BACKEND,
                          "this CPU has neither AVX512_BF16 nor AMX, so bf16 would be slower than "
                          "fp32: leave out --precision, or say fp32");
+    if (*precision == DRR_PRECISION_BF16 && e && family_of(&e->shape)->norms_before)
+        return error_set(err, DRR_E_BACKEND,
+                         "encoders of the family %s are computed in fp32 alone: leave out --precision, or say fp32",
+                         family_of(&e->shape)->model_type);
+    if (*precision == DRR_PRECISION_AUTO && e && family_of(&e->shape)->norms_before)
+        *precision = DRR_PRECISION_FP32;
     if (*precision == DRR_PRECISION_AUTO)
         *precision = native ? DRR_PRECISION_BF16 : DRR_PRECISION_FP32;
     if (e)

@@ -70,7 +70,7 @@ json_t *critic_meta_json(const critic_meta *m, drr_head head, const char *digest
                           "max_length", (json_int_t)m->max_length, "n_train_questions",
                           (json_int_t)m->n_train_questions, "n_train_traces", (json_int_t)m->n_train_traces, "seed",
                           seed, "calibration", line_json(&m->calibration, &m->text_curve), "input",
-                          "[CLS] question [SEP] text [SEP], all of token type 0; docs/model.md says how it is cut");
+                          "question and text as a pair, all of token type 0; docs/model.md says how it is cut");
     if (o)
         json_object_set_new(o, "stack", m->has_stack ? stack_json(m) : json_null());
     if (o)

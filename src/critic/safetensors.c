@@ -1,5 +1,6 @@
 /* safetensors.c: the format: eight bytes of header length, a JSON header, the tensors' bytes. Nothing in a file is
  * believed: each length and offset is compared with what is there. Which tensors make an encoder is hf.c's. */
+#include "critic/encoder_family.h"
 #include "critic/safetensors_internal.h"
 
 #include <math.h>
@@ -146,18 +147,24 @@ drr_status safetensors_values(float *values, size_t n, const safetensors *s, con
     return DRR_OK;
 }
 
+void safetensors_skip(safetensor *t, uint64_t rows)
+{
+    t->data += (size_t)(rows * t->columns) * dtype_size(t->dtype);
+    t->rows -= rows;
+}
+
 /* ---- writing */
 
-static void full_name(char *name, size_t size, const encoder_tensor *t)
+static void full_name(char *name, size_t size, const encoder *e, const encoder_tensor *t)
 {
-    snprintf(name, size, "%s%s", strncmp(t->hf_name, "classifier.", 11) == 0 ? "" : "bert.", t->hf_name);
+    snprintf(name, size, "%s%s", family_prefixes(t->hf_name) ? family_of(&e->shape)->hf_prefix : "", t->hf_name);
 }
 
 static bool is_vector(const encoder_tensor *t)
 {
     const size_t length = strlen(t->hf_name);
-    return t->rows == 1 &&
-           ((length > 5 && strcmp(t->hf_name + length - 5, ".bias") == 0) || strstr(t->hf_name, "LayerNorm"));
+    return t->rows == 1 && ((length > 5 && strcmp(t->hf_name + length - 5, ".bias") == 0) ||
+                            strstr(t->hf_name, "LayerNorm") || strstr(t->hf_name, "norm."));
 }
 
 /* A row of token_type_embeddings is there for each type, but a critic is trained with type 0 alone. Each is written as
@@ -168,18 +175,29 @@ static const float *row_of(const encoder *e, const encoder_tensor *t, uint32_t r
     return e->parameters + t->offset + (size_t)(types ? 0 : row) * t->columns;
 }
 
+/* Rows that no token has are not kept; 0 is what padding's row is. */
+static drr_status put_rows_before(file_writer *w, const encoder *e, const encoder_tensor *t, drr_error *err)
+{
+    const float zero = 0;
+    drr_status status = DRR_OK;
+    for (size_t i = 0; status == DRR_OK && i < (size_t)encoder_rows_before(e, t) * t->columns; i++)
+        status = file_writer_put(w, &zero, sizeof zero, err);
+    return status;
+}
+
 static drr_status make_header(buffer *header, const encoder *e, drr_error *err)
 {
-    char name[sizeof e->tensors->hf_name + 8];
+    char name[sizeof e->tensors->hf_name + 16];
     uint64_t at = 0;
     drr_status status = buffer_puts(header, "{\"__metadata__\":{\"format\":\"pt\"}", err);
     for (size_t i = 0; status == DRR_OK && i < e->n_tensors; i++) {
         const encoder_tensor *t = &e->tensors[i];
-        const uint64_t bytes = (uint64_t)t->rows * t->columns * sizeof(float);
-        full_name(name, sizeof name, t);
+        const uint32_t rows = t->rows + encoder_rows_before(e, t);
+        const uint64_t bytes = (uint64_t)rows * t->columns * sizeof(float);
+        full_name(name, sizeof name, e, t);
         status = buffer_printf(header, err, ",\"%s\":{\"dtype\":\"F32\",\"shape\":[", name);
         if (status == DRR_OK && !is_vector(t))
-            status = buffer_printf(header, err, "%u,", t->rows);
+            status = buffer_printf(header, err, "%u,", rows);
         if (status == DRR_OK)
             status = buffer_printf(header, err, "%u],\"data_offsets\":[%llu,%llu]}", t->columns, (unsigned long long)at,
                                    (unsigned long long)(at + bytes));
@@ -205,9 +223,11 @@ drr_status safetensors_write(const char *path, const encoder *e, drr_error *err)
     status = file_writer_put(&w, &length, sizeof length, err);
     if (status == DRR_OK)
         status = file_writer_put(&w, header.data, header.size, err);
-    for (size_t i = 0; i < e->n_tensors; i++)
+    for (size_t i = 0; status == DRR_OK && i < e->n_tensors; i++) {
+        status = put_rows_before(&w, e, &e->tensors[i], err);
         for (uint32_t row = 0; status == DRR_OK && row < e->tensors[i].rows; row++)
             status = file_writer_put(&w, row_of(e, &e->tensors[i], row), e->tensors[i].columns * sizeof(float), err);
+    }
     if (status == DRR_OK)
         status = file_writer_commit(&w, err);
     else

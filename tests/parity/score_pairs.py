@@ -2,7 +2,7 @@
 """Logits of an exported critic by transformers, for test_parity_export.c: python score_pairs.py FOLDER
 
 FOLDER is what `drr critic export` writes, with pairs.jsonl ({"question", "text"}) beside it. Writes logits.jsonl:
-{"ids", "logit", "logit_with_types"}, the last with token type 1 for the second segment."""
+{"ids", "logit", "logit_with_types"}, the last with token type 1 for the second segment, where the model has types."""
 import json
 import os
 import sys
@@ -10,13 +10,15 @@ import sys
 os.environ["HF_HUB_OFFLINE"] = "1"  # a test asks no network for anything
 
 import torch  # noqa: E402
+import torch_two  # noqa: E402, F401
 from transformers import AutoModelForSequenceClassification, AutoTokenizer  # noqa: E402
 
 
 def main():
     folder = sys.argv[1]
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    model = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager").eval()
+    n_types = getattr(model.config, "type_vocab_size", 1)
     assert model.config.num_labels == 1 and model.config.id2label == {0: "accept"}, model.config
     with open(f"{folder}/pairs.jsonl") as pairs, open(f"{folder}/logits.jsonl", "w") as out, torch.no_grad():
         for pair in map(json.loads, pairs):
@@ -24,7 +26,8 @@ def main():
             ids = inputs["input_ids"][0].tolist()
             first = ids.index(tokenizer.sep_token_id) + 1
             types = torch.tensor([[0] * first + [1] * (len(ids) - first)])
-            logits = model(**inputs).logits, model(inputs["input_ids"], token_type_ids=types).logits
+            logits = [model(**inputs).logits]
+            logits.append(model(inputs["input_ids"], token_type_ids=types).logits if n_types > 1 else logits[0])
             out.write(json.dumps({"ids": ids, "logit": logits[0].item(), "logit_with_types": logits[1].item()}) + "\n")
 
 

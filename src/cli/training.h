@@ -16,7 +16,7 @@ extern const char *const risk_test_names[];
      .argument = "NAME|DIR",                                                                                           \
      .type = CLI_STRING,                                                                                               \
      .value = &(t).encoder,                                                                                            \
-     .meaning = "the encoder that the critic begins as: BERT, RoBERTa, ModernBERT"},                                                                 \
+     .meaning = "the encoder that the critic begins as: BERT, RoBERTa, ModernBERT"},                                   \
         {.name = "epochs",                                                                                             \
          .argument = "N",                                                                                              \
          .type = CLI_UINT32,                                                                                           \

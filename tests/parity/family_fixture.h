@@ -21,7 +21,7 @@ typedef struct pair {
     uint8_t label;
     int32_t ids[LONGEST];
     size_t n;
-    double logit, logit_tanh; /* the second with llama.cpp's GELU */
+    double logit;
 } pair;
 static pair pairs[MOST_PAIRS];
 static size_t n_pairs;
@@ -66,7 +66,6 @@ static inline void read_pairs(void)
         p->text = string_copy(json_string_or(row, "text", ""));
         p->label = json_number_or(row, "label", 0) > 0;
         p->logit = json_number_or(row, "logit", NAN);
-        p->logit_tanh = json_number_or(row, "logit_tanh", NAN);
         p->n = json_array_size(json_object_get(row, "ids"));
         assert_in_range(p->n, 3, LONGEST);
         for (size_t i = 0; i < p->n; i++)

@@ -7,8 +7,7 @@ are drawn at random, everything is fp32 without dropout. Writes into the folder 
   config.json, model.safetensors, tokenizer.json ..   a model for sequence classification with one label
   gradient/      the same kind of folder, and as its weights the gradient of the loss of the first BATCH texts
   plain/         (roberta) the same with vocab.json and merges.txt in place of tokenizer.json
-  pairs.jsonl    {"question", "text", "label", "ids", "logit", "logit_tanh"}: ids of the pair, the names of special tokens
-                 in it being text; the logit, and what it is with llama.cpp's GELU, the one with tanh
+  pairs.jsonl    {"question", "text", "label", "ids", "logit"}: ids of the pair, the names of special tokens in it being text
   odd.jsonl      {"text", "ids"} of texts made to be difficult, without special tokens: every assigned character
                  within a word, runs of spaces, contractions, and the like"""
 import glob
@@ -132,18 +131,6 @@ def choose_pairs(tokenizer):
     return pairs[:PAIRS - 10] + pairs[-10:]
 
 
-def score_with_tanh(model, pairs):
-    activations = [(module, name) for module in model.modules() for name in ("act", "intermediate_act_fn") if hasattr(module, name)]
-    kept = [getattr(module, name) for module, name in activations]
-    for module, name in activations:
-        setattr(module, name, torch.nn.GELU(approximate="tanh"))
-    with torch.no_grad():
-        for pair in pairs:
-            pair["logit_tanh"] = logits_of(model, [pair], model.config.pad_token_id).item()
-    for (module, name), activation in zip(activations, kept):
-        setattr(module, name, activation)
-
-
 def write_lines(name, rows):
     with open(name, "w") as out:
         for row in rows:
@@ -171,8 +158,6 @@ def main():
     labels = torch.tensor([float(pair["label"]) for pair in pairs[:BATCH]])
     torch.nn.functional.binary_cross_entropy_with_logits(logits_of(model, pairs[:BATCH], model.config.pad_token_id),
                                                          labels).backward()
-    score_with_tanh(model, pairs)
-    write_lines(f"{folder}/pairs.jsonl", pairs)
     names = ["config.json", "tokenizer_config.json", "tokenizer.json"]
     for extra in ("gradient", "plain"):
         os.makedirs(f"{folder}/{extra}")
@@ -183,6 +168,7 @@ def main():
     for name in ("vocab.json", "merges.txt", "model.safetensors"):
         if os.path.exists(f"{folder}/{name}"):
             shutil.copyfile(f"{folder}/{name}", f"{folder}/plain/{name}")
+    write_lines(f"{folder}/pairs.jsonl", pairs)
     print(f"{family}: {len(pairs)} pairs of {min(len(p['ids']) for p in pairs)} to {max(len(p['ids']) for p in pairs)} tokens, "
           f"logits from {min(p['logit'] for p in pairs):.2f} to {max(p['logit'] for p in pairs):.2f}")
 

@@ -21,6 +21,8 @@ static loaded load(void)
     struct llama_context_params p = llama_context_default_params();
     p.embeddings = true;
     p.n_ctx = p.n_batch = p.n_ubatch = LONGEST; /* pooling_type is left to the file */
+    p.n_threads = p.n_threads_batch = 1;
+    p.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED; /* it keeps keys and values in half precision */
     write_critic_of("model", at("critic.gguf"));
     loaded l = {.model = llama_model_load_from_file(at("critic.gguf"), llama_model_default_params())};
     assert_non_null(l.model);
@@ -42,14 +44,12 @@ static void llama_joins_and_scores_as_drr_does(void **state)
 {
     (void)state;
     loaded l = load();
-    double low = INFINITY, high = -INFINITY, farthest = 0, farthest_tanh = 0;
+    double low = INFINITY, high = -INFINITY, farthest = 0;
     size_t n_same = 0;
     for (size_t i = 0; i < n_pairs; i++) {
         int32_t ids[2 * LONGEST];
         const double theirs = llama_logit(l.context, pairs[i].ids, pairs[i].n), d = fabs(theirs - pairs[i].logit);
-        const double d_tanh = fabs(theirs - pairs[i].logit_tanh);
         farthest = d <= farthest ? farthest : d;
-        farthest_tanh = d_tanh <= farthest_tanh ? farthest_tanh : d_tanh;
         low = fmin(low, theirs);
         high = fmax(high, theirs);
         if (has_marks(pairs[i].question) || has_marks(pairs[i].text))
@@ -59,13 +59,10 @@ static void llama_joins_and_scores_as_drr_does(void **state)
             fail_msg("llama.cpp joins \"%s\" and \"%s\" into other ids", pairs[i].question, pairs[i].text);
         n_same++;
     }
-    print_message(
-        "%zu pairs with the same ids; %zu logits from %.3f to %.3f: difference at most %.2g, to GELU with tanh "
-        "%.2g\n",
-        n_same, n_pairs, low, high, farthest, farthest_tanh);
+    print_message("%zu pairs with the same ids; %zu logits from %.3f to %.3f: difference at most %.2g\n", n_same,
+                  n_pairs, low, high, farthest);
     assert_true(n_same > 50);
-    assert_true(farthest_tanh < 1e-2); /* its GELU is a table of half precision */
-    assert_true(farthest < 3e-2);
+    assert_true(farthest < 1e-2); /* its GELU is a table of half precision */
     assert_true(high - low > 0.5);
     llama_free(l.context);
     llama_model_free(l.model);

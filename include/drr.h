@@ -159,6 +159,10 @@ bool drr_answer_equal(drr_kind kind, const char *a, const char *b);
 /* Extracts and compares with task->answer; what only a checker can decide is DRR_LABEL_UNLABELLED. */
 drr_status drr_answer_grade(drr_label *label, const drr_task *task, const char *text, drr_error *err);
 
+/* Where the steps of a text end (docs/formats.md, "Steps"): byte offsets just behind each, rising, the last one the
+ * text's size; none of an empty text. The caller frees *ends. */
+drr_status drr_step_ends(uint32_t **ends, size_t *n, drr_kind kind, const char *text, drr_error *err);
+
 /* ---- prompts: src/task --------------------------------------------------------------------------- */
 
 typedef struct drr_prompts drr_prompts;
@@ -461,6 +465,13 @@ typedef enum drr_precision {
 const char *drr_precision_name(drr_precision precision);
 drr_status drr_precision_parse(drr_precision *precision, const char *name, drr_error *err);
 
+/* What a critic reads its score from (docs/model.md, "Head"). */
+typedef enum drr_head {
+    DRR_HEAD_CLS,  /* [CLS], through BERT's pooler */
+    DRR_HEAD_TOKEN /* every token says P; the text's score is that of the [SEP] behind it */
+} drr_head;
+const char *drr_head_name(drr_head head); /* "cls", "token" */
+
 drr_status drr_critic_open(drr_critic **critic, const char *path, drr_error *err);
 void drr_critic_close(drr_critic *critic);
 /* An open critic scores in fp32, as it was calibrated. bf16 is faster and moves a logit by about 1 %. DRR_E_BACKEND:
@@ -491,6 +502,17 @@ typedef struct drr_score {
 
 drr_status drr_critic_score(drr_critic *critic, drr_score *scores, const drr_score_item *items, size_t n,
                             drr_error *err);
+/* A step of a text (drr_step_ends) as a critic with a token head sees it, the rest of the text known: NaN where the
+ * step does not fit into what the critic reads. p is the sigmoid of the logit: it is not calibrated, and no threshold
+ * is for it. */
+typedef struct drr_step_score {
+    uint32_t end; /* byte offset in the text just behind the step */
+    double logit, p;
+} drr_step_score;
+/* The text's score, as drr_critic_score gives it, and n_steps steps' (the caller's slots), from one pass of the
+ * encoder. ends: byte offsets that rise and lie within the text. DRR_E_MISMATCH: the critic has no token head. */
+drr_status drr_critic_score_steps(drr_critic *critic, drr_score *score, drr_step_score *steps,
+                                  const drr_score_item *item, const uint32_t *ends, size_t n_steps, drr_error *err);
 /* P(correct) again for a known text logit and new features: no encoder pass. */
 double drr_critic_combine(const drr_critic *critic, double logit, const drr_features *features);
 
@@ -524,9 +546,12 @@ typedef struct drr_critic_info {
     uint32_t max_length, n_layers, n_embd, n_vocab;
     uint64_t n_parameters, n_train_questions, n_train_traces;
     bool has_stack;
+    drr_head head;
+    uint64_t n_train_steps; /* labels of steps that it was trained on; 0: it was not */
 } drr_critic_info;
 void drr_critic_describe(const drr_critic *critic, drr_critic_info *info);
-/* Writes a folder that Hugging Face transformers loads with the same logits. */
+/* Writes a folder that Hugging Face transformers loads with the same logits: as a sequence classifier, or one of tokens
+ * where the critic has a token head. */
 drr_status drr_critic_export(const drr_critic *critic, const char *folder, drr_error *err);
 /* The way back: a critic file from such a folder, or from one of a BertForSequenceClassification with one label that
  * another program trained. *foreign tells that: then P(correct) is the sigmoid of its logit, the threshold 0.5, and its
@@ -536,6 +561,17 @@ drr_status drr_critic_import(const char *folder, const char *out, bool *foreign,
  * standard input or output; a file is written through a temporary name. An error names the line; on standard output
  * the lines before it have been written. */
 drr_status drr_critic_score_file(drr_critic *critic, const char *in, const char *out, drr_error *err);
+/* The same with `step_scores` beside them, a list of {"end", "logit", "p"}: of the steps whose "end" the line's own
+ * list "steps" names, as a trace has it, else of those that drr_step_ends finds, by the line's "kind" ("text" without
+ * one). */
+drr_status drr_critic_score_steps_file(drr_critic *critic, const char *in, const char *out, drr_error *err);
+
+/* Within-question discrimination: of the pairs of a right and a wrong answer to one question by one reasoner, the share
+ * in which the right one is scored higher, a tie counting one half. NaN where there is no pair. */
+typedef struct drr_within {
+    double share, low, high;       /* low, high: 95 % bootstrap interval over questions */
+    uint64_t n_pairs, n_questions; /* questions that have such a pair */
+} drr_within;
 
 /* ---- training: src/train ------------------------------------------------------------------------- */
 
@@ -563,6 +599,11 @@ typedef struct drr_train_options {
     uint32_t guarantee_turns;   /* of the loop; 0: as many as 9 in 10 questions have fresh answers, 5 at most */
     drr_risk_test risk_test;
     bool leave_one_task_out; /* measure each task with a critic that did not see it: one training more a task */
+    /* docs/model.md, "Losses" */
+    double rank_weight; /* of the term that sets right above wrong answers to one question; 0: none */
+    drr_head head;
+    bool steps;      /* a token head, taught at the ends of steps by their labels where traces have some */
+    bool text_alone; /* no stack: P(correct) is of the text alone, whatever else a turn offers */
 } drr_train_options;
 void drr_train_options_defaults(drr_train_options *options);
 
@@ -577,15 +618,17 @@ typedef struct drr_task_figures { /* of the test traces of one task */
     char task[64];
     uint64_t n, n_right, n_questions;
     double auroc_text, auroc_stack, auroc_length, auroc_vote, brier, ece;
+    drr_within within_text, within_stack, within_length, within_vote;
     double auroc_left_out_text, auroc_left_out; /* by a critic that did not see this task; NaN: not measured */
 } drr_task_figures;
 #define DRR_TASK_FIGURES 16
 
 typedef struct drr_train_result {
     uint64_t n_train, n_dev, n_test, n_train_questions, n_dev_questions, n_test_questions, n_truncated;
-    uint64_t n_guarantee, n_guarantee_questions;              /* traces and questions kept for the guarantee */
-    double auroc_text, auroc_stack, auroc_length, auroc_vote; /* held-out; NaN where not defined */
-    double auprc, brier, ece;                                 /* of p_correct, held-out */
+    uint64_t n_guarantee, n_guarantee_questions;                      /* traces and questions kept for the guarantee */
+    double auroc_text, auroc_stack, auroc_length, auroc_vote;         /* held-out; NaN where not defined */
+    drr_within within_text, within_stack, within_length, within_vote; /* of the same rows */
+    double auprc, brier, ece;                                         /* of p_correct, held-out */
     double threshold, best_loss, tokens_per_second, seconds;
     uint32_t best_epoch;
     drr_precision precision; /* what it was trained in; the figures are of fp32, in which critics score */
@@ -597,6 +640,11 @@ typedef struct drr_train_result {
     } kept[DRR_GUARANTEES];                   /* what came of each on the test questions, which had no part in it */
     drr_task_figures tasks[DRR_TASK_FIGURES]; /* the first ones */
     uint32_t n_tasks;
+    drr_head head;
+    uint64_t n_rank_questions;            /* with right and wrong train traces, where a ranking term was asked for */
+    uint64_t n_train_steps, n_test_steps; /* labels of steps trained on, and measured on */
+    double auroc_steps; /* of the test steps' logits, right being those from which a continuation ended right; or NaN */
+    bool text_alone;    /* then what is called the stack's is the text's P(correct) */
 } drr_train_result;
 
 /* Which of the processes that Open MPI's mpirun started this one is, and how many there are; 0 of 1 without mpirun. */
@@ -608,6 +656,63 @@ void drr_ranks(uint32_t *rank, uint32_t *n);
  * not have it too. What fails on one ends it on all. */
 drr_status drr_train(drr_train_result *result, const drr_train_options *options, const drr_hooks *hooks,
                      drr_error *err);
+
+/* One of several trainings, and its figures on the questions that it left out. */
+#define DRR_REPEAT_FIGURES 11
+const char *drr_repeat_figure_name(uint32_t index); /* "auroc_stack", ...; NULL past the last: static */
+typedef struct drr_repeat {
+    uint32_t fold; /* from 1; 0: the usual split */
+    uint32_t best_epoch;
+    uint64_t seed, n_train_questions, n_test_questions, n_test;
+    double seconds;
+    double figures[DRR_REPEAT_FIGURES]; /* NaN where not defined */
+} drr_repeat;
+typedef struct drr_repeats {
+    drr_repeat *runs; /* by fold, then seed */
+    size_t n;
+    uint32_t folds, seeds;
+    /* Over the runs in which a figure is defined: mean and deviation of all; deviation between seeds of one fold,
+     * pooled, and between the folds' means. NaN where there are not two. */
+    double mean[DRR_REPEAT_FIGURES], sd[DRR_REPEAT_FIGURES], sd_seeds[DRR_REPEAT_FIGURES], sd_folds[DRR_REPEAT_FIGURES];
+} drr_repeats;
+void drr_repeats_clear(drr_repeats *repeats);
+/* Cross-validation: each of `folds` parts of the questions (0: the usual test share instead, the same for all) is left
+ * out once and measured on, with `seeds` seeds from options->seed on; the split is the same for all of them. Then
+ * drr_train. Without folds the first run is the critic that is written. Finished runs are kept beside options->out
+ * until all is done: with options->resume a call goes on behind them. Free with drr_repeats_clear. */
+drr_status drr_train_repeat(drr_train_result *result, drr_repeats *repeats, const drr_train_options *options,
+                            uint32_t folds, uint32_t seeds, const drr_hooks *hooks, drr_error *err);
+
+/* What a critic judges by, of kinds that one trained encoder can be measured as. */
+typedef enum drr_trial_kind { DRR_TRIAL_TEXT, DRR_TRIAL_STACK } drr_trial_kind;
+#define DRR_TRIAL_KINDS 2
+const char *drr_trial_kind_name(drr_trial_kind kind); /* "text", "stack" */
+typedef struct drr_trial {
+    uint32_t settings, rung; /* from 1; settings 1 are those that were given */
+    double learning_rate;
+    uint32_t epochs, max_length, best_epoch;
+    uint64_t n_questions; /* trained on */
+    drr_trial_kind kind;  /* the one of lower log loss */
+    struct {              /* of P(correct) on dev questions, each judged by what was fitted on others; NaN: it failed */
+        double log_loss, auroc, within;
+    } kinds[DRR_TRIAL_KINDS];
+    double seconds;
+} drr_trial;
+typedef struct drr_search {
+    drr_trial *trials; /* in the order in which they were made */
+    size_t n, winner;  /* winner n: no trial was finished, and the settings given were trained */
+    uint32_t rungs;    /* planned */
+    uint64_t n_dev_questions;
+    double budget, seconds;  /* for the trials; spent on them */
+    double gain, gain_error; /* by how much the winner's log loss is below that of the settings given on as many
+                                questions, and the standard error of that over dev questions; NaN: not known */
+} drr_search;
+void drr_search_clear(drr_search *search);
+/* Tries learning rate, epochs, max_length and kind for `seconds`, by successive halving on dev questions
+ * (docs/training.md); test and guarantee questions are not looked at. Then drr_train with the winner's settings, which
+ * comes on top of the time. Kept and resumed as drr_train_repeat is. Free with drr_search_clear. */
+drr_status drr_train_search(drr_train_result *result, drr_search *search, const drr_train_options *options,
+                            double seconds, const drr_hooks *hooks, drr_error *err);
 
 /* ---- the loop: src/loop -------------------------------------------------------------------------- */
 
@@ -644,12 +749,16 @@ typedef enum drr_feedback {
 
 typedef struct drr_policy {
     drr_strategy strategy;
-    uint32_t samples;     /* vote, best-of-n */
-    uint32_t max_turns;   /* drr, self-critique */
-    uint64_t max_tokens;  /* generated tokens a question over all turns or samples; 0: no limit */
-    uint32_t turn_tokens; /* of one turn */
+    uint32_t samples;       /* vote, best-of-n: at most */
+    double stop_confidence; /* they stop when the answer ahead is the right choice as surely as this; 0: never, all are
+                               drawn; for best-of-n it is the P(correct) of its best */
+    uint32_t max_turns;     /* drr, self-critique */
+    uint64_t max_tokens;    /* generated tokens a question over all turns or samples; 0: no limit */
+    uint32_t turn_tokens;   /* of one turn */
     double threshold; /* accept at or above; NaN: the critic's own, for max_turns turns where it has one for these */
-    double abstain_below; /* at the end, abstain when the winner's P(correct) is below; 0: never */
+    double abstain_below;  /* at the end, abstain when the winner's P(correct) is below; 0: never */
+    double escalate_below; /* drr_escalate asks the second reasoner when P(correct) is below; NaN: when no turn was
+                              accepted */
     drr_exhausted on_exhausted;
     drr_feedback feedback;
     float first_temperature;  /* of cot, self-critique and drr's first turn; 0: the likeliest token */
@@ -672,7 +781,7 @@ typedef enum drr_outcome { DRR_ANSWERED, DRR_ABSTAINED, DRR_UNPARSED, DRR_FAILED
 const char *drr_outcome_name(drr_outcome outcome);
 
 typedef struct drr_turn {
-    const char *role;               /* "attempt", "critique", "revision": static */
+    const char *role;               /* "attempt", "critique", "revision", "escalation": static */
     char *text, *answer, *feedback; /* feedback: the words that came before this turn */
     uint32_t sample, turn;
     double logit;     /* NaN when nobody scored it; so are the next two */
@@ -697,6 +806,8 @@ typedef struct drr_result {
     uint64_t n_prompt_tokens, n_tokens; /* over all turns */
     double seconds;                     /* of the reasoner, summed over the turns */
     char *failure;                      /* why a turn failed: the reason when DRR_FAILED */
+    bool escalated;                     /* the last turn is another reasoner's; tokens and seconds count it too */
+    uint64_t n_escalated_prompt_tokens, n_escalated_tokens; /* of these, the other reasoner's */
 } drr_result;
 void drr_result_clear(drr_result *result);
 
@@ -709,6 +820,13 @@ drr_status drr_solve(drr_result *results, drr_reasoner *reasoner, drr_critic *cr
                      const drr_task *const *tasks, size_t n, const drr_policy *policy, drr_turn_fn on_turn, void *user,
                      const drr_hooks *hooks, drr_error *err);
 
+/* Asks another reasoner, once, for the likeliest answer to each question that drr_solve left unsure (nothing was
+ * answered, or policy->escalate_below says so), and lets its answer stand, with no P(correct), where it has one; where
+ * it has none the first one's does. A failure of this call leaves the results as far as they are. */
+drr_status drr_escalate(drr_result *results, size_t n, drr_reasoner *second, const drr_prompts *prompts,
+                        const drr_policy *policy, drr_turn_fn on_turn, void *user, const drr_hooks *hooks,
+                        drr_error *err);
+
 /* ---- evaluation: src/eval ------------------------------------------------------------------------ */
 
 typedef struct drr_eval_options {
@@ -720,6 +838,7 @@ typedef struct drr_eval_options {
     uint32_t bootstrap;          /* resamples */
     const char *title, *command; /* shown in the report; may be NULL */
     drr_checker *checker;        /* as of drr_distill_options */
+    drr_reasoner *escalate_to;   /* drr's unsure questions go there; NULL: nowhere */
 } drr_eval_options;
 void drr_eval_options_defaults(drr_eval_options *options);
 
@@ -733,9 +852,12 @@ drr_status drr_eval(char **json, char **table, drr_reasoner *reasoner, drr_criti
 /* ---- this machine -------------------------------------------------------------------------------- */
 
 /* JSON (caller frees): versions of drr and the libraries it runs on, CPU features, the code path that ggml and oneDNN
- * chose, models in the cache with checksum state, and, for `reasoner` (may be NULL), its first-logits check. What is
- * wrong is a sentence in its list "problems", of which *n_problems is the length; it is no failure of the call. */
-drr_status drr_doctor(char **json, size_t *n_problems, const char *reasoner, const drr_hooks *hooks, drr_error *err);
+ * chose, models in the cache with checksum state, and, for `reasoner` (may be NULL), its first-logits check, or, where
+ * it is the base URL of an API, what that answers and can do; then `options` (NULL: the defaults) say with which key
+ * and model it is asked. What is wrong is a sentence in its list "problems", of which *n_problems is the length; it is
+ * no failure of the call. */
+drr_status drr_doctor(char **json, size_t *n_problems, const char *reasoner, const drr_reasoner_options *options,
+                      const drr_hooks *hooks, drr_error *err);
 
 #ifdef __cplusplus
 }

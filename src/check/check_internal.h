@@ -1,6 +1,6 @@
 /* check_internal.h: what the files of src/check share. contain.c starts one program and watches it, inside.c is what
- * happens in the new process before that program runs, filter.c its system call filter, run_check.c makes a label of
- * what came out, checker.c keeps the queue. */
+ * happens in the new process before that program runs, filter.c its system call filter, memory.c counts what it takes,
+ * run_check.c makes a label of what came out, checker.c keeps the queue. */
 #ifndef DRR_CHECK_INTERNAL_H
 #define DRR_CHECK_INTERNAL_H
 
@@ -11,8 +11,9 @@
 enum { MOST_VISIBLE = 24, OUTPUT_KEPT = 4096 };
 
 typedef struct contained_limits {
-    double seconds; /* of wall time; CPU time is limited to the same */
-    uint64_t memory_bytes, disk_bytes, output_bytes;
+    double seconds;                        /* of wall time; CPU time is limited to the same */
+    uint64_t memory_bytes, together_bytes; /* of one process; of all of them */
+    uint64_t disk_bytes, output_bytes;
     uint32_t processes, files;
 } contained_limits;
 
@@ -31,8 +32,8 @@ typedef struct contained_program {
 } contained_program;
 
 typedef struct contained_end {
-    bool started;                      /* the program itself ran */
-    bool out_of_time, too_much_output; /* why it was killed */
+    bool started;                                       /* the program itself ran */
+    bool out_of_time, too_much_output, too_much_memory; /* why it was killed */
     bool cancelled;
     int wait_status; /* as of waitpid; meaningful when not killed */
     char output[OUTPUT_KEPT + 1];
@@ -44,6 +45,10 @@ typedef struct contained_end {
  * the program is left: no process and no file. */
 drr_status contained_run(contained_end *end, const contained_program *program, drr_error *err);
 bool filter_available(void);
+
+/* ---- memory.c: bytes of what `root` started and all that that started, of this moment; 0 where the kernel does not
+ * list children (CONFIG_PROC_CHILDREN). */
+uint64_t tree_memory(pid_t root);
 
 /* ---- inside.c: only async-signal-safe calls, for the caller may have had threads */
 typedef struct inside_record { /* what the new process says on INSIDE_REPORT */

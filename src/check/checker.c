@@ -150,6 +150,7 @@ static drr_status find_place(drr_checker *c, drr_error *err)
                              .visible_command = c->visible_command,
                              .limits = {.seconds = o->seconds,
                                         .memory_bytes = o->memory_bytes,
+                                        .together_bytes = 2 * o->memory_bytes,
                                         .disk_bytes = o->disk_bytes,
                                         .output_bytes = o->output_bytes,
                                         .processes = o->processes,

@@ -241,7 +241,9 @@ static bool stop(running *r)
 static void watch(running *r)
 {
     enum { TICK_MS = 10 };
+    static const double COUNT_S = 0.1; /* between two looks at its memory: some 100 us each */
     const double deadline = clock_seconds() + r->program->limits.seconds;
+    double count_s = clock_seconds() + COUNT_S;
     for (;;) {
         struct pollfd p = {.fd = r->output[0], .events = POLLIN};
         if (poll(&p, 1, TICK_MS) > 0 && (p.revents & POLLIN))
@@ -252,8 +254,13 @@ static void watch(running *r)
         if (ended == r->pid || (ended < 0 && errno == ECHILD))
             break;
         r->end->cancelled = r->program->cancelled && atomic_load(r->program->cancelled);
-        r->end->out_of_time = clock_seconds() > deadline;
-        if (r->end->out_of_time || r->end->too_much_output || r->end->cancelled) {
+        const double now = clock_seconds();
+        r->end->out_of_time = now > deadline;
+        if (now > count_s) {
+            r->end->too_much_memory = tree_memory(r->pid) > r->program->limits.together_bytes;
+            count_s = now + COUNT_S;
+        }
+        if (r->end->out_of_time || r->end->too_much_output || r->end->too_much_memory || r->end->cancelled) {
             stop(r);
             break;
         }
@@ -280,7 +287,7 @@ static void take_report(running *r)
             e->wait_status = record.code;
         }
     }
-    if (!told && !e->out_of_time && !e->too_much_output && !e->cancelled && e->started) {
+    if (!told && !e->out_of_time && !e->too_much_output && !e->too_much_memory && !e->cancelled && e->started) {
         e->started = false;
         snprintf(e->why_not, sizeof e->why_not, "the process that should run it ended before it did");
     }

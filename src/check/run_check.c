@@ -64,13 +64,15 @@ static drr_label judge_python(char *why, size_t size, const contained_end *e, co
         say(why, size, e->cancelled ? "withdrawn" : e->started ? words : e->why_not);
         return DRR_LABEL_UNLABELLED;
     }
-    if (strcmp(e->output + 1, token) == 0 && !e->out_of_time && WIFEXITED(e->wait_status) &&
+    if (strcmp(e->output + 1, token) == 0 && !e->out_of_time && !e->too_much_memory && WIFEXITED(e->wait_status) &&
         WEXITSTATUS(e->wait_status) == 0)
         return DRR_LABEL_ACCEPT;
     if (e->out_of_time)
         say(why, size, "out of time");
     else if (e->too_much_output)
         say(why, size, "too much output");
+    else if (e->too_much_memory)
+        say(why, size, "its processes took too much memory together");
     else if (e->output[1] == 'F')
         say(why, size, e->output + 2);
     else if (WIFSIGNALED(e->wait_status))
@@ -85,8 +87,11 @@ static drr_label judge_command(char *why, size_t size, const contained_end *e)
     why[0] = '\0';
     if (e->cancelled || !e->started) {
         say(why, size, e->cancelled ? "withdrawn" : e->why_not);
-    } else if (e->out_of_time || e->too_much_output) {
-        say(why, size, e->out_of_time ? "the checker ran out of time" : "the checker wrote too much");
+    } else if (e->out_of_time || e->too_much_output || e->too_much_memory) {
+        say(why, size,
+            e->out_of_time       ? "the checker ran out of time"
+            : e->too_much_output ? "the checker wrote too much"
+                                 : "the checker's processes took too much memory together");
     } else if (WIFSIGNALED(e->wait_status)) {
         snprintf(why, size, "the checker was ended by signal %d", WTERMSIG(e->wait_status));
     } else if (WEXITSTATUS(e->wait_status) == 0) {

@@ -181,6 +181,28 @@ void cli_check_critic(const drr_critic *critic, const drr_reasoner *reasoner);
 /* Both, with a note on what was opened; *prompts first since it is cheap to get wrong. */
 drr_status cli_open_reasoner(drr_reasoner **reasoner, drr_prompts **prompts, const cli_reasoner_choice *choice,
                              drr_error *err);
+/* A second reasoner for what the first leaves unsure: the same options but for its source, its model and, of recorded
+ * answers, whose they are. NULL where none was asked for. */
+typedef struct cli_escalation {
+    const char *source, *model, *replay_reasoner;
+} cli_escalation;
+drr_status cli_open_second(drr_reasoner **second, const cli_escalation *to, const cli_reasoner_choice *first,
+                           drr_error *err);
+#define CLI_ESCALATION_OPTIONS(e)                                                                                      \
+    {.name = "escalate",                                                                                               \
+     .argument = "NAME|FILE|URL",                                                                                      \
+     .type = CLI_STRING,                                                                                               \
+     .value = &(e).source,                                                                                             \
+     .meaning = "another reasoner, for questions that drr leaves unsure"},                                             \
+        {.name = "escalate-model",                                                                                     \
+         .argument = "NAME",                                                                                           \
+         .type = CLI_STRING,                                                                                           \
+         .value = &(e).model,                                                                                          \
+         .meaning = "--model of that one"},                                                                            \
+    {                                                                                                                  \
+        .name = "escalate-replay-reasoner", .argument = "ID", .type = CLI_STRING, .value = &(e).replay_reasoner,       \
+        .meaning = "--replay-reasoner of that one"                                                                     \
+    }
 #define CLI_REMOTE_OPTIONS(o)                                                                                          \
     {.name = "model",                                                                                                  \
      .argument = "NAME",                                                                                               \
@@ -294,6 +316,13 @@ void cli_guarantee_members(cli_json *j, const drr_guarantee *g);
      .meaning = "answers a question, for vote and best-of-n",                                                          \
      .low = 1,                                                                                                         \
      .high = 1024},                                                                                                    \
+        {.name = "stop-confidence",                                                                                    \
+         .argument = "P",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(p).stop_confidence,                                                                                \
+         .meaning = "draw samples one by one, until they decide as surely; 1: only what cannot change; 0: draw all",   \
+         .low = 0,                                                                                                     \
+         .high = 1},                                                                                                   \
         {.name = "max-turns",                                                                                          \
          .argument = "N",                                                                                              \
          .type = CLI_UINT32,                                                                                           \
@@ -325,6 +354,13 @@ void cli_guarantee_members(cli_json *j, const drr_guarantee *g);
          .type = CLI_DOUBLE,                                                                                           \
          .value = &(p).abstain_below,                                                                                  \
          .meaning = "in the end, abstain when P(correct) is below; 0: never",                                          \
+         .low = 0,                                                                                                     \
+         .high = 1},                                                                                                   \
+        {.name = "escalate-below",                                                                                     \
+         .argument = "P",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(p).escalate_below,                                                                                 \
+         .meaning = "with --escalate: below this P(correct); not given: what no turn was accepted of",                 \
          .low = 0,                                                                                                     \
          .high = 1},                                                                                                   \
         {.name = "on-exhausted",                                                                                       \

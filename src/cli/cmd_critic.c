@@ -11,9 +11,12 @@ static int run_import(int argc, char **argv);
 
 static const cli_command score_command = {
     "critic score", NULL, "score lines of {\"question\", \"text\"}",
-    "Each line comes back with `logit` (the text encoder alone) and `p_correct` (calibrated).\n\n"
+    "Each line comes back with `logit` (the text encoder alone) and `p_correct` (calibrated).\n"
+    "With --steps a critic with a head of tokens adds `step_scores`, from the same pass: of the steps that the line's\n"
+    "own `steps` name, as a trace has it, else of those that its `kind` makes of the text. They are not calibrated.\n\n"
     "Examples:\n  drr critic score --critic critic.gguf < pairs.jsonl\n"
-    "  drr critic score --critic critic.gguf --in pairs.jsonl.gz --out scores.jsonl\n",
+    "  drr critic score --critic critic.gguf --in pairs.jsonl.gz --out scores.jsonl\n"
+    "  drr critic score --critic steps.gguf --in traces.jsonl --steps\n",
     run_score};
 static const cli_command show_command = {
     "critic show", "FILE", "what a critic is and was trained on",
@@ -32,7 +35,8 @@ static const cli_command import_command = {
 static int run_family(int argc, char **argv);
 const cli_command cli_critic = {
     "critic", "COMMAND", "a trained critic: score, show, export, import",
-    "A critic is one GGUF file; llama.cpp's rank pooling computes the same logit from it.\n\n"
+    "A critic is one GGUF file; llama.cpp's rank pooling computes the same logit from it (not with a head of "
+    "tokens).\n\n"
     "Examples:\n  drr critic show critic.gguf\n  drr critic score --critic critic.gguf < pairs.jsonl\n"
     "  drr critic export --critic critic.gguf --to critic-hf\n",
     run_family};
@@ -47,6 +51,7 @@ static int run_score(int argc, char **argv)
 {
     const char *path = NULL, *in = "-", *out = "-";
     drr_precision precision = DRR_PRECISION_FP32;
+    bool steps = false;
     const cli_option options[] = {
         {.name = "critic",
          .argument = "FILE",
@@ -60,6 +65,7 @@ static int run_score(int argc, char **argv)
          .value = &in,
          .meaning = "JSONL, plain or gzip; -: stdin"},
         {.name = "out", .argument = "FILE", .type = CLI_STRING, .value = &out, .meaning = "JSONL; -: stdout"},
+        {.name = "steps", .type = CLI_FLAG, .value = &steps, .meaning = "of each text the steps, too"},
         {.name = "precision",
          .argument = "NAME",
          .type = CLI_CHOICE,
@@ -76,7 +82,7 @@ static int run_score(int argc, char **argv)
     if (status == DRR_OK)
         status = drr_critic_set_precision(critic, precision, &err);
     if (status == DRR_OK)
-        status = drr_critic_score_file(critic, in, out, &err);
+        status = (steps ? drr_critic_score_steps_file : drr_critic_score_file)(critic, in, out, &err);
     drr_critic_close(critic);
     return status == DRR_OK ? CLI_DONE : cli_fail(&err);
 }
@@ -92,6 +98,8 @@ static void print_json(const drr_critic_info *i)
     cli_json_string(&j, "prompt", i->prompt);
     cli_json_string(&j, "tasks", i->tasks);
     cli_json_string(&j, "created", i->created);
+    cli_json_string(&j, "head", drr_head_name(i->head));
+    cli_json_uint(&j, "n_train_steps", i->n_train_steps);
     cli_json_number(&j, "threshold", i->threshold);
     cli_json_string(&j, "calibration", i->calibration);
     cli_json_string(&j, "stack_calibration", i->has_stack ? i->stack_calibration : NULL);
@@ -130,6 +138,11 @@ static void print_text(const drr_critic_info *i)
            (unsigned long long)i->n_train_questions);
     printf("size        %.1f million parameters, %u layers of %u, %u tokens known, %u read\n",
            (double)i->n_parameters / 1e6, i->n_layers, i->n_embd, i->n_vocab, i->max_length);
+    if (i->head == DRR_HEAD_TOKEN && i->n_train_steps)
+        printf("head        of tokens, taught by %llu labels of steps; read at the last one, [SEP]\n",
+               (unsigned long long)i->n_train_steps);
+    else
+        printf("head        %s\n", i->head == DRR_HEAD_TOKEN ? "of tokens; read at the last one, [SEP]" : "[CLS]");
     printf("threshold   %s%s\n", cli_number(threshold, i->threshold, 3),
            i->has_stack ? ", on the stack of text and other features" : "");
     printf("calibration %s of the text%s%s\n", i->calibration, i->has_stack ? "; of the stack: " : "",
@@ -188,7 +201,16 @@ static int run_export(int argc, char **argv)
         status = cli_make_folder(folder, &err);
     if (status == DRR_OK)
         status = drr_critic_export(critic, folder, &err);
+    drr_critic_info info = {0};
     if (status == DRR_OK)
+        drr_critic_describe(critic, &info);
+    if (status == DRR_OK && info.head == DRR_HEAD_TOKEN)
+        cli_note(
+            "%s: for transformers' AutoModelForTokenClassification; the text's logit is that of the last token, [SEP], "
+            "a step's that of the step's last token. llama.cpp has no head of tokens and refuses the critic's file; "
+            "rerankers and AutoModelForSequenceClassification cannot run it either",
+            folder);
+    else if (status == DRR_OK)
         cli_note("%s: for transformers' AutoModelForSequenceClassification", folder);
     drr_critic_close(critic);
     return status == DRR_OK ? CLI_DONE : cli_fail(&err);

@@ -15,7 +15,9 @@ const cli_command cli_eval = {
     "Examples:\n"
     "  drr eval --data csqa.dev.jsonl --critic runs/csqa/critic.gguf\n"
     "  drr eval --data csqa.dev.jsonl --data svamp.test.jsonl --critic critic.gguf --limit 100 --out runs/both\n"
-    "  drr eval --data gsm8k-test --strategies cot,vote --samples 8 --json\n",
+    "  drr eval --data gsm8k-test --strategies cot,vote --samples 8 --json\n"
+    "  drr eval --data gsm8k-test --critic critic.gguf --strategies drr --escalate https://host/v1 --escalate-model "
+    "big\n",
     run};
 
 void evaluation_defaults(evaluation *e)
@@ -56,6 +58,14 @@ int evaluation_strategies(evaluation *e, const cli_command *command, bool has_cr
     return code;
 }
 
+static bool runs_drr(const evaluation *e)
+{
+    for (size_t i = 0; i < e->n_strategies; i++)
+        if (e->strategies[i] == DRR_STRATEGY_DRR)
+            return true;
+    return false;
+}
+
 drr_status evaluation_run(evaluation *e, const char *out, drr_reasoner *reasoner, drr_critic *critic,
                           const drr_prompts *prompts, const cli_list *data, const char *format, drr_error *err)
 {
@@ -72,6 +82,7 @@ drr_status evaluation_run(evaluation *e, const char *out, drr_reasoner *reasoner
     o.bootstrap = e->bootstrap;
     o.title = e->title;
     o.checker = e->checker;
+    o.escalate_to = e->second;
     o.command = cli_command_line();
     for (size_t i = 0; i < data->n && status == DRR_OK; i++)
         status = cli_open_dataset(&sets[i], data->items[i], format, err);
@@ -100,6 +111,7 @@ static int run(int argc, char **argv)
     evaluation e;
     cli_reasoner_choice choice;
     cli_checking checking;
+    cli_escalation to = {0};
     cli_list data = {0};
     const char *out = NULL, *critic_path = NULL, *format = NULL;
     char path[4096];
@@ -136,6 +148,7 @@ static int run(int argc, char **argv)
         EVALUATION_OPTIONS(e),
         CLI_CHECKING_OPTIONS(checking),
         CLI_REASONER_OPTIONS(choice),
+        CLI_ESCALATION_OPTIONS(to),
         CLI_POLICY_OPTIONS(e.policy),
         {.name = "seed",
          .argument = "N",
@@ -154,6 +167,8 @@ static int run(int argc, char **argv)
     code = evaluation_strategies(&e, &cli_eval, critic_path != NULL);
     if (code != CLI_DONE)
         return code;
+    if (to.source && !runs_drr(&e))
+        return cli_usage(&cli_eval, "--escalate is for the strategy drr, whose critic says what is unsure");
     if (!out)
         cli_default_out(path, sizeof path, data.items[0], "");
     choice.options.seed = e.policy.seed;
@@ -165,8 +180,11 @@ static int run(int argc, char **argv)
     if (status == DRR_OK)
         status = cli_open_reasoner(&reasoner, &prompts, &choice, &err);
     if (status == DRR_OK)
+        status = cli_open_second(&e.second, &to, &choice, &err);
+    if (status == DRR_OK)
         status = evaluation_run(&e, out ? out : path, reasoner, critic, prompts, &data, format, &err);
     drr_checker_close(e.checker);
+    drr_reasoner_close(e.second);
     drr_reasoner_close(reasoner);
     drr_prompts_free(prompts);
     drr_critic_close(critic);

@@ -147,7 +147,7 @@ static void show_turn(void *user, const drr_result *so_far, const drr_turn *turn
 
 static bool was_accepted(const drr_result *r)
 {
-    for (size_t i = 0; i < r->n_turns; i++)
+    for (size_t i = 0; i < r->n_turns && !r->escalated; i++)
         if (r->turns[i].verdict == DRR_VERDICT_ACCEPT)
             return r->outcome == DRR_ANSWERED;
     return false;
@@ -194,6 +194,7 @@ static void print_json(const drr_result *r, const asking *a, const drr_policy *p
     cli_json_string(&j, "strategy", drr_strategy_name(policy->strategy));
     cli_json_string(&j, "outcome", drr_outcome_name(r->outcome));
     cli_json_string(&j, "answer", r->answer);
+    cli_json_bool(&j, "escalated", r->escalated);
     cli_json_number(&j, "p_correct", r->p_correct);
     cli_json_int_or_null(&j, "correct", r->correct);
     cli_json_uint(&j, "n_prompt_tokens", r->n_prompt_tokens);
@@ -230,8 +231,9 @@ static void print_json(const drr_result *r, const asking *a, const drr_policy *p
 }
 
 static drr_status solve(drr_result *result, asking *a, drr_policy *policy, const cli_reasoner_choice *choice,
-                        drr_error *err)
+                        const cli_escalation *to, drr_error *err)
 {
+    drr_reasoner *second = NULL;
     drr_critic *critic = NULL;
     drr_prompts *prompts = NULL;
     drr_reasoner *reasoner = NULL;
@@ -246,6 +248,10 @@ static drr_status solve(drr_result *result, asking *a, drr_policy *policy, const
         cli_note("kind: %s; strategy: %s", drr_kind_name(task->kind), drr_strategy_name(policy->strategy));
         status = drr_solve(result, reasoner, critic, prompts, &task, 1, policy, show_turn, a, cli_hooks(), err);
     }
+    if (status == DRR_OK)
+        status = cli_open_second(&second, to, choice, err);
+    if (status == DRR_OK && second)
+        status = drr_escalate(result, 1, second, prompts, policy, show_turn, a, cli_hooks(), err);
     if (status == DRR_OK) {
         cli_clear_progress();
         if (a->json)
@@ -258,6 +264,7 @@ static drr_status solve(drr_result *result, asking *a, drr_policy *policy, const
         snprintf(err->message, sizeof err->message, "no answer: %.1000s",
                  result->failure ? result->failure : drr_outcome_name(result->outcome));
     }
+    drr_reasoner_close(second);
     drr_reasoner_close(reasoner);
     drr_prompts_free(prompts);
     drr_critic_close(critic);
@@ -269,6 +276,7 @@ static int run(int argc, char **argv)
     asking a = {0};
     drr_policy policy;
     cli_reasoner_choice choice;
+    cli_escalation to = {0};
     drr_policy_defaults(&policy);
     cli_reasoner_defaults(&choice);
     const cli_option options[] = {
@@ -294,6 +302,7 @@ static int run(int argc, char **argv)
          .value = &a.answer,
          .meaning = "the reference answer, to see whether it is met"},
         CLI_REASONER_OPTIONS(choice),
+        CLI_ESCALATION_OPTIONS(to),
         CLI_POLICY_OPTIONS(policy),
         CLI_GUARANTEED_OPTION(a.guaranteed),
         {.name = "seed",
@@ -311,8 +320,10 @@ static int run(int argc, char **argv)
     a.question = argv[0];
     choice.options.seed = policy.seed;
     code = prepare(&a, &policy);
+    if (code == CLI_DONE && to.source && policy.strategy != DRR_STRATEGY_DRR)
+        code = cli_usage(&cli_reason, "--escalate is for the strategy drr, whose critic says what is unsure");
     if (code == CLI_DONE) {
-        if (solve(&result, &a, &policy, &choice, &err) != DRR_OK)
+        if (solve(&result, &a, &policy, &choice, &to, &err) != DRR_OK)
             code = cli_fail(&err);
     }
     drr_result_clear(&result);

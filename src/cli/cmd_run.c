@@ -94,21 +94,23 @@ static drr_status check_questions(const cycle *c, drr_error *err)
 static void describe_training(char *text, size_t size, const cycle *c, const drr_trace_counts *n)
 {
     const drr_train_options *t = &c->training;
-    char patience[16], precision[32] = "", target[160] = "";
+    char patience[16], precision[32] = "", target[160] = "", loss[64] = "";
     snprintf(patience, sizeof patience, "%u", t->patience);
     if (t->precision != DRR_PRECISION_FP32)
         snprintf(precision, sizeof precision, " precision %s", drr_precision_name(t->precision));
     if (!isnan(t->target_error))
         snprintf(target, sizeof target, " target %g delta %g share %g turns %u test %s", t->target_error, t->delta,
                  t->guarantee_share, t->guarantee_turns, drr_risk_test_name(t->risk_test));
+    if (t->head != DRR_HEAD_CLS || t->rank_weight > 0)
+        snprintf(loss, sizeof loss, " head %s rank %g", drr_head_name(t->head), t->rank_weight);
     snprintf(
         text, size,
         "drr %s traces %llu questions %llu tokens %llu encoder %.400s epochs %u batch %u length %u patience %s rate %g "
-        "decay %g warmup %g clip %g dropout %g dev %g test %g questions %zu weights %d seed %llu%s%s\n",
+        "decay %g warmup %g clip %g dropout %g dev %g test %g questions %zu weights %d seed %llu%s%s%s\n",
         DRR_VERSION, (unsigned long long)n->traces, (unsigned long long)n->questions, (unsigned long long)n->tokens,
         t->encoder, t->epochs, t->batch, t->max_length, t->keep_last ? "last" : patience, t->learning_rate,
         t->weight_decay, t->warmup_share, t->clip_norm, t->dropout, t->dev_share, t->test_share, t->max_questions,
-        t->class_weights, (unsigned long long)t->seed, precision, target);
+        t->class_weights, (unsigned long long)t->seed, precision, target, loss);
 }
 
 static drr_status distill(cycle *c, drr_trace_counts *counts, drr_error *err)

@@ -14,6 +14,7 @@ typedef struct evaluation {
     const char *names, *title;
     bool json, guaranteed;
     drr_checker *checker; /* may be NULL */
+    drr_reasoner *second; /* may be NULL */
 } evaluation;
 
 void evaluation_defaults(evaluation *e);

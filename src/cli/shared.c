@@ -182,6 +182,21 @@ void cli_check_critic(const drr_critic *critic, const drr_reasoner *reasoner)
             info.reasoner, drr_reasoner_id(reasoner));
 }
 
+drr_status cli_open_second(drr_reasoner **second, const cli_escalation *to, const cli_reasoner_choice *first,
+                           drr_error *err)
+{
+    drr_reasoner_options options = first->options;
+    options.hooks = cli_hooks();
+    options.model = to->model;
+    options.replay_reasoner = to->replay_reasoner;
+    if (!to->source)
+        return DRR_OK;
+    const drr_status status = drr_reasoner_open(second, to->source, &options, err);
+    if (status == DRR_OK)
+        cli_note("escalates to: %s", drr_reasoner_describe(*second));
+    return status;
+}
+
 drr_status cli_open_reasoner(drr_reasoner **reasoner, drr_prompts **prompts, const cli_reasoner_choice *choice,
                              drr_error *err)
 {

@@ -4,12 +4,23 @@
 
 #include "cli.h"
 
-void train_result_json(cli_json *j, const char *key, const drr_train_result *result, const char *out);
+/* The members of an object. */
+void train_result_json(cli_json *j, const drr_train_result *result, const char *out);
+/* ---- of several trainings (trials.c) */
+/* "20" minutes, "90s", "1h30m"; false: none of these, nothing, or more than four months. */
+bool training_duration(double *seconds, const char *text);
+void repeats_print(const drr_repeats *repeats, uint64_t seed);
+void repeats_json(cli_json *j, const char *key, const drr_repeats *repeats);
+void search_print(const drr_search *search);
+void search_json(cli_json *j, const char *key, const drr_search *search);
+
 void train_result_print(FILE *file, const drr_train_result *result, const char *out);
 
 /* In the order of drr_precision. */
 static const char *const cli_precisions[] = {"auto", "fp32", "bf16", NULL};
 extern const char *const risk_test_names[];
+/* In the order of drr_head. */
+static const char *const cli_heads[] = {"cls", "token", NULL};
 
 #define TRAIN_OPTIONS(t)                                                                                               \
     {.name = "encoder",                                                                                                \
@@ -103,6 +114,19 @@ extern const char *const risk_test_names[];
          .value = &(t).precision,                                                                                      \
          .names = cli_precisions,                                                                                      \
          .meaning = "of matrix products; auto: bf16 where the CPU has AVX512_BF16 or AMX, else fp32"},                 \
+        {.name = "head",                                                                                               \
+         .argument = "H",                                                                                              \
+         .type = CLI_CHOICE,                                                                                           \
+         .value = &(t).head,                                                                                           \
+         .names = cli_heads,                                                                                           \
+         .meaning = "what gives the score: [CLS], or each token of the text, read at the end (docs/model.md)"},        \
+        {.name = "rank-weight",                                                                                        \
+         .argument = "W",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(t).rank_weight,                                                                                    \
+         .meaning = "beside the labels, learn to set right above wrong answers to one question, with this weight",     \
+         .low = 0,                                                                                                     \
+         .high = 1000},                                                                                                \
         {.name = "max-questions",                                                                                      \
          .argument = "N",                                                                                              \
          .type = CLI_SIZE,                                                                                             \

@@ -17,6 +17,13 @@ double statistics_brier(const double *p, const uint8_t *labels, size_t n); /* me
 double statistics_ece(const double *p, const uint8_t *labels, size_t n);
 double statistics_log_loss(const double *p, const uint8_t *labels, size_t n); /* nats; p is kept off 0 and 1 by 1e-12 */
 
+/* Within-question discrimination (within.c) of rows that lie side by side by question, and within one by group: pairs
+ * are of one group (a question's answers by one reasoner), and the interval is over questions that have a pair. The
+ * same seed draws the same questions for every score of the same rows. */
+drr_within statistics_within(const double *scores, const uint8_t *labels, const size_t *questions, const size_t *groups,
+                             size_t n, uint32_t resamples, uint64_t seed);
+drr_within statistics_within_turned(drr_within w); /* of the score's negative */
+
 typedef struct reliability_bin {
     uint64_t n, n_right;
     double sum_p;

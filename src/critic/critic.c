@@ -172,6 +172,83 @@ drr_status drr_critic_score(drr_critic *critic, drr_score *scores, const drr_sco
     return DRR_OK;
 }
 
+/* The rows to read of an encoded text: each place once, in order, and the last token. rows has room for n_steps + 1. */
+static size_t rows_of(uint32_t *rows, const uint32_t *places, size_t n_steps, size_t length)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < n_steps; i++)
+        if (places[i] != WORDPIECE_NOWHERE && (n == 0 || places[i] > rows[n - 1]))
+            rows[n++] = places[i];
+    rows[n++] = (uint32_t)length - 1;
+    return n;
+}
+
+static drr_status score_rows(drr_critic *c, drr_score *score, drr_step_score *steps, const drr_score_item *item,
+                             const uint32_t *ends, size_t n_steps, uint32_t *places, uint32_t *rows, float *logits,
+                             drr_error *err)
+{
+    size_t taken = 0;
+    drr_status status = pack(c, item, 1, &taken, err);
+    if (status == DRR_OK)
+        status = wordpiece_step_places(places, c->tokenizer, item->text, ends, n_steps, c->ids, c->starts[1], err);
+    if (status != DRR_OK)
+        return status;
+    const uint32_t row_starts[2] = {0, (uint32_t)rows_of(rows, places, n_steps, c->starts[1])};
+    status = encoder_logits_at(c->e, c->workspace, c->ids, c->starts, 1, rows, row_starts, logits, err);
+    if (status != DRR_OK)
+        return status;
+    const double logit = (double)logits[row_starts[1] - 1];
+    *score = (drr_score){logit, drr_critic_combine(c, logit, item->features)};
+    for (size_t i = 0, row = 0; i < n_steps; i++) {
+        const bool known = places[i] != WORDPIECE_NOWHERE;
+        while (known && rows[row] < places[i])
+            row++;
+        const double x = known ? (double)logits[row] : NAN;
+        steps[i] = (drr_step_score){ends[i], x, 1 / (1 + exp(-x))};
+    }
+    return DRR_OK;
+}
+
+drr_status critic_check_steps(const drr_critic *critic, drr_error *err)
+{
+    return critic->e->head == DRR_HEAD_TOKEN
+               ? DRR_OK
+               : error_set(err, DRR_E_MISMATCH,
+                           "the critic%s%s reads its score at [CLS] and has none for a step: `drr train --steps`, or "
+                           "--head token, makes one that has",
+                           critic->meta.name && *critic->meta.name ? " " : "",
+                           critic->meta.name ? critic->meta.name : "");
+}
+
+drr_status drr_critic_score_steps(drr_critic *critic, drr_score *score, drr_step_score *steps,
+                                  const drr_score_item *item, const uint32_t *ends, size_t n_steps, drr_error *err)
+{
+    drr_status status = critic_check_steps(critic, err);
+    if (status != DRR_OK)
+        return status;
+    if (!item->question || !item->text)
+        return error_set(err, DRR_E_ARGUMENT, "the item to score has no question or no text");
+    const size_t size = strlen(item->text);
+    for (size_t i = 0; i < n_steps; i++)
+        if (ends[i] > size || ends[i] <= (i ? ends[i - 1] : 0))
+            return error_set(err, DRR_E_ARGUMENT,
+                             "step %zu ends at byte %u: ends must rise, and lie within the text's %zu bytes", i + 1,
+                             ends[i], size);
+    uint32_t *places = calloc(n_steps + 1, sizeof *places), *rows = calloc(n_steps + 1, sizeof *rows);
+    float *logits = calloc(n_steps + 1, sizeof *logits);
+    status = places && rows && logits ? score_rows(critic, score, steps, item, ends, n_steps, places, rows, logits, err)
+                                      : error_memory(err);
+    free(places);
+    free(rows);
+    free(logits);
+    return status;
+}
+
+const char *drr_head_name(drr_head head)
+{
+    return head == DRR_HEAD_CLS ? "cls" : head == DRR_HEAD_TOKEN ? "token" : "?";
+}
+
 void drr_critic_describe(const drr_critic *critic, drr_critic_info *info)
 {
     const critic_meta *m = &critic->meta;
@@ -192,6 +269,8 @@ void drr_critic_describe(const drr_critic *critic, drr_critic_info *info)
                               .n_train_questions = m->n_train_questions,
                               .n_train_traces = m->n_train_traces,
                               .has_stack = m->has_stack,
+                              .head = critic->e->head,
+                              .n_train_steps = m->n_train_steps,
                               .n_guarantees = m->n_guarantees};
     const calibration text = {m->calibration, m->text_curve};
     info->calibration = calibration_name(calibration_kind_of(&text));

@@ -21,6 +21,12 @@ drr_status wordpiece_encode(const wordpiece *tokenizer, const char *text, int32_
  * half the room at most) and of the text its end, where the answer is. *truncated tells. Writes to ids[max_length]. */
 drr_status wordpiece_encode_pair(const wordpiece *tokenizer, const char *question, const char *text, size_t max_length,
                                  int32_t *ids, size_t *n, bool *truncated, drr_error *err);
+/* Where steps of `text` lie in the ids[n] that wordpiece_encode_pair made of it: places[i] is the last token of the
+ * text up to ends[i], or WORDPIECE_NOWHERE where that was cut off or there is none. An end within a character or a word
+ * of ASCII letters is taken to that one's end. Places do not fall (wordpiece_steps.c). */
+#define WORDPIECE_NOWHERE UINT32_MAX
+drr_status wordpiece_step_places(uint32_t *places, const wordpiece *tokenizer, const char *text, const uint32_t *ends,
+                                 size_t n_ends, const int32_t *ids, size_t n, drr_error *err);
 
 /* ---- the encoder's shape and weights (encoder.c) */
 typedef struct encoder_shape {
@@ -45,14 +51,19 @@ typedef struct encoder {
     size_t n_tensors, n_parameters;
     float *parameters; /* n_parameters, 64-byte aligned */
     bool bf16;         /* workspaces and tapes planned for it compute in bf16; parameters stay fp32 */
+    drr_head head;     /* of tokens: instead of the four cls tensors drr.token.weight [1][n_embd] and drr.token.bias */
 } encoder;
-drr_status encoder_new(encoder **e, const encoder_shape *shape, drr_error *err); /* zeroed parameters */
+drr_status encoder_new(encoder **e, const encoder_shape *shape, drr_error *err); /* zeroed parameters, head of [CLS] */
+drr_status encoder_new_headed(encoder **e, const encoder_shape *shape, drr_head head, drr_error *err);
 void encoder_free(encoder *e);
 const encoder_tensor *encoder_find(const encoder *e, const char *name);
 /* From a Hugging Face folder (config.json, model.safetensors, vocab.txt). A missing head (pooler or
  * classifier) is initialised from `seed`: normal(0, 0.02), zero biases; *has_head tells. */
 drr_status encoder_open_hf(encoder **e, wordpiece **tokenizer, bool *has_head, const char *folder, uint64_t seed,
                            drr_error *err);
+/* The same with another head, which is taken from the folder where that holds a model with such a one. */
+drr_status encoder_open_hf_headed(encoder **e, wordpiece **tokenizer, bool *has_head, const char *folder, drr_head head,
+                                  uint64_t seed, drr_error *err);
 
 /* What a precision means on this CPU, and sets e->bf16 so: auto is bf16 where the CPU multiplies it itself.
  * DRR_E_BACKEND: bf16 was asked for and the CPU has none. e may be NULL. */
@@ -66,6 +77,10 @@ drr_status encoder_workspace_new(encoder_workspace **w, const encoder *e, size_t
 void encoder_workspace_free(encoder_workspace *w);
 drr_status encoder_logits(const encoder *e, encoder_workspace *w, const int32_t *ids, const uint32_t *starts, size_t n,
                           float *logits, drr_error *err);
+/* Logits of a token head at rows[row_starts[s]] .. rows[row_starts[s + 1] - 1] of each sequence s, which rise and are
+ * offsets in ids; at least one of each. encoder_logits reads the last token of each. */
+drr_status encoder_logits_at(const encoder *e, encoder_workspace *w, const int32_t *ids, const uint32_t *starts,
+                             size_t n, const uint32_t *rows, const uint32_t *row_starts, float *logits, drr_error *err);
 
 /* ---- the stack (stack.c): logistic model over the text logit and what else a turn offers */
 #define STACK_MAX_FEATURES 32
@@ -139,8 +154,9 @@ typedef struct critic_meta {                                  /* owned strings *
     double threshold;
     uint32_t max_length;
     uint64_t n_train_questions, n_train_traces, seed;
-    platt calibration; /* of the text logit alone, */
-    curve text_curve;  /* where this has no knots */
+    uint64_t n_train_steps; /* of a token head */
+    platt calibration;      /* of the text logit alone, */
+    curve text_curve;       /* where this has no knots */
     bool has_stack;
     stack_model stack;
     bool has_stack_calibration; /* else P(correct) is the stack's own */
@@ -159,6 +175,7 @@ drr_status critic_write(const char *path, const encoder *e, const wordpiece *tok
 const encoder *critic_encoder(const drr_critic *critic);
 const wordpiece *critic_wordpiece(const drr_critic *critic);
 const critic_meta *critic_get_meta(const drr_critic *critic);
+drr_status critic_check_steps(const drr_critic *critic, drr_error *err); /* DRR_E_MISMATCH: it cannot score them */
 /* Hugging Face folder: config.json, model.safetensors, vocab.txt, tokenizer files. */
 drr_status critic_export_hf(const drr_critic *critic, const char *folder, drr_error *err);
 

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { POOLING_RANK = 4, TOKEN_NORMAL = 1, TOKEN_CONTROL = 3, LEAST_LENGTH = 5 };
+enum { POOLING_NONE = 0, POOLING_RANK = 4, TOKEN_NORMAL = 1, TOKEN_CONTROL = 3, LEAST_LENGTH = 5 };
 
 /* llama.cpp marks the start of a word where BERT marks its continuation: "##x" is kept as "x" and "x" with this before
  * it. Special tokens are kept as they are. */
@@ -125,7 +125,7 @@ static drr_status check_parts(const encoder *e, const wordpiece *tokenizer, cons
 
 /* ---- writing */
 
-static void add_model(tensorfile_builder *b, const encoder_shape *shape, const critic_meta *meta)
+static void add_model(tensorfile_builder *b, const encoder_shape *shape, drr_head head, const critic_meta *meta)
 {
     tensorfile_add_string(b, "general.architecture", "bert");
     tensorfile_add_string(b, "general.type", "model");
@@ -136,7 +136,7 @@ static void add_model(tensorfile_builder *b, const encoder_shape *shape, const c
         tensorfile_add_u32(b, shape_keys[i].key, *shape_number(shape, i));
     tensorfile_add_f32(b, "bert.attention.layer_norm_epsilon", shape->norm_epsilon);
     tensorfile_add_bool(b, "bert.attention.causal", false);
-    tensorfile_add_u32(b, "bert.pooling_type", POOLING_RANK);
+    tensorfile_add_u32(b, "bert.pooling_type", head == DRR_HEAD_TOKEN ? POOLING_NONE : POOLING_RANK);
     tensorfile_begin_array(b, "bert.classifier.output_labels", GGUF_STRING, 1);
     tensorfile_put_string(b, "", "accept");
 }
@@ -183,9 +183,9 @@ static void add_stack(tensorfile_builder *b, const stack_model *s)
     tensorfile_add_f64(b, "drr.stack.bias", s->bias);
 }
 
-static void add_meta(tensorfile_builder *b, const wordpiece *tokenizer, const critic_meta *meta)
+static void add_meta(tensorfile_builder *b, const wordpiece *tokenizer, drr_head head, const critic_meta *meta)
 {
-    tensorfile_add_u32(b, "drr.format.version", critic_keys_version(meta));
+    tensorfile_add_u32(b, "drr.format.version", critic_keys_version(meta, head));
     for (size_t i = 0; i < N_META_STRINGS; i++)
         tensorfile_add_string(b, meta_strings[i].key, *meta_string(meta, i));
     for (size_t i = 0; i < N_META_NUMBERS; i++)
@@ -197,7 +197,7 @@ static void add_meta(tensorfile_builder *b, const wordpiece *tokenizer, const cr
     tensorfile_add_bool(b, "drr.tokenizer.lowercase", wordpiece_lowercase(tokenizer));
     if (meta->has_stack)
         add_stack(b, &meta->stack);
-    critic_keys_add(b, meta);
+    critic_keys_add(b, meta, head);
 }
 
 drr_status critic_write(const char *path, const encoder *e, const wordpiece *tokenizer, const critic_meta *meta,
@@ -207,9 +207,9 @@ drr_status critic_write(const char *path, const encoder *e, const wordpiece *tok
     if (status != DRR_OK)
         return status;
     tensorfile_builder b = {.err = err};
-    add_model(&b, &e->shape, meta);
+    add_model(&b, &e->shape, e->head, meta);
     add_tokenizer(&b, tokenizer);
-    add_meta(&b, tokenizer, meta);
+    add_meta(&b, tokenizer, e->head, meta);
     status = tensorfile_write(path, &b, e, err);
     buffer_clear(&b.bytes);
     return status;
@@ -245,7 +245,7 @@ static drr_status want_labels(const tensorfile *f, drr_error *err)
 }
 
 /* Is it a critic at all, and one of a version that is known? */
-static drr_status check_kind(const tensorfile *f, drr_error *err)
+static drr_status check_kind(drr_head *head, const tensorfile *f, drr_error *err)
 {
     uint32_t version = 0, pooling = 0;
     if (!tensorfile_find(f, "drr.format.version"))
@@ -264,10 +264,13 @@ static drr_status check_kind(const tensorfile *f, drr_error *err)
     if (status == DRR_OK)
         status = want_labels(f, err);
     if (status == DRR_OK)
+        status = critic_keys_head(head, f, err);
+    if (status == DRR_OK)
         status = tensorfile_u32(&pooling, f, "bert.pooling_type", err);
-    if (status == DRR_OK && pooling != POOLING_RANK)
-        status = error_set(err, DRR_E_FORMAT, "%s: the key \"bert.pooling_type\" is %u; in a critic it is %d", f->path,
-                           pooling, POOLING_RANK);
+    const uint32_t wanted = status == DRR_OK && *head == DRR_HEAD_TOKEN ? POOLING_NONE : POOLING_RANK;
+    if (status == DRR_OK && pooling != wanted)
+        status = error_set(err, DRR_E_FORMAT, "%s: the key \"bert.pooling_type\" is %u; in a critic it is %u", f->path,
+                           pooling, wanted);
     return status;
 }
 
@@ -364,13 +367,13 @@ static drr_status read_tensor(encoder *e, const encoder_tensor *t, const tensorf
     return DRR_OK;
 }
 
-static drr_status read_encoder(encoder **out, const tensorfile *f, size_t n_vocab, drr_error *err)
+static drr_status read_encoder(encoder **out, const tensorfile *f, size_t n_vocab, drr_head head, drr_error *err)
 {
     encoder_shape shape = {0};
     encoder *e = NULL;
     drr_status status = read_shape(&shape, f, n_vocab, err);
     if (status == DRR_OK)
-        status = encoder_new(&e, &shape, err);
+        status = encoder_new_headed(&e, &shape, head, err);
     for (size_t i = 0; status == DRR_OK && i < e->n_tensors; i++)
         status = read_tensor(e, &e->tensors[i], f, err);
     if (status == DRR_OK && f->n_tensors != e->n_tensors) /* one more could change what the weights mean */
@@ -486,13 +489,14 @@ drr_status critic_read(const char *path, encoder **out_encoder, wordpiece **out_
     encoder *e = NULL;
     wordpiece *w = NULL;
     critic_meta meta = {0};
+    drr_head head = DRR_HEAD_CLS;
     drr_status status = tensorfile_open(&f, path, err);
     if (status == DRR_OK)
-        status = check_kind(&f, err);
+        status = check_kind(&head, &f, err);
     if (status == DRR_OK)
         status = read_tokenizer(&w, &f, err);
     if (status == DRR_OK)
-        status = read_encoder(&e, &f, wordpiece_size(w), err);
+        status = read_encoder(&e, &f, wordpiece_size(w), head, err);
     if (status == DRR_OK)
         status = read_meta(&meta, &f, &e->shape, err);
     if (status == DRR_OK) {

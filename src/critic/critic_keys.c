@@ -106,13 +106,17 @@ static void add_guarantee(tensorfile_builder *b, const drr_guarantee *g)
         tensorfile_add_f64(b, key_of(key, which, "temperature"), g->temperature);
 }
 
-uint32_t critic_keys_version(const critic_meta *m)
+uint32_t critic_keys_version(const critic_meta *m, drr_head head)
 {
-    return m->text_curve.n || m->has_stack_calibration ? 2 : 1;
+    return head != DRR_HEAD_CLS ? 3 : m->text_curve.n || m->has_stack_calibration ? 2 : 1;
 }
 
-void critic_keys_add(tensorfile_builder *b, const critic_meta *m)
+void critic_keys_add(tensorfile_builder *b, const critic_meta *m, drr_head head)
 {
+    if (head != DRR_HEAD_CLS) {
+        tensorfile_add_string(b, "drr.head", drr_head_name(head));
+        tensorfile_add_u64(b, "drr.n_train_steps", m->n_train_steps);
+    }
     add_curve(b, "drr.calibration.x", "drr.calibration.y", &m->text_curve);
     if (m->has_stack_calibration) {
         tensorfile_add_f64(b, "drr.stack.calibration.a", m->stack_calibration.line.a);
@@ -124,6 +128,25 @@ void critic_keys_add(tensorfile_builder *b, const critic_meta *m)
 }
 
 /* ---- reading */
+
+drr_status critic_keys_head(drr_head *head, const tensorfile *f, drr_error *err)
+{
+    char *name = NULL;
+    *head = DRR_HEAD_CLS;
+    if (!tensorfile_find(f, "drr.head"))
+        return DRR_OK;
+    drr_status status = tensorfile_string(&name, f, "drr.head", err);
+    if (status == DRR_OK && strcmp(name, drr_head_name(DRR_HEAD_TOKEN)) == 0)
+        *head = DRR_HEAD_TOKEN;
+    else if (status == DRR_OK)
+        status =
+            error_set(err, DRR_E_MISMATCH,
+                      "%s: the key \"drr.head\" is \"%.40s\", which this drr does not know; use the drr that wrote "
+                      "it",
+                      f->path, name);
+    free(name);
+    return status;
+}
 
 static drr_status read_curve(curve *c, const tensorfile *f, const char *x, const char *y, drr_error *err)
 {
@@ -199,5 +222,7 @@ drr_status critic_keys_read(critic_meta *m, const tensorfile *f, drr_error *err)
     }
     for (size_t which = 0; status == DRR_OK && which < DRR_GUARANTEES; which++)
         status = read_guarantee(m, f, which, err);
+    if (status == DRR_OK && tensorfile_find(f, "drr.head"))
+        status = tensorfile_u64(&m->n_train_steps, f, "drr.n_train_steps", err);
     return status;
 }

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { EMBEDDING_TENSORS = 5, LAYER_TENSORS = 16, HEAD_TENSORS = 4 };
+enum { EMBEDDING_TENSORS = 5, LAYER_TENSORS = 16, HEAD_TENSORS = 4, TOKEN_HEAD_TENSORS = 2 };
 
 typedef struct tensor_kind {
     const char *name, *hf_name; /* after "blk.%u." and "encoder.layer.%u." in a layer */
@@ -46,6 +46,12 @@ static const tensor_kind head_kinds[HEAD_TENSORS] = {
     {"cls.bias", "pooler.dense.bias", '1', 'd', false},
     {"cls.output.weight", "classifier.weight", '1', 'd', true},
     {"cls.output.bias", "classifier.bias", '1', '1', false},
+};
+
+/* llama.cpp knows no such tensors, and so refuses a file that it would read at [CLS]. */
+static const tensor_kind token_head_kinds[TOKEN_HEAD_TENSORS] = {
+    {"drr.token.weight", "classifier.weight", '1', 'd', true},
+    {"drr.token.bias", "classifier.bias", '1', '1', false},
 };
 
 static uint32_t extent(const encoder_shape *shape, char code)
@@ -98,8 +104,15 @@ static drr_status check_shape(const encoder_shape *s, drr_error *err)
     return DRR_OK;
 }
 
-drr_status encoder_new(encoder **out, const encoder_shape *shape, drr_error *err)
+drr_status encoder_new(encoder **e, const encoder_shape *shape, drr_error *err)
 {
+    return encoder_new_headed(e, shape, DRR_HEAD_CLS, err);
+}
+
+drr_status encoder_new_headed(encoder **out, const encoder_shape *shape, drr_head head, drr_error *err)
+{
+    const bool of_tokens = head == DRR_HEAD_TOKEN;
+    const size_t n_head = of_tokens ? TOKEN_HEAD_TENSORS : HEAD_TENSORS;
     drr_status status = check_shape(shape, err);
     if (status != DRR_OK)
         return status;
@@ -107,7 +120,8 @@ drr_status encoder_new(encoder **out, const encoder_shape *shape, drr_error *err
     if (!e)
         return error_memory(err);
     e->shape = *shape;
-    const size_t n = EMBEDDING_TENSORS + (size_t)LAYER_TENSORS * shape->n_layers + HEAD_TENSORS;
+    e->head = head;
+    const size_t n = EMBEDDING_TENSORS + (size_t)LAYER_TENSORS * shape->n_layers + n_head;
     e->tensors = calloc(n, sizeof *e->tensors);
     if (!e->tensors) {
         status = error_memory(err);
@@ -122,8 +136,8 @@ drr_status encoder_new(encoder **out, const encoder_shape *shape, drr_error *err
         for (size_t i = 0; i < LAYER_TENSORS; i++)
             add_tensor(e, &layer_kinds[i], prefix, hf_prefix);
     }
-    for (size_t i = 0; i < HEAD_TENSORS; i++)
-        add_tensor(e, &head_kinds[i], "", "");
+    for (size_t i = 0; i < n_head; i++)
+        add_tensor(e, of_tokens ? &token_head_kinds[i] : &head_kinds[i], "", "");
     const size_t bytes = (e->n_parameters * sizeof(float) + 63) / 64 * 64;
     e->parameters = aligned_alloc(64, bytes);
     if (!e->parameters) {
@@ -158,17 +172,18 @@ const encoder_tensor *encoder_find(const encoder *e, const char *name)
 
 void encoder_view_at(encoder_view *view, const encoder *e, float *base)
 {
-    const encoder_tensor *t = e->tensors, *head = e->tensors + e->n_tensors - HEAD_TENSORS;
+    const encoder_tensor *t = e->tensors, *head = e->tensors + e->n_tensors - 2, *pooler = head - 2;
+    const bool pools = e->head == DRR_HEAD_CLS;
     *view = (encoder_view){
         .tokens = base + t[0].offset,
         .positions = base + t[1].offset,
         .types = base + t[2].offset,
         .norm_gain = base + t[3].offset,
         .norm_shift = base + t[4].offset,
-        .pooler_weight = base + head[0].offset,
-        .pooler_bias = base + head[1].offset,
-        .head_weight = base + head[2].offset,
-        .head_bias = base + head[3].offset,
+        .pooler_weight = pools ? base + pooler[0].offset : NULL,
+        .pooler_bias = pools ? base + pooler[1].offset : NULL,
+        .head_weight = base + head[0].offset,
+        .head_bias = base + head[1].offset,
     };
 }
 

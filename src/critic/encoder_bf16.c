@@ -127,14 +127,14 @@ void encoder_bf16_plan(encoder_workspace *w, encoder_planner *p, const encoder_s
     half->act = encoder_take_bf16(p, w->max_tokens, s->n_ff);
     half->branch = encoder_take_bf16(p, w->max_tokens, s->n_embd);
     half->mid = encoder_take(p, w->max_tokens, s->n_embd);
-    half->cls = w->cls = encoder_take(p, w->max_sequences, s->n_embd);
+    half->cls = w->cls = encoder_take(p, w->max_reads, s->n_embd);
     const size_t shared = p->used;
     size_t most = shared;
     for (uint32_t i = 0; i < s->n_layers; i++) {
         const bool last = i + 1 == s->n_layers;
         if (!w->keeps)
             p->used = shared;
-        plan_layer(&half->layers[i], p, s, w->max_tokens, last ? w->max_sequences : w->max_tokens, x, last, w->keeps);
+        plan_layer(&half->layers[i], p, s, w->max_tokens, last ? w->max_reads : w->max_tokens, x, last, w->keeps);
         x = half->layers[i].out;
         most = p->used > most ? p->used : most;
     }
@@ -185,8 +185,9 @@ void encoder_bf16_layer_forward(const encoder *e, encoder_workspace *w, uint32_t
     encoder_layer_view_at(&p, e, e->parameters, layer);
     if (layer + 1 == e->shape.n_layers) {
         stream = half->cls;
-        rows_gather(stream, w->x, starts, n, width);
-        bf16_rows_gather(l->x_q, l->x, starts, n, width);
+        const uint32_t *read = encoder_read_rows(w, starts, n);
+        rows_gather(stream, w->x, read, rows, width);
+        bf16_rows_gather(l->x_q, l->x, read, rows, width);
     }
     forward(half, width, width, rows, l->q, l->x_q, l->q_weight, p.q_bias);
     forward(half, width, 2 * width, tokens, l->kv, l->x, l->kv_weight, p.kv_bias);

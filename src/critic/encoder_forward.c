@@ -44,8 +44,8 @@ static void plan(encoder_workspace *w, encoder_planner *p, const encoder_shape *
     w->mean = encoder_take(p, w->max_tokens, 1);
     w->rstd = encoder_take(p, w->max_tokens, 1);
     w->x = encoder_take(p, w->max_tokens, s->n_embd);
-    w->pooled = encoder_take(p, w->max_sequences, s->n_embd);
-    w->dropped = encoder_take(p, w->max_sequences, s->n_embd);
+    w->pooled = encoder_take(p, w->max_reads, s->n_embd);
+    w->dropped = encoder_take(p, w->max_reads, s->n_embd);
     w->scratch = encoder_take(p,
                               w->half ? bf16_attention_scratch(w->longest, s->n_embd / s->n_heads, w->threads)
                                       : attention_scratch(w->longest, w->threads),
@@ -61,7 +61,7 @@ static void plan(encoder_workspace *w, encoder_planner *p, const encoder_shape *
         const bool last = i + 1 == s->n_layers;
         if (!w->keeps)
             p->used = shared;
-        plan_layer(&w->layers[i], p, s, w->max_tokens, last ? w->max_sequences : w->max_tokens, x, last, w->keeps);
+        plan_layer(&w->layers[i], p, s, w->max_tokens, last ? w->max_reads : w->max_tokens, x, last, w->keeps);
         x = w->layers[i].out;
         most = p->used > most ? p->used : most;
     }
@@ -87,7 +87,10 @@ drr_status encoder_workspace_plan(encoder_workspace **out, const encoder *e, siz
     w->keeps = keeps;
     w->layers = calloc(e->shape.n_layers, sizeof *w->layers);
     w->ones = calloc(max_sequences + 1, sizeof *w->ones);
-    if (!w->layers || !w->ones)
+    if (e->head == DRR_HEAD_TOKEN)
+        w->ends = calloc(max_sequences, sizeof *w->ends);
+    w->max_reads = e->head == DRR_HEAD_TOKEN ? max_tokens : max_sequences;
+    if (!w->layers || !w->ones || (e->head == DRR_HEAD_TOKEN && !w->ends))
         status = error_memory(err);
     else if (e->bf16)
         status = encoder_bf16_new(&w->half, e, max_tokens, keeps, err);
@@ -126,6 +129,7 @@ void encoder_workspace_free(encoder_workspace *w)
         return;
     free(w->layers);
     free(w->ones);
+    free(w->ends);
     free(w->memory);
     encoder_bf16_free(w->half);
     free(w);
@@ -149,7 +153,7 @@ drr_status encoder_check_batch(const encoder *e, const encoder_workspace *w, con
                              "token %zu has id %d outside the encoder's vocabulary of %u: "
                              "tokenizer and encoder do not belong together",
                              t, (int)ids[t], e->shape.n_vocab);
-    return DRR_OK;
+    return encoder_check_reads(w, starts, n, err);
 }
 
 static dropout site_at(const encoder_dropout *d, uint64_t site, uint32_t rows_before, uint32_t width)
@@ -182,7 +186,7 @@ attention_shape encoder_attention(const encoder *e, const encoder_workspace *w, 
 {
     return (attention_shape){.width = e->shape.n_embd,
                              .heads = e->shape.n_heads,
-                             .q_starts = layer + 1 == e->shape.n_layers ? w->ones : starts,
+                             .q_starts = layer + 1 == e->shape.n_layers ? encoder_read_starts(w) : starts,
                              .kv_starts = starts,
                              .n = n,
                              .longest = w->longest};
@@ -202,7 +206,7 @@ static void layer_forward(const encoder *e, encoder_workspace *w, uint32_t layer
     encoder_layer_view p;
     encoder_layer_view_at(&p, e, e->parameters, layer);
     if (layer + 1 == e->shape.n_layers)
-        rows_gather(l->x_q, x, starts, n, width);
+        rows_gather(l->x_q, x, encoder_read_rows(w, starts, n), rows, width);
     linear_forward(l->q, l->x_q, p.q_weight, p.q_bias, rows, width, width);
     linear_forward(l->kv, x, p.kv_weight, p.kv_bias, tokens, width, 2 * width);
     attention_forward(l->context, l->log_sum, l->q, l->kv, &shape, &probabilities, w->scratch);
@@ -237,10 +241,13 @@ void encoder_forward(const encoder *e, encoder_workspace *w, const int32_t *ids,
             layer_forward(e, w, layer, x, starts, n, d);
         x = w->layers[layer].out;
     }
-    linear_forward(w->pooled, w->cls, p.pooler_weight, p.pooler_bias, n, width, width);
-    tanh_forward(w->pooled, w->pooled, n * width);
-    dropout_add(w->dropped, w->pooled, NULL, n * width, &head);
-    linear_forward(logits, w->dropped, p.head_weight, p.head_bias, n, width, 1);
+    const size_t reads = encoder_read_starts(w)[n];
+    if (p.pooler_weight) {
+        linear_forward(w->pooled, w->cls, p.pooler_weight, p.pooler_bias, reads, width, width);
+        tanh_forward(w->pooled, w->pooled, reads * width);
+    }
+    dropout_add(w->dropped, p.pooler_weight ? w->pooled : w->cls, NULL, reads * width, &head);
+    linear_forward(logits, w->dropped, p.head_weight, p.head_bias, reads, width, 1);
 }
 
 drr_status encoder_logits(const encoder *e, encoder_workspace *w, const int32_t *ids, const uint32_t *starts, size_t n,

@@ -1,8 +1,9 @@
 /* encoder_layers.h: what training shares with inference: where an encoder's weights lie, and one forward pass that
  * keeps what a backward pass needs. For src/critic and src/train; everybody else uses critic.h.
  *
- * Only the [CLS] row of the last layer reaches the head. So in that layer only [CLS] asks, and everything after its
- * attention is computed for one row a sequence: the same numbers, less work. */
+ * Only some rows of the last layer reach the head: [CLS] of each sequence, or those that a token head is read at
+ * (encoder_reads.c). So in that layer only these ask, and everything after its attention is computed for them alone:
+ * the same numbers, less work. */
 #ifndef DRR_CRITIC_ENCODER_LAYERS_H
 #define DRR_CRITIC_ENCODER_LAYERS_H
 
@@ -18,12 +19,12 @@ typedef struct encoder_layer_view {
 } encoder_layer_view;
 typedef struct encoder_view {
     float *tokens, *positions, *types, *norm_gain, *norm_shift;
-    float *pooler_weight, *pooler_bias, *head_weight, *head_bias;
+    float *pooler_weight, *pooler_bias, *head_weight, *head_bias; /* of tokens: no pooler, NULL */
 } encoder_view;
 void encoder_view_at(encoder_view *view, const encoder *e, float *base);
 void encoder_layer_view_at(encoder_layer_view *view, const encoder *e, float *base, uint32_t layer);
 
-/* T: tokens of the batch; R: rows that ask, T but in the last layer one a sequence. */
+/* T: tokens of the batch; R: rows that ask, T but in the last layer those that the head reads. */
 typedef struct encoder_layer_pass {
     float *x_q;                  /* [R][n_embd] the rows that ask: the layer's input, or its [CLS] rows */
     float *q, *kv;               /* [R][n_embd], [T][2 n_embd] */
@@ -61,20 +62,30 @@ typedef struct encoder_bf16_pass {
 
 struct encoder_workspace {
     size_t max_tokens, max_sequences, longest;
+    size_t max_reads; /* rows that the head reads: max_sequences, or max_tokens for a head of tokens */
     uint32_t threads;
     bool keeps;                   /* every layer has memory of its own, for a backward pass */
     float *sum, *mean, *rstd, *x; /* embeddings: before and after their norm */
     encoder_layer_pass *layers;
-    float *pooled, *dropped; /* [n][n_embd] tanh's output, and after dropout */
-    float *scratch;          /* of attention */
-    uint32_t *ones;          /* 0, 1, .. n: starts of the sequences where each has one row */
+    float *pooled, *dropped;           /* [reads][n_embd] tanh's output, and after dropout */
+    float *scratch;                    /* of attention */
+    uint32_t *ones;                    /* 0, 1, .. n: starts of the sequences where each has one row */
+    uint32_t *ends;                    /* [n] the last token of each, for a head of tokens; else NULL */
+    const uint32_t *rows, *row_starts; /* as encoder_workspace_read was told */
     float *memory;
-    float *cls;              /* [n][n_embd] what the head reads: the last layer's output */
+    float *cls;              /* [reads][n_embd] what the head reads: the last layer's output */
     encoder_bf16_pass *half; /* NULL in fp32; with it, x is the running stream and `layers` is not used */
 };
 /* A workspace for sequences of at most `longest` tokens; `keeps` as above. */
 drr_status encoder_workspace_plan(encoder_workspace **w, const encoder *e, size_t max_tokens, size_t max_sequences,
                                   size_t longest, bool keeps, drr_error *err);
+
+/* Which tokens of a batch the head reads in the passes that follow, as encoder_logits_at says it; borrowed. NULL: [CLS]
+ * of each sequence, or with a head of tokens the last token (encoder_reads.c). */
+void encoder_workspace_read(encoder_workspace *w, const uint32_t *rows, const uint32_t *row_starts);
+const uint32_t *encoder_read_rows(encoder_workspace *w, const uint32_t *starts, size_t n);
+const uint32_t *encoder_read_starts(const encoder_workspace *w);
+drr_status encoder_check_reads(const encoder_workspace *w, const uint32_t *starts, size_t n, drr_error *err);
 
 /* Packs e's weights for the products; after planning it has been done. A change of the parameters calls for it again.
  */

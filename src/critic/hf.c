@@ -53,7 +53,15 @@ static drr_status want_string(json_t *config, const char *field, const char *wan
                      folder, field, value, wanted);
 }
 
-static drr_status read_config(encoder_shape *shape, const char *folder, drr_error *err)
+/* What kind of model it says that it is: which head its classifier belongs to. */
+static drr_head head_named(json_t *config)
+{
+    json_t *first = json_array_get(json_object_get(config, "architectures"), 0);
+    const bool of_tokens = json_is_string(first) && strcmp(json_string_value(first), "BertForTokenClassification") == 0;
+    return of_tokens ? DRR_HEAD_TOKEN : DRR_HEAD_CLS;
+}
+
+static drr_status read_config(encoder_shape *shape, drr_head *head, const char *folder, drr_error *err)
 {
     json_t *config = NULL;
     const char *type;
@@ -79,6 +87,7 @@ static drr_status read_config(encoder_shape *shape, const char *folder, drr_erro
         shape->norm_epsilon = (float)json_number_or(config, "layer_norm_eps", 1e-12);
         if (!(shape->norm_epsilon > 0 && shape->norm_epsilon < 1))
             status = error_set(err, DRR_E_FORMAT, "%s/config.json: \"layer_norm_eps\" is not between 0 and 1", folder);
+        *head = head_named(config);
     }
     json_decref(config);
     return status;
@@ -157,7 +166,7 @@ static drr_status holds(bool *held, const safetensors *file, const encoder_tenso
     char name[128];
     safetensor found;
     *held = name_in(name, sizeof name, file, t);
-    if (!*held || strncmp(t->name, "cls.output.", 11) != 0)
+    if (!*held || strncmp(t->hf_name, "classifier.", 11) != 0)
         return DRR_OK;
     drr_status status = safetensors_find(&found, file, name, err);
     *held = status == DRR_OK && found.rows == 1 && found.columns == t->columns;
@@ -201,17 +210,24 @@ static drr_status read_head(encoder *e, const encoder_tensor *weight, bool *is_n
     return status == DRR_OK ? read_tensor(e, bias, file, err) : status;
 }
 
-static drr_status read_weights(encoder *e, bool *has_head, const safetensors *file, uint64_t seed, drr_error *err)
+/* there: the head that the file's classifier belongs to; one of another kind is as good as none. */
+static drr_status read_weights(encoder *e, bool *has_head, drr_head there, const safetensors *file, uint64_t seed,
+                               drr_error *err)
 {
-    const encoder_tensor *pooler = &e->tensors[e->n_tensors - 4], *classifier = pooler + 2;
-    bool new_pooler = false, new_classifier = false;
+    const encoder_tensor *classifier = &e->tensors[e->n_tensors - 2];
+    const encoder_tensor *pooler = e->head == DRR_HEAD_CLS ? classifier - 2 : classifier; /* of tokens: none */
+    bool new_pooler = false, new_classifier = there != e->head;
     drr_status status = DRR_OK;
     for (const encoder_tensor *t = e->tensors; status == DRR_OK && t < pooler; t++)
         status = read_tensor(e, t, file, err);
-    if (status == DRR_OK)
+    if (status == DRR_OK && pooler < classifier)
         status = read_head(e, pooler, &new_pooler, file, seed, err);
-    if (status == DRR_OK)
+    if (status == DRR_OK && new_classifier) {
+        initialise(e, classifier, seed);
+        initialise(e, classifier + 1, seed);
+    } else if (status == DRR_OK) {
         status = read_head(e, classifier, &new_classifier, file, seed, err);
+    }
     *has_head = !new_pooler && !new_classifier;
     return status;
 }
@@ -230,16 +246,23 @@ static drr_status check_size(const encoder_shape *s, const safetensors *file, dr
                      file->path, file->data_size, s->n_embd, s->n_layers, s->n_vocab);
 }
 
-drr_status encoder_open_hf(encoder **out, wordpiece **tokenizer, bool *has_head, const char *folder, uint64_t seed,
+drr_status encoder_open_hf(encoder **e, wordpiece **tokenizer, bool *has_head, const char *folder, uint64_t seed,
                            drr_error *err)
 {
+    return encoder_open_hf_headed(e, tokenizer, has_head, folder, DRR_HEAD_CLS, seed, err);
+}
+
+drr_status encoder_open_hf_headed(encoder **out, wordpiece **tokenizer, bool *has_head, const char *folder,
+                                  drr_head head, uint64_t seed, drr_error *err)
+{
     encoder_shape shape = {0};
+    drr_head there = DRR_HEAD_CLS;
     encoder *e = NULL;
     wordpiece *w = NULL;
     safetensors file = {0};
     char *path = NULL;
     bool complete = false;
-    drr_status status = read_config(&shape, folder, err);
+    drr_status status = read_config(&shape, &there, folder, err);
     if (status == DRR_OK)
         status = read_tokenizer(&w, folder, err);
     if (status == DRR_OK && wordpiece_size(w) > shape.n_vocab)
@@ -253,10 +276,10 @@ drr_status encoder_open_hf(encoder **out, wordpiece **tokenizer, bool *has_head,
         status = check_size(&shape, &file, err);
     if (status == DRR_OK) {
         shape.n_vocab = (uint32_t)wordpiece_size(w);
-        status = encoder_new(&e, &shape, err);
+        status = encoder_new_headed(&e, &shape, head, err);
     }
     if (status == DRR_OK)
-        status = read_weights(e, &complete, &file, seed, err);
+        status = read_weights(e, &complete, there, &file, seed, err);
     if (status == DRR_OK) {
         *out = e;
         *tokenizer = w;
@@ -289,8 +312,10 @@ static drr_status write_json(const char *folder, const char *name, json_t *value
 }
 
 /* multi_label_classification is transformers' word for "a sigmoid of each logit", and there is one. */
-static json_t *config_json(const encoder_shape *s, const wordpiece *tokenizer)
+static json_t *config_json(const encoder *e, const wordpiece *tokenizer)
 {
+    const encoder_shape *s = &e->shape;
+    const bool of_tokens = e->head == DRR_HEAD_TOKEN;
     char digits[32]; /* the shortest decimal that is this float: 1e-12, not its 17 digits as a double */
     snprintf(digits, sizeof digits, "%.9g", (double)s->norm_epsilon);
     for (int precision = 1; precision < 9; precision++) {
@@ -303,15 +328,15 @@ static json_t *config_json(const encoder_shape *s, const wordpiece *tokenizer)
     }
     return json_pack("{s:[s], s:s, s:s, s:s, s:s, s:{s:s}, s:{s:i}, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, "
                      "s:f, s:n, s:i}",
-                     "architectures", "BertForSequenceClassification", "model_type", "bert", "problem_type",
-                     "multi_label_classification", "hidden_act", "gelu", "position_embedding_type", "absolute",
-                     "id2label", "0", "accept", "label2id", "accept", 0, "hidden_size", (json_int_t)s->n_embd,
-                     "intermediate_size", (json_int_t)s->n_ff, "num_hidden_layers", (json_int_t)s->n_layers,
-                     "num_attention_heads", (json_int_t)s->n_heads, "vocab_size", (json_int_t)s->n_vocab,
-                     "max_position_embeddings", (json_int_t)s->n_positions, "type_vocab_size", (json_int_t)s->n_types,
-                     "layer_norm_eps", strtod(digits, NULL), "initializer_range", 0.02, "attention_probs_dropout_prob",
-                     0.1, "hidden_dropout_prob", 0.1, "classifier_dropout", "pad_token_id",
-                     (int)wordpiece_special(tokenizer, SPECIAL_PAD));
+                     "architectures", of_tokens ? "BertForTokenClassification" : "BertForSequenceClassification",
+                     "model_type", "bert", "problem_type", "multi_label_classification", "hidden_act", "gelu",
+                     "position_embedding_type", "absolute", "id2label", "0", "accept", "label2id", "accept", 0,
+                     "hidden_size", (json_int_t)s->n_embd, "intermediate_size", (json_int_t)s->n_ff,
+                     "num_hidden_layers", (json_int_t)s->n_layers, "num_attention_heads", (json_int_t)s->n_heads,
+                     "vocab_size", (json_int_t)s->n_vocab, "max_position_embeddings", (json_int_t)s->n_positions,
+                     "type_vocab_size", (json_int_t)s->n_types, "layer_norm_eps", strtod(digits, NULL),
+                     "initializer_range", 0.02, "attention_probs_dropout_prob", 0.1, "hidden_dropout_prob", 0.1,
+                     "classifier_dropout", "pad_token_id", (int)wordpiece_special(tokenizer, SPECIAL_PAD));
 }
 
 /* Without token_type_ids among the inputs the model takes type 0 for all, as the critic does. */
@@ -361,9 +386,10 @@ drr_status critic_export_hf(const drr_critic *critic, const char *folder, drr_er
                                       "pad_token", "[PAD]", "cls_token", "[CLS]", "mask_token", "[MASK]"),
                             15, err);
     if (status == DRR_OK)
-        status = write_json(folder, "drr.json", critic_meta_json(meta, info.sha256 ? info.sha256 : ""), 17, err);
+        status =
+            write_json(folder, "drr.json", critic_meta_json(meta, e->head, info.sha256 ? info.sha256 : ""), 17, err);
     if (status == DRR_OK) /* last: a folder without it is not taken for a model */
-        status = write_json(folder, "config.json", config_json(&e->shape, tokenizer), 15, err);
+        status = write_json(folder, "config.json", config_json(e, tokenizer), 15, err);
     free(path);
     return status;
 }
@@ -373,6 +399,12 @@ drr_status critic_export_hf(const drr_critic *critic, const char *folder, drr_er
 /* A model that another program trained: nothing is known of it but its logit. */
 static drr_status foreign_meta(critic_meta *m, const encoder *e, const char *folder, const char *out, drr_error *err)
 {
+    if (e->head == DRR_HEAD_TOKEN)
+        return error_set(
+            err, DRR_E_FORMAT,
+            "%s: a classifier of tokens without drr.json: what its tokens say, and which of them says it of "
+            "the whole text, is not known; import a BertForSequenceClassification",
+            folder);
     json_t *config = NULL;
     size_t stem;
     const char *file = file_name(out, &stem);
@@ -390,12 +422,12 @@ static drr_status foreign_meta(critic_meta *m, const encoder *e, const char *fol
     return status;
 }
 
-static drr_status own_meta(critic_meta *m, const char *path, drr_error *err)
+static drr_status own_meta(critic_meta *m, drr_head head, const char *path, drr_error *err)
 {
     json_t *o = NULL;
     drr_status status = json_parse_file(&o, path, err);
     if (status == DRR_OK)
-        status = critic_meta_parse(m, o, path, err);
+        status = critic_meta_parse(m, head, o, path, err);
     json_decref(o);
     return status;
 }
@@ -407,7 +439,11 @@ drr_status drr_critic_import(const char *folder, const char *out, bool *foreign,
     critic_meta meta = {0};
     char *path = NULL;
     bool has_head = false;
-    drr_status status = encoder_open_hf(&e, &tokenizer, &has_head, folder, 0, err);
+    encoder_shape shape;
+    drr_head head = DRR_HEAD_CLS;
+    drr_status status = read_config(&shape, &head, folder, err);
+    if (status == DRR_OK)
+        status = encoder_open_hf_headed(&e, &tokenizer, &has_head, folder, head, 0, err);
     if (status == DRR_OK && !has_head)
         status =
             error_set(err, DRR_E_FORMAT,
@@ -418,7 +454,7 @@ drr_status drr_critic_import(const char *folder, const char *out, bool *foreign,
         status = path_in(&path, folder, "drr.json", err);
     if (status == DRR_OK) {
         *foreign = !file_exists(path);
-        status = *foreign ? foreign_meta(&meta, e, folder, out, err) : own_meta(&meta, path, err);
+        status = *foreign ? foreign_meta(&meta, e, folder, out, err) : own_meta(&meta, head, path, err);
     }
     if (status == DRR_OK)
         status = critic_write(out, e, tokenizer, &meta, err);

@@ -59,7 +59,7 @@ static const char *or_empty(const char *text)
     return text ? text : "";
 }
 
-json_t *critic_meta_json(const critic_meta *m, const char *digest)
+json_t *critic_meta_json(const critic_meta *m, drr_head head, const char *digest)
 {
     char seed[24]; /* a string: JSON numbers lose digits past 2^53 in many readers */
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)m->seed);
@@ -75,6 +75,13 @@ json_t *critic_meta_json(const critic_meta *m, const char *digest)
         json_object_set_new(o, "stack", m->has_stack ? stack_json(m) : json_null());
     if (o)
         json_object_set_new(o, "guarantees", guarantees_json(m));
+    if (o && head == DRR_HEAD_TOKEN) {
+        json_object_set_new(o, "head", json_string(drr_head_name(head)));
+        json_object_set_new(o, "read",
+                            json_string("the logit of the text is that of the last token, [SEP]; of a step, "
+                                        "that of its last token"));
+        json_object_set_new(o, "n_train_steps", json_integer((json_int_t)m->n_train_steps));
+    }
     return o;
 }
 
@@ -232,11 +239,24 @@ static drr_status take_names(critic_meta *m, json_t *o, drr_error *err)
     return status;
 }
 
-drr_status critic_meta_parse(critic_meta *m, json_t *o, const char *where, drr_error *err)
+static drr_status take_head(critic_meta *m, drr_head head, json_t *o, const char *where, drr_error *err)
+{
+    const char *name = json_string_or(o, "head", drr_head_name(DRR_HEAD_CLS));
+    if (strcmp(name, drr_head_name(head)) != 0)
+        return error_set(
+            err, DRR_E_MISMATCH,
+            "%s says that the head is \"%.40s\", and config.json beside it \"%s\"; export the critic again", where,
+            name, drr_head_name(head));
+    return head == DRR_HEAD_TOKEN ? take_count(&m->n_train_steps, o, "n_train_steps", where, err) : DRR_OK;
+}
+
+drr_status critic_meta_parse(critic_meta *m, drr_head head, json_t *o, const char *where, drr_error *err)
 {
     json_t *line = NULL, *stack = json_object_get(o, "stack");
     *m = (critic_meta){0};
     drr_status status = take_names(m, o, err);
+    if (status == DRR_OK)
+        status = take_head(m, head, o, where, err);
     if (status == DRR_OK)
         status = json_get_number(&m->threshold, o, "threshold", where, err);
     if (status == DRR_OK)

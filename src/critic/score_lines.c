@@ -1,6 +1,7 @@
 /* score_lines.c: scores a stream of {"question", "text"} lines, for scripts. Reads and writes in batches, so that
- * memory does not grow with the file; what a score is, is critic.c's business. */
+ * memory does not grow with the file; what a score is, is critic.c's business, and what a step is, src/task's. */
 #include "core/json.h"
+#include "critic/critic.h"
 
 #include <errno.h>
 #include <math.h>
@@ -21,6 +22,7 @@ typedef struct scoring {
     drr_score_item items[BATCH];
     drr_score scores[BATCH];
     size_t n;
+    bool steps; /* of each line the steps too */
 } scoring;
 
 static drr_status take_line(scoring *s, const char *line, size_t length, drr_error *err)
@@ -49,6 +51,74 @@ static drr_status take_line(scoring *s, const char *line, size_t length, drr_err
     return DRR_OK;
 }
 
+/* The ends that a line's own list names, as the steps of a trace; the caller's to free. */
+static drr_status take_ends(uint32_t **ends, size_t *n, json_t *list, const char *where, drr_error *err)
+{
+    const size_t count = json_array_size(list);
+    uint32_t *all = calloc(count + 1, sizeof *all);
+    if (!all)
+        return error_memory(err);
+    for (size_t i = 0; i < count; i++) {
+        const double end = json_number_or(json_array_get(list, i), "end", -1);
+        if (!(end >= 0 && end <= UINT32_MAX)) {
+            free(all);
+            return error_set(err, DRR_E_FORMAT, "%s: item %zu of \"steps\" has no \"end\", the byte behind the step",
+                             where, i + 1);
+        }
+        all[i] = (uint32_t)end;
+    }
+    *ends = all;
+    *n = count;
+    return DRR_OK;
+}
+
+static drr_status find_ends(uint32_t **ends, size_t *n, json_t *row, const char *where, drr_error *err)
+{
+    json_t *list = json_object_get(row, "steps");
+    const char *name = json_string_or(row, "kind", drr_kind_name(DRR_KIND_TEXT));
+    drr_kind kind = DRR_KIND_TEXT;
+    if (json_is_array(list))
+        return take_ends(ends, n, list, where, err);
+    if (drr_kind_parse(&kind, name, NULL) != DRR_OK)
+        return error_set(err, DRR_E_FORMAT, "%s: the kind \"%.40s\" is not known", where, name);
+    return drr_step_ends(ends, n, kind, json_string_or(row, "text", ""), err);
+}
+
+static drr_status add_steps(json_t *row, const drr_step_score *steps, size_t n, drr_error *err)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(list,
+                              json_pack("{s:I, s:o, s:o}", "end", (json_int_t)steps[i].end, "logit",
+                                        json_number_or_null(steps[i].logit), "p", json_number_or_null(steps[i].p)));
+    return json_object_set_new(row, "step_scores", list) == 0 && json_array_size(list) == n ? DRR_OK
+                                                                                            : error_memory(err);
+}
+
+/* One pass a line: its score and those of its steps. */
+static drr_status score_steps(scoring *s, size_t i, drr_error *err)
+{
+    char where[4200];
+    uint32_t *ends = NULL;
+    size_t n = 0;
+    drr_error why = {0};
+    snprintf(where, sizeof where, "%s:%llu", s->in, (unsigned long long)s->numbers[i]);
+    drr_status status = find_ends(&ends, &n, s->rows[i], where, err);
+    drr_step_score *steps = calloc(n + 1, sizeof *steps);
+    if (status == DRR_OK && !steps)
+        status = error_memory(err);
+    if (status == DRR_OK) {
+        status = drr_critic_score_steps(s->critic, &s->scores[i], steps, &s->items[i], ends, n, &why);
+        if (status != DRR_OK)
+            error_set(err, status, "%s: %s", where, why.message);
+    }
+    if (status == DRR_OK)
+        status = add_steps(s->rows[i], steps, n, err);
+    free(ends);
+    free(steps);
+    return status;
+}
+
 static drr_status write_row(scoring *s, size_t i, drr_error *err)
 {
     json_t *row = s->rows[i];
@@ -75,9 +145,13 @@ static void forget_rows(scoring *s)
 
 static drr_status flush_batch(scoring *s, drr_error *err)
 {
-    drr_status status = s->n ? drr_critic_score(s->critic, s->scores, s->items, s->n, err) : DRR_OK;
-    for (size_t i = 0; i < s->n && status == DRR_OK; i++)
-        status = write_row(s, i, err);
+    drr_status status = s->n && !s->steps ? drr_critic_score(s->critic, s->scores, s->items, s->n, err) : DRR_OK;
+    for (size_t i = 0; i < s->n && status == DRR_OK; i++) {
+        if (s->steps)
+            status = score_steps(s, i, err);
+        if (status == DRR_OK)
+            status = write_row(s, i, err);
+    }
     forget_rows(s);
     if (status == DRR_OK && s->out != s->file.file && fflush(s->out) != 0)
         status = error_set_errno(err, errno, "the scores cannot be written");
@@ -95,7 +169,7 @@ static FILE *standard_output(void)
     return file;
 }
 
-drr_status drr_critic_score_file(drr_critic *critic, const char *in, const char *out, drr_error *err)
+static drr_status score_file(drr_critic *critic, const char *in, const char *out, bool steps, drr_error *err)
 {
     const bool from_stdin = strcmp(in, "-") == 0, to_stdout = strcmp(out, "-") == 0;
     char *line;
@@ -104,8 +178,11 @@ drr_status drr_critic_score_file(drr_critic *critic, const char *in, const char 
     if (!s)
         return error_memory(err);
     s->critic = critic;
+    s->steps = steps;
     s->in = from_stdin ? "standard input" : in;
-    drr_status status = lines_open(&s->lines, from_stdin ? "/dev/stdin" : in, err);
+    drr_status status = steps ? critic_check_steps(critic, err) : DRR_OK;
+    if (status == DRR_OK)
+        status = lines_open(&s->lines, from_stdin ? "/dev/stdin" : in, err);
     if (status == DRR_OK && !to_stdout)
         status = file_writer_open(&s->file, out, err);
     if (status == DRR_OK)
@@ -135,4 +212,14 @@ drr_status drr_critic_score_file(drr_critic *critic, const char *in, const char 
     lines_close(s->lines);
     free(s);
     return status;
+}
+
+drr_status drr_critic_score_file(drr_critic *critic, const char *in, const char *out, drr_error *err)
+{
+    return score_file(critic, in, out, false, err);
+}
+
+drr_status drr_critic_score_steps_file(drr_critic *critic, const char *in, const char *out, drr_error *err)
+{
+    return score_file(critic, in, out, true, err);
 }

@@ -106,6 +106,34 @@ static void examine_item(void *user, const drr_cache_item *item)
         e->status = error_memory(e->err);
 }
 
+/* A server is asked what a run would ask it first. One that does not answer is a finding; being interrupted is not. */
+static drr_status examine_server(json_t *report, json_t *problems, const char *url, const drr_reasoner_options *options,
+                                 const drr_hooks *hooks, drr_error *err)
+{
+    drr_reasoner_options o;
+    drr_reasoner *reasoner = NULL;
+    drr_error why = {0};
+    drr_reasoner_options_defaults(&o);
+    if (options)
+        o = *options;
+    o.hooks = hooks;
+    if (!o.request_seconds)
+        o.request_seconds = 30; /* somebody waits for the report */
+    const double began = clock_seconds();
+    drr_status status = drr_reasoner_open(&reasoner, url, &o, &why);
+    if (status == DRR_E_INTERRUPTED || status == DRR_E_MEMORY)
+        return error_set(err, status, "%s", why.message);
+    json_t *found =
+        json_pack("{s:s, s:f}", "verdict", status == DRR_OK ? "answers" : "WRONG", "seconds", clock_seconds() - began);
+    if (status == DRR_OK)
+        json_object_update_new(
+            found, json_pack("{s:s, s:s}", "id", drr_reasoner_id(reasoner), "can", drr_reasoner_describe(reasoner)));
+    else
+        json_array_append_new(problems, json_string(why.message));
+    drr_reasoner_close(reasoner);
+    return found && json_object_set_new(report, "server", found) == 0 ? DRR_OK : error_memory(err);
+}
+
 /* Takes the reasoner's part of the report apart: its libraries go to the others, what is wrong to the problems. */
 static drr_status examine_reasoner(json_t *report, json_t *problems, const char *reasoner, drr_error *err)
 {
@@ -141,8 +169,10 @@ static json_t *library_list(void)
                      "utf8proc", wordpiece_utf8proc_version(), "openmp", _OPENMP, "libc", libc);
 }
 
-drr_status drr_doctor(char **json, size_t *n_problems, const char *reasoner, const drr_hooks *hooks, drr_error *err)
+drr_status drr_doctor(char **json, size_t *n_problems, const char *reasoner, const drr_reasoner_options *options,
+                      const drr_hooks *hooks, drr_error *err)
 {
+    const bool is_server = reasoner && reasoner_is_remote(reasoner);
     char cpu[256], arithmetic[256], table[4096];
     examination e = {.models = json_array(), .problems = json_array(), .hooks = hooks, .err = err};
     cpu_model(cpu, sizeof cpu);
@@ -152,7 +182,9 @@ drr_status drr_doctor(char **json, size_t *n_problems, const char *reasoner, con
                   (int)parallel_threads(), "critic_arithmetic", arithmetic, "libraries", library_list());
     drr_status status = e.models && e.problems && report ? DRR_OK : error_memory(err);
     if (status == DRR_OK)
-        status = examine_reasoner(report, e.problems, reasoner, err);
+        status = examine_reasoner(report, e.problems, is_server ? NULL : reasoner, err);
+    if (status == DRR_OK && is_server)
+        status = examine_server(report, e.problems, reasoner, options, hooks, err);
     json_t *checkers = NULL;
     if (status == DRR_OK)
         status = checker_doctor(&checkers, err);

@@ -127,8 +127,9 @@ static drr_status grade_run(strategy_run *run, size_t n_questions, drr_checker *
     return status;
 }
 
-static drr_status run_strategies(comparison *c, drr_reasoner *reasoner, drr_critic *critic, const drr_prompts *prompts,
-                                 const drr_eval_options *o, const drr_hooks *hooks, drr_error *err)
+static drr_status run_strategies(comparison *c, drr_reasoner *reasoner, drr_reasoner *second, drr_critic *critic,
+                                 const drr_prompts *prompts, const drr_eval_options *o, const drr_hooks *hooks,
+                                 drr_error *err)
 {
     drr_status status = DRR_OK;
     for (size_t s = 0; status == DRR_OK && s < o->n_strategies; s++) {
@@ -140,6 +141,8 @@ static drr_status run_strategies(comparison *c, drr_reasoner *reasoner, drr_crit
             return error_memory(err);
         c->n_runs = s + 1;
         status = drr_solve(run->results, reasoner, critic, prompts, c->tasks, c->n, &policy, NULL, NULL, hooks, err);
+        if (status == DRR_OK && second && run->strategy == DRR_STRATEGY_DRR)
+            status = drr_escalate(run->results, c->n, second, prompts, &policy, NULL, NULL, hooks, err);
         if (status == DRR_OK)
             status = grade_run(run, c->n, o->checker, hooks, err);
     }
@@ -217,7 +220,7 @@ drr_status drr_eval(char **json, char **table, drr_reasoner *reasoner, drr_criti
                     const drr_hooks *hooks, drr_error *err)
 {
     evaluation e = {.options = options};
-    drr_reasoner *remembering = NULL;
+    drr_reasoner *remembering = NULL, *second = NULL;
     cache_counts counts = {0};
     buffer path = {0};
     char *as_json = NULL, *as_text = NULL;
@@ -239,8 +242,10 @@ drr_status drr_eval(char **json, char **table, drr_reasoner *reasoner, drr_criti
         status = buffer_printf(&path, err, "%s/samples.db", options->out);
     if (status == DRR_OK)
         status = cached_reasoner_new(&remembering, reasoner, path.data, &counts, err);
+    if (status == DRR_OK && options->escalate_to)
+        status = cached_reasoner_new(&second, options->escalate_to, path.data, &counts, err);
     for (size_t d = 0; status == DRR_OK && d < n_datasets; d++)
-        status = run_strategies(&e.comparisons[d], remembering, critic, prompts, options, hooks, err);
+        status = run_strategies(&e.comparisons[d], remembering, second, critic, prompts, options, hooks, err);
     if (status != DRR_OK)
         goto done;
     hooks_log(hooks, DRR_LOG_INFO, "%llu completions generated, %llu taken from %s",
@@ -255,6 +260,7 @@ done:
     for (size_t d = 0; d < e.n; d++)
         comparison_clear(&e.comparisons[d]);
     free(e.comparisons);
+    drr_reasoner_close(second);
     drr_reasoner_close(remembering);
     buffer_clear(&path);
     free(as_json);

@@ -37,6 +37,8 @@ typedef struct strategy_run {
     double accuracy_answered, coverage, mean_calls, mean_turns, mean_tokens, mean_prompt_tokens, mean_seconds;
     double aurc; /* NaN without P(correct) */
     uint64_t n_answered, n_abstained, n_unparsed, n_failed;
+    uint64_t n_escalated; /* to the second reasoner */
+    double mean_escalated_tokens;
     uint64_t n_ungraded; /* answered, and its checker could not say whether rightly */
 } strategy_run;
 
@@ -62,6 +64,7 @@ typedef struct judged {      /* figures over one set of rows; NaN where not defi
     uint64_t n, n_right;
     uint64_t n_unparsed; /* answers that could not be read: no rows */
     double auroc, auroc_text, auprc, brier, ece, length_auroc, vote_auroc;
+    drr_within within, within_text, within_length, within_vote; /* no pairs where questions have one row each */
     double *p;
     uint8_t *right;
 } judged;
@@ -95,10 +98,18 @@ drr_status comparison_measure(comparison *c, const drr_eval_options *options, bo
 drr_status pair_sentence(buffer *b, const comparison *c, const pair *p, drr_error *err);
 
 /* ---- judged.c */
-drr_status judged_measure(comparison *c, drr_error *err);
+drr_status judged_measure(comparison *c, const drr_eval_options *o, drr_error *err);
 void judged_clear(judged *set);
 /* Why a figure of this set is not defined; NULL when all are. */
 const char *judged_undefined(const judged *set);
+
+/* ---- within.c: discrimination within a question, of sets that have several answers to one */
+/* Rows of a question lie side by side. */
+void within_measure(judged *set, const double *logit, const double *length, const double *vote, const size_t *questions,
+                    const drr_eval_options *o);
+/* A sentence; none of a set that has one row a question. */
+drr_status within_note(buffer *b, const judged *set, drr_error *err);
+void within_json(json_t *o, const judged *set);
 
 /* ---- promised.c: a critic's guarantee, and what drr accepted here */
 typedef struct promised {

@@ -151,6 +151,10 @@ static drr_status put_judged(buffer *b, const comparison *c, drr_error *err)
         if (c->judged[rows].exists)
             status = put_note(b, &note, judged_note(&note, &c->judged[rows], err), err);
     }
+    for (int rows = 0; status == DRR_OK && rows < N_JUDGED; rows++) {
+        buffer note = {0};
+        status = put_note(b, &note, within_note(&note, &c->judged[rows], err), err);
+    }
     return status == DRR_OK ? buffer_puts(b, "</ul>\n", err) : status;
 }
 

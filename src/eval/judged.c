@@ -13,6 +13,7 @@
 
 typedef struct row_values { /* of the rows of one set; n of each */
     double *logit, *length, *vote;
+    size_t *question, now; /* now: of the rows being added */
 } row_values;
 
 static const char *const keys[N_JUDGED] = {"first", "given", "given_others_known", "samples"};
@@ -78,6 +79,7 @@ static void add_row(judged *set, row_values *v, const drr_turn *t, double p, dou
     set->n_right += t->correct == 1;
     v->logit[set->n] = t->logit;
     v->length[set->n] = (double)strlen(t->text);
+    v->question[set->n] = v->now;
     v->vote[set->n++] = vote;
 }
 
@@ -110,6 +112,8 @@ static const drr_turn *turn_given(const drr_result *r)
 
 static void add_given(judged *set, row_values *v, const drr_result *r)
 {
+    if (r->escalated) /* another reasoner's answer, which no critic judged */
+        return;
     set->n_unparsed += r->outcome == DRR_UNPARSED;
     const drr_turn *turn = r->outcome == DRR_ANSWERED ? turn_given(r) : NULL;
     if (turn)
@@ -153,7 +157,8 @@ static void measure_set(judged *set, const row_values *v)
     set->vote_auroc = statistics_auroc(v->vote, set->right, n); /* NaN with one unknown share: then not the same rows */
 }
 
-static drr_status judge_set(judged *set, const comparison *c, judged_rows rows, drr_error *err)
+static drr_status judge_set(judged *set, const comparison *c, judged_rows rows, const drr_eval_options *o,
+                            drr_error *err)
 {
     const strategy_run *run = run_of(c, rows);
     row_values v = {0};
@@ -171,24 +176,27 @@ static drr_status judge_set(judged *set, const comparison *c, judged_rows rows, 
     v.logit = calloc(most, sizeof *v.logit);
     v.length = calloc(most, sizeof *v.length);
     v.vote = calloc(most, sizeof *v.vote);
-    if (set->p && set->right && v.logit && v.length && v.vote) {
-        for (size_t i = 0; i < c->n; i++)
-            add_rows(set, &v, rows, &run->results[i]);
+    v.question = calloc(most, sizeof *v.question);
+    if (set->p && set->right && v.logit && v.length && v.vote && v.question) {
+        for (v.now = 0; v.now < c->n; v.now++)
+            add_rows(set, &v, rows, &run->results[v.now]);
         measure_set(set, &v);
+        within_measure(set, v.logit, v.length, v.vote, v.question, o);
     } else {
         status = error_memory(err);
     }
     free(v.logit);
     free(v.length);
     free(v.vote);
+    free(v.question);
     return status;
 }
 
-drr_status judged_measure(comparison *c, drr_error *err)
+drr_status judged_measure(comparison *c, const drr_eval_options *o, drr_error *err)
 {
     drr_status status = DRR_OK;
     for (int rows = 0; status == DRR_OK && rows < N_JUDGED; rows++)
-        status = judge_set(&c->judged[rows], c, (judged_rows)rows, err);
+        status = judge_set(&c->judged[rows], c, (judged_rows)rows, o, err);
     return status;
 }
 

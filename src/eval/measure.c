@@ -27,6 +27,8 @@ static void measure_run(strategy_run *run, const comparison *c, const drr_eval_o
         run->mean_tokens += (double)r->n_tokens / n;
         run->mean_prompt_tokens += (double)r->n_prompt_tokens / n;
         run->mean_seconds += r->seconds / n;
+        run->n_escalated += r->escalated;
+        run->mean_escalated_tokens += (double)r->n_escalated_tokens / n;
     }
     run->accuracy = bootstrap_mean(scratch, c->n, o->bootstrap, o->policy.seed);
     run->coverage = (double)run->n_answered / (double)c->n;
@@ -108,7 +110,7 @@ drr_status comparison_measure(comparison *c, const drr_eval_options *o, bool has
     if (status == DRR_OK)
         status = measure_pairs(c, o, scratch, err);
     if (status == DRR_OK && has_critic)
-        status = judged_measure(c, err);
+        status = judged_measure(c, o, err);
     free(scratch);
     return status;
 }

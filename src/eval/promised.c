@@ -33,7 +33,7 @@ bool promised_measure(promised *p, const evaluation *e, const comparison *c)
     p->holds = drr_guarantee_holds(p->why, sizeof p->why, p->g, &policy);
     for (size_t i = 0; i < c->n; i++) {
         const drr_result *r = &run->results[i];
-        if (r->outcome != DRR_ANSWERED || !was_accepted(r))
+        if (r->outcome != DRR_ANSWERED || r->escalated || !was_accepted(r))
             continue;
         p->n_accepted++;
         p->n_wrong += r->correct == 0;

@@ -125,6 +125,10 @@ static json_t *run_json(const comparison *c, const strategy_run *r)
     set_count(o, "failed", r->n_failed);
     if (r->n_ungraded)
         set_count(o, "ungraded", r->n_ungraded);
+    if (r->n_escalated) {
+        set_count(o, "escalated", r->n_escalated);
+        set_number(o, "mean_escalated_tokens", r->mean_escalated_tokens);
+    }
     return o;
 }
 
@@ -160,6 +164,7 @@ static void set_judged(json_t *o, const judged *f)
     set_number(o, "ece", f->ece);
     set_number(o, "length_auroc", f->length_auroc);
     set_number(o, "vote_auroc", f->vote_auroc);
+    within_json(o, f);
 }
 
 static json_t *judged_json(const judged *f)
@@ -210,11 +215,13 @@ static json_t *policy_json(const drr_policy *p)
     static const char *const exhausted[] = {"vote", "best", "last", "abstain"};
     json_t *o = json_object();
     set_count(o, "samples", p->samples);
+    set_number(o, "stop_confidence", p->stop_confidence);
     set_count(o, "max_turns", p->max_turns);
     set_count(o, "max_tokens", p->max_tokens);
     set_count(o, "turn_tokens", p->turn_tokens);
     set_number(o, "threshold", p->threshold); /* null: the critic's own */
     set_number(o, "abstain_below", p->abstain_below);
+    set_number(o, "escalate_below", p->escalate_below); /* null: what no turn was accepted of */
     json_object_set_new(o, "on_exhausted", json_string(exhausted[p->on_exhausted & 3]));
     json_object_set_new(o, "feedback", json_string(p->feedback == DRR_FEEDBACK_WORDS ? "words" : "restart"));
     set_number(o, "first_temperature", (double)p->first_temperature);
@@ -249,6 +256,8 @@ drr_status report_json(char **json, const evaluation *e, drr_error *err)
         json_object_set_new(root, "command", json_string(o->command));
     json_object_set_new(root, "reasoner", json_string(e->reasoner));
     json_object_set_new(root, "reasoner_description", json_string(e->reasoner_description));
+    if (o->escalate_to)
+        json_object_set_new(root, "escalates_to", json_string(drr_reasoner_id(o->escalate_to)));
     json_object_set_new(root, "prompts", json_string(e->prompts));
     json_object_set_new(root, "critic", e->has_critic ? critic_identity(&e->critic) : json_null());
     json_object_set_new(root, "policy", policy_json(&o->policy));
@@ -346,6 +355,10 @@ static drr_status critic_text(buffer *b, const comparison *c, drr_error *err)
         buffer note = {0};
         if (c->judged[rows].exists)
             status = put_note(b, &note, judged_note(&note, &c->judged[rows], err), err);
+    }
+    for (int rows = 0; status == DRR_OK && rows < N_JUDGED; rows++) {
+        buffer note = {0};
+        status = put_note(b, &note, within_note(&note, &c->judged[rows], err), err);
     }
     return status;
 }

@@ -17,6 +17,11 @@ static bool agree(const seeker *s, const drr_turn *a, const drr_turn *b)
     return a->answer && b->answer && drr_answer_equal(s->task->kind, a->answer, b->answer);
 }
 
+bool loop_turns_agree(const seeker *s, size_t i, size_t k)
+{
+    return agree(s, &s->result->turns[i], &s->result->turns[k]);
+}
+
 /* alone: as if no other answer were known. */
 static drr_features features_of(const seeker *s, size_t i, bool alone)
 {

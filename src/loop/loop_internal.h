@@ -1,5 +1,6 @@
 /* loop_internal.h: what the files of src/loop share. A seeker is one question under way: solve.c moves requests and
- * completions, strategies.c decides what is asked next, choose.c scores turns and settles the answer. */
+ * completions, strategies.c decides what is asked next, stop.c whether that is needed, choose.c scores turns and
+ * settles the answer. */
 #ifndef DRR_LOOP_INTERNAL_H
 #define DRR_LOOP_INTERNAL_H
 
@@ -43,13 +44,16 @@ struct loop {
     size_t n_requests;
 };
 
-extern const char role_attempt[], role_critique[], role_revision[];
+extern const char role_attempt[], role_critique[], role_revision[], role_escalation[];
 
 /* solve.c: asking. A fresh sample sees nothing of what came before; a follow-up goes on with s->history, to which the
  * last turn and `words` are added (words stay the caller's). */
 drr_status loop_ask_fresh(loop *l, seeker *s, uint32_t sample, drr_error *err);
 drr_status loop_ask_follow_up(loop *l, seeker *s, const char *role, const char *words, drr_error *err);
 bool loop_budget_left(const loop *l, const seeker *s); /* tokens */
+
+/* stop.c: vote and best-of-n: what is there already decides, as surely as policy->stop_confidence says. */
+bool loop_samples_suffice(loop *l, seeker *s);
 
 /* strategies.c: the first request of a question, and what follows a turn (result->turns[i]): more requests, or
  * s->finished with the result settled. */
@@ -65,7 +69,8 @@ drr_status strategy_ask_samples(loop *l, seeker *s, drr_error *err);
 drr_status loop_score_turn(loop *l, seeker *s, size_t i, drr_error *err); /* sets its logit */
 void loop_judge_turn(loop *l, seeker *s, size_t i); /* P(correct) of an answer, given the others that are known */
 void loop_judge_turns(loop *l, seeker *s);          /* of all answers, where the decision waits for the last of them */
-bool loop_turn_answers(const drr_turn *turn);       /* an attempt or revision, not a critique */
+bool loop_turns_agree(const seeker *s, size_t i, size_t k); /* both have been read, and say the same */
+bool loop_turn_answers(const drr_turn *turn);               /* an attempt or revision, not a critique */
 /* Settle the result; each handles that nothing could be read. */
 void loop_settle_on(loop *l, seeker *s, size_t i);        /* the answer of this turn */
 void loop_settle_vote(loop *l, seeker *s, bool weighted); /* weighted: by each turn's own P(correct) */

@@ -49,6 +49,7 @@ void drr_policy_defaults(drr_policy *policy)
                            .max_turns = 5,
                            .turn_tokens = 200,
                            .threshold = NAN,
+                           .escalate_below = NAN,
                            .on_exhausted = DRR_EXHAUSTED_VOTE,
                            .feedback = DRR_FEEDBACK_RESTART,
                            .first_temperature = 0,

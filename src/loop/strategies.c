@@ -6,20 +6,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char role_attempt[] = "attempt", role_critique[] = "critique", role_revision[] = "revision";
+const char role_attempt[] = "attempt", role_critique[] = "critique", role_revision[] = "revision",
+           role_escalation[] = "escalation";
 
 static bool draws_samples(const loop *l)
 {
     return l->policy->strategy == DRR_STRATEGY_VOTE || l->policy->strategy == DRR_STRATEGY_BEST_OF_N;
 }
 
-/* All at once; with a token budget one after another, for only then is it known what the next may cost, and the same
- * samples are drawn however the reasoner's answers arrive. */
+/* All at once; with a token budget, or where the samples may suffice before all are drawn, one after another, for only
+ * then is it known what the next may cost and whether it is needed, and the same samples are drawn however the
+ * reasoner's answers arrive. */
 drr_status strategy_ask_samples(loop *l, seeker *s, drr_error *err)
 {
+    const bool one_by_one = l->policy->max_tokens || l->policy->stop_confidence > 0;
     drr_status status = DRR_OK;
     while (status == DRR_OK && draws_samples(l) && s->n_asked < l->policy->samples && loop_budget_left(l, s) &&
-           !(l->policy->max_tokens && s->in_flight))
+           !(one_by_one && (s->in_flight || loop_samples_suffice(l, s))))
         status = loop_ask_fresh(l, s, s->n_asked, err);
     return status;
 }

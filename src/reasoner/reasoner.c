@@ -60,6 +60,11 @@ static bool ends_with(const char *text, const char *end)
     return n >= m && strcmp(text + n - m, end) == 0;
 }
 
+bool reasoner_is_remote(const char *source)
+{
+    return strncmp(source, "http://", 7) == 0 || strncmp(source, "https://", 8) == 0;
+}
+
 drr_status drr_reasoner_open(drr_reasoner **reasoner, const char *source, const drr_reasoner_options *options,
                              drr_error *err)
 {
@@ -69,7 +74,7 @@ drr_status drr_reasoner_open(drr_reasoner **reasoner, const char *source, const 
         drr_reasoner_options_defaults(&defaults);
         options = &defaults;
     }
-    if (strncmp(source, "http://", 7) == 0 || strncmp(source, "https://", 8) == 0)
+    if (reasoner_is_remote(source))
         return reasoner_open_remote(reasoner, source, options, err);
     drr_status status = drr_cache_path(path, sizeof path, source, err);
     if (status != DRR_OK)

@@ -83,6 +83,7 @@ uint32_t reasoner_width(const drr_reasoner *reasoner);
 size_t reasoner_pending(const drr_reasoner *reasoner); /* submitted and not yet handed back */
 size_t reasoner_ready(const drr_reasoner *reasoner);   /* of these, finished: what may be put on disk together */
 
+bool reasoner_is_remote(const char *source); /* an address, and no file or name */
 /* Openers of the backends; drr_reasoner_open chooses. */
 drr_status reasoner_open_llama(drr_reasoner **reasoner, const char *path, const char *name,
                                const drr_reasoner_options *options, drr_error *err);

@@ -236,6 +236,13 @@ static drr_status cut_body(cutting *c, size_t end, bool by_line, drr_error *err)
     return status;
 }
 
+drr_status drr_step_ends(uint32_t **ends, size_t *n, drr_kind kind, const char *text, drr_error *err)
+{
+    if (!text || (unsigned)kind > DRR_KIND_CHECKED)
+        return error_set(err, DRR_E_ARGUMENT, "steps are those of a text of a known kind");
+    return task_step_ends(ends, n, kind, text, err);
+}
+
 drr_status task_step_ends(uint32_t **ends, size_t *n, drr_kind kind, const char *text, drr_error *err)
 {
     cutting c = {.text = text, .size = strlen(text)};

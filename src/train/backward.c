@@ -5,13 +5,13 @@
 
 #include <stdlib.h>
 
-static void plan(encoder_tape *tape, encoder_planner *p, const encoder_shape *s, size_t tokens, size_t sequences)
+static void plan(encoder_tape *tape, encoder_planner *p, const encoder_shape *s, size_t tokens)
 {
     const size_t width = s->n_embd, rows = product_rows(tokens);
     tape->dx = encoder_take(p, rows, width);
     tape->da = encoder_take(p, rows, width);
-    tape->dlogits = encoder_take(p, sequences, 1);
-    tape->dhead = encoder_take(p, sequences, width);
+    tape->dlogits = encoder_take(p, tape->w->max_reads, 1);
+    tape->dhead = encoder_take(p, tape->w->max_reads, width);
     if (tape->w->half) {
         backward_bf16_plan(tape, p, s, tokens);
         return;
@@ -32,14 +32,14 @@ drr_status encoder_tape_new(encoder_tape **out, const encoder *e, size_t max_tok
     drr_status status = encoder_workspace_plan(&tape->w, e, max_tokens, max_sequences, longest, true, err);
     if (status != DRR_OK)
         goto done;
-    plan(tape, &p, &e->shape, max_tokens, max_sequences);
+    plan(tape, &p, &e->shape, max_tokens);
     tape->memory = p.base = aligned_alloc(64, p.used * sizeof(float));
     if (!tape->memory) {
         status = error_memory(err);
         goto done;
     }
     p.used = 0;
-    plan(tape, &p, &e->shape, max_tokens, max_sequences);
+    plan(tape, &p, &e->shape, max_tokens);
 done:
     if (status == DRR_OK)
         *out = tape;
@@ -102,7 +102,7 @@ static void layer_backward(const encoder *e, encoder_tape *tape, uint32_t layer,
     linear_backward(dmid, 1.0f, g.q_weight, g.q_bias, tape->dq, l->x_q, p.q_weight, rows, width, width);
     if (layer + 1 == e->shape.n_layers) {
         linear_backward(tape->dx, 0.0f, g.kv_weight, g.kv_bias, tape->dkv, x, p.kv_weight, tokens, width, 2 * width);
-        rows_scatter_add(tape->dx, dmid, starts, n, width);
+        rows_scatter_add(tape->dx, dmid, encoder_read_rows(tape->w, starts, n), rows, width);
         return;
     }
     linear_backward(dmid, 1.0f, g.kv_weight, g.kv_bias, tape->dkv, x, p.kv_weight, tokens, width, 2 * width);
@@ -110,7 +110,7 @@ static void layer_backward(const encoder *e, encoder_tape *tape, uint32_t layer,
     tape->dx = dmid;
 }
 
-/* tape->dx: the gradient of the last layer's output. */
+/* tape->dx: the gradient of the last layer's output, n rows of it that the head reads. */
 static void head_backward(const encoder *e, encoder_tape *tape, size_t n, const encoder_dropout *d, float *gradients)
 {
     const size_t width = e->shape.n_embd;
@@ -119,17 +119,44 @@ static void head_backward(const encoder *e, encoder_tape *tape, size_t n, const 
     encoder_view p, g;
     encoder_view_at(&p, e, e->parameters);
     encoder_view_at(&g, e, gradients);
-    linear_backward(tape->dhead, 0.0f, g.head_weight, g.head_bias, tape->dlogits, w->dropped, p.head_weight, n, width,
-                    1);
-    dropout_add(tape->dhead, tape->dhead, NULL, n * width, &site);
+    float *dread = p.pooler_weight ? tape->dhead : tape->dx;
+    linear_backward(dread, 0.0f, g.head_weight, g.head_bias, tape->dlogits, w->dropped, p.head_weight, n, width, 1);
+    dropout_add(dread, dread, NULL, n * width, &site);
+    if (!p.pooler_weight)
+        return;
     tanh_backward(tape->dhead, tape->dhead, w->pooled, n * width);
     linear_backward(tape->dx, 0.0f, g.pooler_weight, g.pooler_bias, tape->dhead, w->cls, p.pooler_weight, n, width,
                     width);
 }
 
+typedef struct plain_loss { /* what encoder_backward's arguments say */
+    const uint8_t *labels;
+    const float *weights;
+    double total;
+} plain_loss;
+
+static double plain_loss_of(void *user, float *dlogits, const float *logits, size_t n)
+{
+    const plain_loss *l = user;
+    return bce_logits(dlogits, logits, l->labels, l->weights, n, l->total);
+}
+
 drr_status encoder_backward(const encoder *e, encoder_tape *tape, const int32_t *ids, const uint32_t *starts, size_t n,
                             const uint8_t *labels, const float *weights, double total, const encoder_dropout *d,
                             float *gradients, float *logits, double *loss, drr_error *err)
+{
+    plain_loss l = {labels, weights, total};
+    return encoder_backward_by(e, tape, ids, starts, n, plain_loss_of, &l, d, gradients, logits, loss, err);
+}
+
+void encoder_tape_read(encoder_tape *tape, const uint32_t *rows, const uint32_t *row_starts)
+{
+    encoder_workspace_read(tape->w, rows, row_starts);
+}
+
+drr_status encoder_backward_by(const encoder *e, encoder_tape *tape, const int32_t *ids, const uint32_t *starts,
+                               size_t n, encoder_loss_fn loss_of, void *user, const encoder_dropout *d,
+                               float *gradients, float *logits, double *loss, drr_error *err)
 {
     encoder_workspace *w = tape->w;
     const size_t width = e->shape.n_embd;
@@ -137,8 +164,9 @@ drr_status encoder_backward(const encoder *e, encoder_tape *tape, const int32_t 
     if (status != DRR_OK)
         return status;
     encoder_forward(e, w, ids, starts, n, d, logits);
-    *loss += bce_logits(tape->dlogits, logits, labels, weights, n, total);
-    head_backward(e, tape, n, d, gradients);
+    const size_t reads = encoder_read_starts(w)[n];
+    *loss += loss_of(user, tape->dlogits, logits, reads);
+    head_backward(e, tape, reads, d, gradients);
     for (uint32_t layer = e->shape.n_layers; layer-- > 0;) {
         if (w->half)
             backward_bf16_layer(e, tape, layer, starts, n, d, gradients);

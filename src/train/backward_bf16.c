@@ -64,7 +64,7 @@ void backward_bf16_layer(const encoder *e, encoder_tape *tape, uint32_t layer, c
         tape->dx = tape->da;
         tape->da = asked;
         memset(tape->dx, 0, tokens * width * sizeof *tape->dx);
-        rows_scatter_add(tape->dx, asked, starts, n, width);
+        rows_scatter_add(tape->dx, asked, encoder_read_rows(tape->w, starts, n), rows, width);
     }
     products_run(made, PRODUCT_BACK_ADD, width, 2 * width, tokens, tape->dx, tape->half_dkv, l->kv_back, NULL);
 }

@@ -12,7 +12,7 @@ struct encoder_tape {
     float *db, *dwide, *dq, *dkv; /* fp32: [T][n_embd], [T][n_ff], [T][n_embd], [T][2 n_embd] */
     bf16 *half_wide, *half_dcontext, *half_dq, *half_dkv;
     float *norm_scratch;    /* bf16 */
-    float *dlogits, *dhead; /* [n], [n][n_embd] */
+    float *dlogits, *dhead; /* [reads], [reads][n_embd] */
     float *memory;
     void (*ready)(void *user, uint32_t layer);
     void *ready_user;

@@ -54,6 +54,7 @@ void examples_clear(examples *x)
     free(x->ids);
     free(x->starts);
     free(x->labels);
+    lessons_clear(&x->lessons);
     *x = (examples){0};
 }
 
@@ -78,12 +79,18 @@ drr_status batch_plan_new(batch_plan *plan, size_t n, size_t batch, size_t budge
 void batch_plan_clear(batch_plan *plan)
 {
     free(plan->order);
+    free(plan->joined);
+    batch_plan_free_groups(plan->groups);
     *plan = (batch_plan){0};
 }
 
 void batch_plan_shuffle(batch_plan *plan, uint64_t seed, uint64_t epoch)
 {
     rng r;
+    if (plan->groups) {
+        batch_plan_shuffle_groups(plan, seed, epoch);
+        return;
+    }
     for (size_t i = 0; i < plan->n; i++)
         plan->order[i] = i;
     rng_seed(&r, hash_mix(seed, epoch + 1));
@@ -104,6 +111,8 @@ size_t batch_part(const batch_plan *plan, const examples *x, size_t at, size_t e
         if (n && used > plan->budget)
             break;
     }
+    while (plan->joined && n > 1 && at + n < end && plan->joined[at + n]) /* back to where that group begins */
+        n--;
     return n;
 }
 

@@ -77,6 +77,13 @@ static drr_status put_head(buffer *b, const card *k, drr_error *err)
         status = put_row(b, "tasks", m->tasks, err);
     if (status == DRR_OK)
         status = put_row(b, "encoder", m->encoder, err);
+    if (status == DRR_OK && k->result->head == DRR_HEAD_TOKEN)
+        status = buffer_printf(b, err, "| head | of tokens, read at the last one; trained on %llu labels of steps |\n",
+                               (unsigned long long)k->result->n_train_steps);
+    if (status == DRR_OK && k->options->rank_weight > 0)
+        status =
+            buffer_printf(b, err, "| ranking term | weight %g, over %llu questions with right and wrong answers |\n",
+                          k->options->rank_weight, (unsigned long long)k->result->n_rank_questions);
     if (status == DRR_OK)
         status = buffer_printf(b, err,
                                "| size | %u layers of width %u, %u tokens read |\n| made | %s by drr %s, seed %llu |\n"
@@ -156,8 +163,57 @@ static drr_status put_figures(buffer *b, const card *k, drr_error *err)
         const double own[] = {f->auroc_stack, f->auroc_text, f->auroc_length, f->auroc_vote, f->brier, f->ece};
         status = put_figures_row(b, f->task, f->n, own, 6, err);
     }
-    return status == DRR_OK ? put_figures_row(b, r->n_tasks == 1 ? r->tasks[0].task : "all", r->n_test, all, 6, err)
-                            : status;
+    if (status == DRR_OK)
+        status = put_figures_row(b, r->n_tasks == 1 ? r->tasks[0].task : "all", r->n_test, all, 6, err);
+    char steps[24];
+    if (status == DRR_OK && r->n_test_steps)
+        status =
+            buffer_printf(b, err,
+                          "\nOf %llu labelled steps of these traces, those from which some continuation ended right "
+                          "have the higher logit: AUROC %s.\n",
+                          (unsigned long long)r->n_test_steps, number(steps, r->auroc_steps, 3));
+    return status;
+}
+
+static drr_status put_within_row(buffer *b, const char *name, const drr_within *const figures[4], drr_error *err)
+{
+    char share[24], low[24], high[24];
+    drr_status status = buffer_puts(b, "| ", err);
+    if (status == DRR_OK)
+        status = put_plain(b, name, err);
+    if (status == DRR_OK)
+        status = buffer_printf(b, err, " | %llu | %llu", (unsigned long long)figures[0]->n_questions,
+                               (unsigned long long)figures[0]->n_pairs);
+    for (size_t i = 0; status == DRR_OK && i < 4; i++)
+        status = buffer_printf(b, err, " | %s (%s to %s)", number(share, figures[i]->share, 3),
+                               number(low, figures[i]->low, 3), number(high, figures[i]->high, 3));
+    return status == DRR_OK ? buffer_puts(b, " |\n", err) : status;
+}
+
+static drr_status put_within(buffer *b, const card *k, drr_error *err)
+{
+    const drr_train_result *r = k->result;
+    const drr_within *const all[] = {&r->within_stack, &r->within_text, &r->within_length, &r->within_vote};
+    if (r->within_stack.n_pairs == 0)
+        return buffer_puts(b,
+                           "\nNo test question has both a right and a wrong answer: how well the critic tells answers "
+                           "to one question apart is not known.\n",
+                           err);
+    drr_status status = buffer_puts(
+        b,
+        "\n### Within a question\nOf the pairs of a right and a wrong answer to one test question, the share "
+        "that is put in the right order (ties count one half; 95 %\ninterval over questions). Choosing "
+        "among answers to one question lives on this and not on AUROC, most of whose pairs are of two "
+        "questions.\n\n"
+        "| task | questions | pairs | P(correct) | text alone | length | vote share |\n"
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+        err);
+    for (uint32_t t = 0; status == DRR_OK && t < r->n_tasks && r->n_tasks > 1; t++) {
+        const drr_task_figures *f = &r->tasks[t];
+        const drr_within *const own[] = {&f->within_stack, &f->within_text, &f->within_length, &f->within_vote};
+        status = put_within_row(b, f->task, own, err);
+    }
+    return status == DRR_OK ? put_within_row(b, r->n_tasks == 1 ? r->tasks[0].task : "all", all, err) : status;
 }
 
 static drr_status put_left_out(buffer *b, const card *k, drr_error *err)
@@ -334,7 +390,11 @@ drr_status card_write(const card *k, drr_error *err)
     if (status == DRR_OK)
         status = put_figures(&text, k, err);
     if (status == DRR_OK)
+        status = put_within(&text, k, err);
+    if (status == DRR_OK)
         status = put_left_out(&text, k, err);
+    if (status == DRR_OK)
+        status = card_put_runs(&text, k, err);
     if (status == DRR_OK)
         status = put_calibration(&text, k, drawn ? file_name(plot.data, NULL) : NULL, err);
     if (status == DRR_OK)

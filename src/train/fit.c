@@ -63,7 +63,8 @@ typedef struct run { /* everything one call of encoder_fit owns */
     checkpoint state;
     batch_plan plan;
     encoder_tape *tape;
-    float *gradients, *moments, *best, *dev_logits, *logits, *weights;
+    float *gradients, *moments, *best, *dev_logits, *logits;
+    batch_loss loss;
     float class_weight[2];
     row_updates *rows;
     gradient_sum *sum; /* over ranks */
@@ -91,6 +92,14 @@ static uint64_t run_identity(const run *r)
         h = hash_bytes(h, both[i]->ids, both[i]->n_ids * sizeof *both[i]->ids);
         h = hash_bytes(h, both[i]->labels, both[i]->n);
     }
+    const lessons *l = &r->train->lessons; /* of the plain loss, what it was before there were others */
+    if (o->rank_weight > 0 || r->loss.rows) {
+        const double terms[] = {o->rank_weight, r->e->head == DRR_HEAD_TOKEN};
+        h = hash_bytes(h, terms, sizeof terms);
+        h = hash_bytes(h, l->questions, l->n * sizeof *l->questions);
+        h = hash_bytes(h, l->places, l->n_reads * sizeof *l->places);
+        h = hash_bytes(h, l->targets, l->n_reads * sizeof *l->targets);
+    }
     return hash_bytes(h, r->e->parameters, r->e->n_parameters * sizeof(float));
 }
 
@@ -102,6 +111,10 @@ static drr_status run_open(run *r, drr_error *err)
     r->steps_an_epoch = (r->train->n + r->o->batch - 1) / r->o->batch;
     r->steps = r->steps_an_epoch * r->o->epochs;
     drr_status status = batch_plan_new(&r->plan, r->train->n, r->o->batch, r->budget, err);
+    if (status == DRR_OK && r->o->rank_weight > 0)
+        status = batch_plan_group(&r->plan, r->train, err);
+    if (status == DRR_OK)
+        status = batch_loss_new(&r->loss, r->e, r->train, most, in_part, r->o->rank_weight, err);
     if (status == DRR_OK)
         status = encoder_tape_new(&r->tape, r->e, most, in_part, longest, err);
     if (status != DRR_OK)
@@ -110,13 +123,11 @@ static drr_status run_open(run *r, drr_error *err)
     r->moments = calloc(2 * n, sizeof(float));
     r->best = malloc(n * sizeof(float));
     r->dev_logits = calloc(r->dev->n + 1, sizeof(float));
-    r->logits = calloc(in_part, sizeof(float));
-    r->weights = calloc(in_part, sizeof(float));
+    r->logits = calloc(r->loss.rows ? most : in_part, sizeof(float));
     r->ids = calloc(most, sizeof *r->ids);
     r->starts = calloc(in_part + 1, sizeof *r->starts);
     r->labels = calloc(in_part, 1);
-    if (!r->gradients || !r->moments || !r->best || !r->dev_logits || !r->logits || !r->weights || !r->ids ||
-        !r->starts || !r->labels)
+    if (!r->gradients || !r->moments || !r->best || !r->dev_logits || !r->logits || !r->ids || !r->starts || !r->labels)
         return error_memory(err);
     size_t right = 0;
     for (size_t i = 0; i < r->train->n; i++)
@@ -166,7 +177,7 @@ static void run_close(run *r)
     free(r->best);
     free(r->dev_logits);
     free(r->logits);
-    free(r->weights);
+    batch_loss_clear(&r->loss);
     free(r->ids);
     free(r->starts);
     free(r->labels);
@@ -210,11 +221,12 @@ static drr_status run_step(run *r, drr_error *err)
                                    .first_sequence = p.first_sequence,
                                    .first_token = p.first_token};
         const size_t n = batch_pack(&r->plan, r->train, p.begin, p.end, r->ids, r->starts, r->labels);
-        for (size_t i = 0; i < n; i++)
-            r->weights[i] = r->class_weight[r->labels[i]];
+        batch_loss_take(&r->loss, &r->plan, r->train, p.begin, n, r->starts, r->labels, r->class_weight,
+                        (double)(end - begin));
+        encoder_tape_read(r->tape, r->loss.rows, r->loss.row_starts);
         encoder_tape_tell(r->tape, r->sum && p.last ? gradient_sum_ready : NULL, r->sum);
-        status = encoder_backward(r->e, r->tape, r->ids, r->starts, n, r->labels, r->weights, (double)(end - begin), &d,
-                                  r->gradients, r->logits, &loss, err);
+        status = encoder_backward_by(r->e, r->tape, r->ids, r->starts, n, batch_loss_of, &r->loss, &d, r->gradients,
+                                     r->logits, &loss, err);
     }
     step_vote vote = {.loss = loss, .cancelled = r->sum && hooks_cancelled(r->hooks), .save_due = run_save_due(r)};
     status = gradient_sum_finish(r->sum, r->rows, &vote, status, err);
@@ -375,6 +387,15 @@ static drr_status check_options(const fit_options *o, const examples *train, drr
                          "learning rate %g, dropout %g, weight decay %g, warm-up share %g: the rate must be above 0, "
                          "dropout in [0, 1), the others not negative",
                          o->learning_rate, o->dropout, o->weight_decay, o->warmup_share);
+    if (!(o->rank_weight >= 0 && isfinite(o->rank_weight)))
+        return error_set(err, DRR_E_ARGUMENT,
+                         "a ranking term cannot weigh %g: 0 leaves it out, 1 makes it count as much "
+                         "as cross-entropy",
+                         o->rank_weight);
+    if (o->ranks && (o->rank_weight > 0 || train->lessons.n_reads))
+        return error_set(err, DRR_E_ARGUMENT,
+                         "a ranking term and a head of tokens are trained in one process: leave out mpirun, or "
+                         "--rank-weight, --head token and --steps");
     if (train->n == 0)
         return error_set(err, DRR_E_EMPTY, "there is no text to train on");
     return DRR_OK;

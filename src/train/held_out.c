@@ -8,10 +8,11 @@
 
 /* Row by row: the text's logit, its P(correct) before and after calibration, the stack's before and after with all
  * others known, length, vote share, label. */
-enum { LOGIT, TEXT_RAW, TEXT, STACK_RAW, STACK, LENGTH, VOTE, N_COLUMNS };
+enum { LOGIT, TEXT_RAW, TEXT, STACK_RAW, STACK, LENGTH, VOTE, N_COLUMNS, RESAMPLES = 1000 };
 typedef struct columns {
     double *of[N_COLUMNS], *memory;
     uint8_t *label, *vote_label;
+    size_t *question, *group, *vote_question, *vote_group, *places;
     size_t n, n_votes, n_right, n_questions;
 } columns;
 
@@ -19,6 +20,7 @@ static void columns_clear(columns *x)
 {
     free(x->memory);
     free(x->label);
+    free(x->places);
     *x = (columns){0};
 }
 
@@ -37,7 +39,11 @@ static void add_row(columns *x, const critic_meta *meta, groups *g, size_t i)
     x->of[LENGTH][x->n] = row->trace.text ? (double)strlen(row->trace.text) : 0;
     x->label[x->n] = judge_label(&row->trace);
     x->n_right += x->label[x->n];
+    x->question[x->n] = row->question;
+    x->group[x->n] = g->begin[i];
     if (others) {
+        x->vote_question[x->n_votes] = row->question;
+        x->vote_group[x->n_votes] = g->begin[i];
         x->vote_label[x->n_votes] = x->label[x->n];
         x->of[VOTE][x->n_votes++] = f.parsed ? (double)(f.n_agree + 1) / (double)(f.n_others + 1) : 0;
     }
@@ -48,14 +54,20 @@ static void add_row(columns *x, const critic_meta *meta, groups *g, size_t i)
 static drr_status columns_of(columns *x, const critic_meta *meta, groups *g, const char *task, drr_error *err)
 {
     size_t last = SIZE_MAX;
-    *x = (columns){.memory = calloc(N_COLUMNS * (g->n + 1), sizeof(double)), .label = calloc(2 * (g->n + 1), 1)};
-    if (!x->memory || !x->label) {
+    *x = (columns){.memory = calloc(N_COLUMNS * (g->n + 1), sizeof(double)),
+                   .label = calloc(2 * (g->n + 1), 1),
+                   .places = calloc(4 * (g->n + 1), sizeof(size_t))};
+    if (!x->memory || !x->label || !x->places) {
         columns_clear(x);
         return error_memory(err);
     }
     for (size_t k = 0; k < N_COLUMNS; k++)
         x->of[k] = x->memory + k * (g->n + 1);
     x->vote_label = x->label + g->n + 1;
+    x->question = x->places;
+    x->group = x->places + (g->n + 1);
+    x->vote_question = x->places + 2 * (g->n + 1);
+    x->vote_group = x->places + 3 * (g->n + 1);
     for (size_t i = 0; i < g->n; i++) {
         const corpus_row *row = &g->c->rows[g->rows[i]];
         if (task && (!row->trace.task || strcmp(row->trace.task, task) != 0))
@@ -80,6 +92,22 @@ static double length_auroc(const columns *test, const columns *dev)
     return auroc(dev, LENGTH) < 0.5 ? 1 - value : value;
 }
 
+static drr_within within(const columns *x, int column, uint64_t seed)
+{
+    return column == VOTE ? statistics_within(x->of[VOTE], x->vote_label, x->vote_question, x->vote_group, x->n_votes,
+                                              RESAMPLES, seed)
+                          : statistics_within(x->of[column], x->label, x->question, x->group, x->n, RESAMPLES, seed);
+}
+
+/* As length_auroc: dev says which way round. */
+static drr_within length_within(const columns *test, const columns *dev, uint64_t seed)
+{
+    const drr_within w = within(test, LENGTH, seed);
+    const double on_dev =
+        statistics_within(dev->of[LENGTH], dev->label, dev->question, dev->group, dev->n, 0, seed).share;
+    return on_dev < 0.5 ? statistics_within_turned(w) : w;
+}
+
 static void measure_calibration(drr_calibration_figures *f, const columns *x, int before, int after)
 {
     for (int i = 0; i < 2; i++) {
@@ -90,12 +118,16 @@ static void measure_calibration(drr_calibration_figures *f, const columns *x, in
     }
 }
 
-static void measure_all(drr_train_result *r, const columns *test, const columns *dev)
+static void measure_all(drr_train_result *r, const columns *test, const columns *dev, uint64_t seed)
 {
     r->auroc_text = auroc(test, LOGIT);
     r->auroc_stack = auroc(test, STACK);
     r->auroc_vote = auroc(test, VOTE);
     r->auroc_length = length_auroc(test, dev);
+    r->within_text = within(test, LOGIT, seed);
+    r->within_stack = within(test, STACK, seed);
+    r->within_vote = within(test, VOTE, seed);
+    r->within_length = length_within(test, dev, seed);
     r->auprc = statistics_auprc(test->of[STACK], test->label, test->n);
     r->brier = statistics_brier(test->of[STACK], test->label, test->n);
     r->ece = statistics_ece(test->of[STACK], test->label, test->n);
@@ -120,6 +152,10 @@ static drr_status measure_task(drr_task_figures *f, const critic_meta *meta, gro
         f->auroc_stack = auroc(&t, STACK);
         f->auroc_vote = auroc(&t, VOTE);
         f->auroc_length = length_auroc(&t, &d);
+        f->within_text = within(&t, LOGIT, meta->seed);
+        f->within_stack = within(&t, STACK, meta->seed);
+        f->within_vote = within(&t, VOTE, meta->seed);
+        f->within_length = length_within(&t, &d, meta->seed);
         f->brier = statistics_brier(t.of[STACK], t.label, t.n);
         f->ece = statistics_ece(t.of[STACK], t.label, t.n);
     }
@@ -162,7 +198,7 @@ drr_status judge_measure(drr_train_result *result, reliability_bin bins[2][JUDGE
     if (status == DRR_OK)
         status = measure_tasks(result, meta, &test, &dev, c->tasks, err);
     if (status == DRR_OK) {
-        measure_all(result, &t, &d);
+        measure_all(result, &t, &d, meta->seed);
         if (bins)
             draw_reliability(bins, &t);
     }

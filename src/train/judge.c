@@ -299,7 +299,7 @@ drr_status judge_fit(critic_meta *meta, drr_train_result *result, const corpus *
     if (status != DRR_OK)
         return status;
     status = fit_text(meta, &text, &g, seed, err);
-    if (status == DRR_OK)
+    if (status == DRR_OK && !result->text_alone)
         status = fit_stack(meta, &stack, &g, seed, err);
     if (status == DRR_OK)
         status = choose_threshold(meta, &g, err);

@@ -23,6 +23,13 @@ void drr_ranks(uint32_t *rank, uint32_t *n)
     *rank = *n > 1 ? number_in("OMPI_COMM_WORLD_RANK", 0) : 0;
 }
 
+drr_status ranks_alone(const char *what, drr_error *err)
+{
+    uint32_t rank, n;
+    drr_ranks(&rank, &n);
+    return n == 1 ? DRR_OK : error_set(err, DRR_E_ARGUMENT, "%s is made by one process: leave out mpirun", what);
+}
+
 /* ---- the plug-in */
 
 static bool find_plugin(char *path, size_t size)

@@ -16,7 +16,8 @@ typedef struct ranks ranks;
 /* Connects the ranks of this job; NULL in *r where there is one process only. The same one each time: it belongs to the
  * process and is left when that ends. DRR_E_NOT_FOUND: no plug-in for MPI; DRR_E_BACKEND: MPI cannot. */
 drr_status ranks_open(ranks **r, drr_error *err);
-bool ranks_first(const ranks *r); /* rank 0, which writes and speaks; alone: true */
+drr_status ranks_alone(const char *what, drr_error *err); /* fails where mpirun started several: `what` is for one */
+bool ranks_first(const ranks *r);                         /* rank 0, which writes and speaks; alone: true */
 uint32_t ranks_count(const ranks *r);
 double ranks_waited_s(const ranks *r);     /* this rank, for sums and for other ranks, so far */
 const char *ranks_library(const ranks *r); /* what connects them; NULL alone */

@@ -3,7 +3,7 @@
  * writes the file and its card (card.c). An unparsed trace is trained on as one to reject:
  * the critic will meet such texts. A trace without any text is not trained on, but the stack still learns from it. */
 #include "core/risk.h"
-#include "train/ranks.h"
+#include "train/train_internal.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -55,7 +55,7 @@ static drr_status check_guarantee_options(const drr_train_options *o, drr_error 
     return DRR_OK;
 }
 
-static drr_status check_options(const drr_train_options *o, drr_error *err)
+drr_status train_check_options(const drr_train_options *o, drr_error *err)
 {
     if (!o->traces || !o->encoder || !o->out)
         return error_set(err, DRR_E_ARGUMENT, "training needs traces, an encoder and a file to write");
@@ -68,6 +68,12 @@ static drr_status check_options(const drr_train_options *o, drr_error *err)
             "a dev share of %g and a test share of %g cannot be: dev must be above 0, and together they must "
             "leave a tenth of the questions to train on",
             o->dev_share, o->test_share);
+    if (!(o->rank_weight >= 0 && isfinite(o->rank_weight)) || (unsigned)o->head > DRR_HEAD_TOKEN)
+        return error_set(
+            err, DRR_E_ARGUMENT,
+            "a ranking term of weight %g, or head %d, cannot be: the weight must not be negative, and heads "
+            "are cls and token",
+            o->rank_weight, (int)o->head);
     return isnan(o->target_error) ? DRR_OK : check_guarantee_options(o, err);
 }
 
@@ -110,8 +116,8 @@ static drr_status check_guarantee(drr_train_result *result, const corpus *c, con
     return DRR_OK;
 }
 
-static drr_status check_corpus(drr_train_result *result, const corpus *c, const drr_train_options *o, bool promises,
-                               drr_error *err)
+drr_status train_check_corpus(drr_train_result *result, const corpus *c, const drr_train_options *o, bool promises,
+                              drr_error *err)
 {
     const char *names[] = {"train", "dev"};
     uint64_t n, right;
@@ -136,6 +142,10 @@ static drr_status check_corpus(drr_train_result *result, const corpus *c, const 
                              (unsigned long long)n, names[part], right ? "right" : "wrong",
                              right ? "harder" : "easier");
     }
+    if (o->leave_one_task_out && !strchr(c->tasks ? c->tasks : "", ','))
+        return error_set(err, DRR_E_ARGUMENT,
+                         "the traces are all of one task, %s, and leaving it out would leave nothing to train on",
+                         c->tasks ? c->tasks : "without a name");
     return promises ? check_guarantee(result, c, o, err) : DRR_OK;
 }
 
@@ -145,9 +155,10 @@ static bool has_text(const corpus_row *row)
     return text && text[strspn(text, " \t\r\n")] != '\0';
 }
 
-/* Tokenises the rows of a part; `all` takes those without text too. */
-static drr_status tokenise(examples *x, uint64_t *n_truncated, const corpus *c, corpus_part part, bool all,
-                           const wordpiece *tokenizer, uint32_t max_length, const drr_hooks *hooks, drr_error *err)
+/* Tokenises the rows of a part; `all` takes those without text too. Those to train on are taught what `o` asks for. */
+static drr_status tokenise(examples *x, uint64_t *n_truncated, uint64_t *n_steps, const corpus *c, corpus_part part,
+                           bool all, const wordpiece *tokenizer, uint32_t max_length, const drr_train_options *o,
+                           const drr_hooks *hooks, drr_error *err)
 {
     drr_status status = DRR_OK;
     int32_t *ids = calloc(max_length, sizeof *ids);
@@ -167,6 +178,8 @@ static drr_status tokenise(examples *x, uint64_t *n_truncated, const corpus *c, 
                                        max_length, ids, &n, &truncated, err);
         if (status == DRR_OK)
             status = examples_add(x, ids, n, row->trace.label == DRR_LABEL_ACCEPT, err);
+        if (status == DRR_OK && part == CORPUS_TRAIN)
+            status = teach_row(x, n_steps, row, tokenizer, o, ids, n, err);
         *n_truncated += truncated;
     }
     free(ids);
@@ -208,18 +221,7 @@ static drr_status name_critic(critic_meta *meta, const corpus *c, const drr_trai
                : error_memory(err);
 }
 
-typedef struct session { /* what one encoder's training owns */
-    corpus c;
-    encoder *e;
-    wordpiece *tokenizer;
-    examples train, dev, dev_all, test_all, kept_all;
-    critic_meta meta;
-    reliability_bin bins[2][JUDGE_BINS];
-    buffer checkpoint;
-    ranks *job; /* those that train together; not the session's */
-} session;
-
-static void session_clear(session *s)
+void session_clear(session *s)
 {
     corpus_clear(&s->c);
     encoder_free(s->e);
@@ -233,7 +235,8 @@ static void session_clear(session *s)
     buffer_clear(&s->checkpoint);
 }
 
-static drr_status tokenise_parts(session *s, drr_train_result *result, const drr_hooks *hooks, drr_error *err)
+static drr_status tokenise_parts(session *s, drr_train_result *result, const drr_train_options *o,
+                                 const drr_hooks *hooks, drr_error *err)
 {
     const struct {
         examples *x;
@@ -247,8 +250,8 @@ static drr_status tokenise_parts(session *s, drr_train_result *result, const drr
     uint64_t ignored = 0;
     drr_status status = DRR_OK;
     for (size_t i = 0; status == DRR_OK && i < sizeof parts / sizeof *parts; i++)
-        status = tokenise(parts[i].x, parts[i].counted ? &result->n_truncated : &ignored, &s->c, parts[i].part,
-                          parts[i].all, s->tokenizer, s->meta.max_length, hooks, err);
+        status = tokenise(parts[i].x, parts[i].counted ? &result->n_truncated : &ignored, &result->n_train_steps, &s->c,
+                          parts[i].part, parts[i].all, s->tokenizer, s->meta.max_length, o, hooks, err);
     return status;
 }
 
@@ -267,50 +270,58 @@ static void log_parts(const session *s, const drr_train_result *r, bool has_head
               s->meta.max_length, drr_precision_name(r->precision), has_head ? "" : "; the head is new", kept);
 }
 
-/* left_out: the task that this encoder must not see; NULL: none. */
-static drr_status prepare(session *s, drr_train_result *result, const drr_train_options *o, const char *left_out,
+static drr_status prepare(session *s, drr_train_result *result, const drr_train_options *o, const variant *v,
                           const drr_hooks *hooks, drr_error *err)
 {
+    const char *left_out = v->left_out;
     char folder[4096];
     bool has_head = false;
     drr_status status = drr_cache_path(folder, sizeof folder, o->encoder, err);
-    if (status == DRR_OK)
+    if (status == DRR_OK && s->c.n == 0)
         status = corpus_read(&s->c, o, hooks, err);
     if (status == DRR_OK && left_out)
         corpus_leave_out(&s->c, left_out);
     if (status == DRR_OK)
-        status = check_corpus(result, &s->c, o, !isnan(o->target_error) && !left_out, err);
-    if (status == DRR_OK && o->leave_one_task_out && !strchr(s->c.tasks ? s->c.tasks : "", ','))
-        status = error_set(err, DRR_E_ARGUMENT,
-                           "the traces are all of one task, %s, and leaving it out would leave nothing to train on",
-                           s->c.tasks ? s->c.tasks : "without a name");
+        status = train_check_corpus(result, &s->c, o, !isnan(o->target_error) && !left_out, err);
     if (status == DRR_OK)
-        status = encoder_open_hf(&s->e, &s->tokenizer, &has_head, folder, o->seed, err);
+        status = teach_check(result, &s->c, o, err);
+    if (status == DRR_OK)
+        status = encoder_open_hf_headed(&s->e, &s->tokenizer, &has_head, folder, result->head, o->seed, err);
     result->precision = o->precision;
     if (status == DRR_OK)
         status = encoder_set_precision(s->e, &result->precision, err);
-    if (status == DRR_OK && !left_out)
-        status = buffer_printf(&s->checkpoint, err, "%s.checkpoint", o->out);
+    if (status == DRR_OK && !left_out && !v->no_checkpoint)
+        status = buffer_printf(&s->checkpoint, err, "%s%s%s.checkpoint", o->out, v->checkpoint ? "." : "",
+                               v->checkpoint ? v->checkpoint : "");
     if (status != DRR_OK)
         return status;
     s->meta.max_length = o->max_length < s->e->shape.n_positions ? o->max_length : s->e->shape.n_positions;
     s->meta.seed = o->seed;
-    status = tokenise_parts(s, result, hooks, err);
+    status = tokenise_parts(s, result, o, hooks, err);
     if (status == DRR_OK)
         log_parts(s, result, has_head, hooks);
     return status;
+}
+
+drr_status session_score(session *s, corpus_part part, const drr_hooks *hooks, drr_error *err)
+{
+    const examples *x = part == CORPUS_DEV ? &s->dev_all : part == CORPUS_TEST ? &s->test_all : &s->kept_all;
+    s->e->bf16 = false; /* calibration and threshold are of the logits that a critic gives */
+    return score_rows(&s->c, part, x, s->e, s->job, hooks, err);
 }
 
 /* The encoder is fitted: everything else of the critic, and its figures. */
 static drr_status conclude(session *s, drr_train_result *result, const drr_train_options *o, bool promises,
                            const drr_hooks *hooks, drr_error *err)
 {
-    s->e->bf16 = false; /* calibration and threshold are of the logits that a critic gives */
-    drr_status status = score_rows(&s->c, CORPUS_DEV, &s->dev_all, s->e, s->job, hooks, err);
+    drr_status status = session_score(s, CORPUS_DEV, hooks, err);
     if (status == DRR_OK)
-        status = score_rows(&s->c, CORPUS_TEST, &s->test_all, s->e, s->job, hooks, err);
+        status = session_score(s, CORPUS_TEST, hooks, err);
     if (status == DRR_OK)
-        status = score_rows(&s->c, CORPUS_GUARANTEE, &s->kept_all, s->e, s->job, hooks, err);
+        status = session_score(s, CORPUS_GUARANTEE, hooks, err);
+    if (status == DRR_OK)
+        status = judge_steps(result, &s->c, s->e, s->tokenizer, s->meta.max_length, hooks, err);
+    result->text_alone = o->text_alone;
     if (status == DRR_OK)
         status = judge_fit(&s->meta, result, &s->c, o->seed, err);
     if (status == DRR_OK)
@@ -319,16 +330,16 @@ static drr_status conclude(session *s, drr_train_result *result, const drr_train
         status = promise_make(&s->meta, result, &s->c, o, err);
     s->meta.n_train_questions = result->n_train_questions;
     s->meta.n_train_traces = result->n_train;
+    s->meta.n_train_steps = result->n_train_steps;
     result->threshold = s->meta.threshold;
     return status;
 }
 
-/* From traces to a critic in memory. */
-static drr_status make_critic(session *s, drr_train_result *result, const drr_train_options *o, const char *left_out,
-                              const drr_hooks *hooks, drr_error *err)
+drr_status session_fit(session *s, drr_train_result *result, const drr_train_options *o, const variant *v,
+                       const drr_hooks *hooks, drr_error *err)
 {
     fit_result fitted = {0};
-    drr_status status = ranks_agree(s->job, prepare(s, result, o, left_out, hooks, err), err);
+    drr_status status = ranks_agree(s->job, prepare(s, result, o, v, hooks, err), err);
     if (status != DRR_OK)
         return status;
     const fit_options options = {.epochs = o->epochs,
@@ -341,14 +352,12 @@ static drr_status make_critic(session *s, drr_train_result *result, const drr_tr
                                  .dropout = o->dropout,
                                  .class_weights = o->class_weights,
                                  .keep_last = o->keep_last,
+                                 .rank_weight = o->rank_weight,
                                  .seed = o->seed,
                                  .checkpoint = s->checkpoint.data,
-                                 .resume = o->resume && !left_out,
+                                 .resume = o->resume && !v->left_out,
                                  .ranks = s->job};
-    status = encoder_fit(s->e, &s->train, &s->dev, &options, &fitted, hooks, err);
-    if (status == DRR_OK)
-        status = conclude(s, result, o, !isnan(o->target_error) && !left_out, hooks, err);
-    status = ranks_agree(s->job, status, err);
+    status = ranks_agree(s->job, encoder_fit(s->e, &s->train, &s->dev, &options, &fitted, hooks, err), err);
     if (status != DRR_OK)
         return status;
     result->best_loss = fitted.best_loss;
@@ -356,6 +365,16 @@ static drr_status make_critic(session *s, drr_train_result *result, const drr_tr
     result->tokens_per_second = fitted.tokens_per_second;
     result->seconds = fitted.seconds;
     return DRR_OK;
+}
+
+/* From traces to a critic in memory. */
+drr_status session_make(session *s, drr_train_result *result, const drr_train_options *o, const variant *v,
+                        const drr_hooks *hooks, drr_error *err)
+{
+    drr_status status = session_fit(s, result, o, v, hooks, err);
+    if (status != DRR_OK)
+        return status;
+    return ranks_agree(s->job, conclude(s, result, o, !isnan(o->target_error) && !v->left_out, hooks, err), err);
 }
 
 /* How well each task is judged by a critic that was trained and fitted on the others alone. */
@@ -371,7 +390,7 @@ static drr_status leave_tasks_out(drr_train_result *result, const drr_train_opti
         drr_error why = {0};
         session s = {.job = job};
         hooks_log(hooks, DRR_LOG_INFO, "once more without %s, to be measured on it", task->task);
-        status = make_critic(&s, &without, &others, task->task, hooks, &why);
+        status = session_make(&s, &without, &others, &(variant){.left_out = task->task}, hooks, &why);
         task->auroc_left_out = status == DRR_OK ? without.auroc_stack : NAN;
         task->auroc_left_out_text = status == DRR_OK ? without.auroc_text : NAN;
         session_clear(&s);
@@ -385,15 +404,18 @@ static drr_status leave_tasks_out(drr_train_result *result, const drr_train_opti
     return status;
 }
 
-static drr_status write_card(const session *s, const drr_train_result *result, const drr_train_options *o,
-                             drr_error *err)
+static drr_status write_card(const session *s, card *k, drr_error *err)
 {
     char digest[65];
     if (!ranks_first(s->job))
         return DRR_OK;
-    const card k = {&s->meta, result, o, &s->c, &s->e->shape, s->bins, digest};
-    drr_status status = sha256_file(digest, o->out, err);
-    return status == DRR_OK ? card_write(&k, err) : status;
+    k->meta = &s->meta;
+    k->c = &s->c;
+    k->shape = &s->e->shape;
+    k->bins = s->bins;
+    k->sha256 = digest;
+    drr_status status = sha256_file(digest, k->options->out, err);
+    return status == DRR_OK ? card_write(k, err) : status;
 }
 
 static void log_guarantees(const drr_train_result *r, const drr_hooks *hooks)
@@ -407,11 +429,18 @@ static void log_guarantees(const drr_train_result *r, const drr_hooks *hooks)
 
 drr_status drr_train(drr_train_result *out, const drr_train_options *o, const drr_hooks *hooks, drr_error *err)
 {
-    drr_status status = check_options(o, err);
+    return train_critic(out, o, NULL, NULL, hooks, err);
+}
+
+drr_status train_critic(drr_train_result *out, const drr_train_options *o, drr_repeats *repeats,
+                        const drr_search *search, const drr_hooks *hooks, drr_error *err)
+{
+    drr_status status = train_check_options(o, err);
     if (status != DRR_OK)
         return status;
     session s = {0};
     drr_train_result result = {0};
+    card k = {.result = &result, .options = o, .repeats = repeats, .search = search};
     status = ranks_open(&s.job, err);
     if (status != DRR_OK)
         return status;
@@ -421,7 +450,7 @@ drr_status drr_train(drr_train_result *out, const drr_train_options *o, const dr
     if (s.job)
         hooks_log(hooks, DRR_LOG_INFO, "training on %u ranks with %u threads each, over %s", ranks_count(s.job),
                   parallel_threads(), ranks_library(s.job));
-    status = make_critic(&s, &result, o, NULL, hooks, err);
+    status = session_make(&s, &result, o, &(variant){0}, hooks, err);
     if (status != DRR_OK)
         goto done;
     if (s.job)
@@ -435,12 +464,14 @@ drr_status drr_train(drr_train_result *out, const drr_train_options *o, const dr
         goto done;
     if (ranks_first(s.job))
         unlink(s.checkpoint.data);
+    if (repeats)
+        repeats_take(repeats, &result);
     log_guarantees(&result, hooks);
-    status = write_card(&s, &result, o, err);
+    status = write_card(&s, &k, err);
     if (status == DRR_OK && o->leave_one_task_out) {
         status = leave_tasks_out(&result, o, s.job, hooks, err);
         if (status == DRR_OK)
-            status = write_card(&s, &result, o, err);
+            status = write_card(&s, &k, err);
     }
     status = ranks_agree(s.job, status, err);
     if (status == DRR_OK)

@@ -24,13 +24,35 @@ drr_status encoder_backward(const encoder *e, encoder_tape *tape, const int32_t 
                             const uint8_t *labels, const float *weights, double total, const encoder_dropout *d,
                             float *gradients, float *logits, double *loss, drr_error *err);
 
-/* ---- examples and batches (batches.c) */
+/* The same with another loss. loss_of writes the gradient dlogits[n] of what it returns, n being the logits of the rows
+ * that are read: those of encoder_tape_read, borrowed until its next call, or one a sequence (encoder_workspace_read).
+ */
+typedef double (*encoder_loss_fn)(void *user, float *dlogits, const float *logits, size_t n);
+void encoder_tape_read(encoder_tape *tape, const uint32_t *rows, const uint32_t *row_starts);
+drr_status encoder_backward_by(const encoder *e, encoder_tape *tape, const int32_t *ids, const uint32_t *starts,
+                               size_t n, encoder_loss_fn loss_of, void *user, const encoder_dropout *d,
+                               float *gradients, float *logits, double *loss, drr_error *err);
+
+/* ---- examples and batches (batches.c, lessons.c) */
+typedef struct lessons { /* what a label does not say of an example: of all examples, or of none */
+    size_t *questions;   /* [n] that it answers */
+    size_t *starts;      /* [n + 1] reads starts[i] .. of example i: where a head of tokens is taught */
+    uint32_t *places;    /* [n_reads] a token of its example, rising within it */
+    float *targets;      /* [n_reads] what its logit is to say, 0 .. 1 */
+    size_t n, n_reads, capacity, reads_capacity;
+} lessons;
 typedef struct examples { /* tokenised texts, packed: example i is ids[starts[i]] .. ids[starts[i + 1]] */
     int32_t *ids;
     size_t *starts;
     uint8_t *labels;
     size_t n, n_ids, ids_capacity, capacity;
+    lessons lessons;
 } examples;
+/* Of the example that was added last: its question, and the reads of a head of tokens, the last one being at its last
+ * token; n_reads is 0 for a head of [CLS]. */
+drr_status examples_teach(examples *x, size_t question, const uint32_t *places, const float *targets, size_t n_reads,
+                          drr_error *err);
+void lessons_clear(lessons *l);
 drr_status examples_add(examples *x, const int32_t *ids, size_t n, uint8_t label, drr_error *err);
 void examples_clear(examples *x);
 size_t examples_longest(const examples *x);
@@ -40,18 +62,56 @@ size_t examples_longest(const examples *x);
 typedef struct batch_plan {
     size_t *order; /* of the examples in this epoch */
     size_t n, batch, budget;
+    /* For a ranking term, NULL without one: order keeps up to BATCH_GROUP examples of a question side by side, and
+     * joined[i] says that order[i] belongs to the group of order[i - 1] (pairs.c). */
+    struct grouping *groups;
+    bool *joined;
 } batch_plan;
 drr_status batch_plan_new(batch_plan *plan, size_t n, size_t batch, size_t budget, drr_error *err);
 void batch_plan_clear(batch_plan *plan);
+/* Plans by groups from the next shuffle on; x (borrowed) knows its questions. No group is longer than the budget. */
+enum { BATCH_GROUP = 8 };
+drr_status batch_plan_group(batch_plan *plan, const examples *x, drr_error *err);
+void batch_plan_shuffle_groups(batch_plan *plan, uint64_t seed, uint64_t epoch); /* these two for batches.c */
+void batch_plan_free_groups(struct grouping *groups);
 void batch_plan_shuffle(batch_plan *plan, uint64_t seed, uint64_t epoch);
 size_t batch_plan_steps(const batch_plan *plan);
 /* How many of the examples order[at ..] of the step that ends at `end` make a part: as many as the budget allows, at
  * least one. */
 size_t batch_part(const batch_plan *plan, const examples *x, size_t at, size_t end);
 /* Packs examples order[at ..] of the step that ends at `end` into ids, starts, labels, as many as the budget allows (at
- * least one), and returns how many. */
+ * least one), and returns how many. A group is parted only by the end of a step. */
 size_t batch_pack(const batch_plan *plan, const examples *x, size_t at, size_t end, int32_t *ids, uint32_t *starts,
                   uint8_t *labels);
+
+/* ---- what a part is taught (losses.c): docs/model.md, "Losses" */
+/* Adds to dlogits, and returns, the ranking loss: of each group (joined[i]: i is of the group of i - 1) the mean over
+ * its pairs of a right and a wrong one of log(1 + exp(wrong's logit - right's)), times weight * its size / total. The
+ * logit of example i is at at[i]; NULL: at i. */
+double rank_logits(float *dlogits, const float *logits, const uint32_t *at, const uint8_t *labels, const bool *joined,
+                   size_t n, double weight, double total);
+/* As bce_logits, with targets between 0 and 1. */
+double soft_bce_logits(float *dlogits, const float *logits, const float *targets, const float *weights, size_t n,
+                       double total);
+
+typedef struct batch_loss { /* of one part; arrays planned once */
+    size_t n, n_reads;
+    const uint8_t *labels;       /* [n] the caller's */
+    float *weights;              /* [n_reads] */
+    float *targets;              /* [n_reads] NULL: the labels */
+    uint32_t *rows, *row_starts; /* for encoder_tape_read; NULL as well */
+    uint32_t *last;              /* [n] which read is the example's score */
+    bool *joined;                /* [n] NULL: no ranking */
+    double rank_weight, total;
+} batch_loss;
+/* For parts of at most `most` tokens and in_part examples of x, to fit e. */
+drr_status batch_loss_new(batch_loss *l, const encoder *e, const examples *x, size_t most, size_t in_part,
+                          double rank_weight, drr_error *err);
+void batch_loss_clear(batch_loss *l);
+/* Of the n examples order[at ..] that batch_pack packed; each weighs class_weight[label], over all its reads. */
+void batch_loss_take(batch_loss *l, const batch_plan *plan, const examples *x, size_t at, size_t n,
+                     const uint32_t *starts, const uint8_t *labels, const float class_weight[2], double total);
+double batch_loss_of(void *batch_loss, float *dlogits, const float *logits, size_t n); /* an encoder_loss_fn */
 
 /* ---- fitting an encoder (fit.c, update.c) */
 typedef struct fit_options {
@@ -59,6 +119,7 @@ typedef struct fit_options {
     size_t budget; /* tokens of a part; 0: 4096 */
     double learning_rate, weight_decay, warmup_share, clip_norm, dropout;
     bool class_weights, keep_last; /* the last epoch's parameters, whatever dev says, and no early stopping */
+    double rank_weight;            /* of the ranking term; 0: none. Else the examples know their questions */
     uint64_t seed;
     const char *checkpoint;    /* file; NULL: none is written */
     double checkpoint_every_s; /* 0: 600 */
@@ -147,13 +208,32 @@ size_t corpus_questions(const corpus *c, corpus_part part);
 /* Leaves of one task the test questions alone, and of the others all but these. */
 void corpus_leave_out(corpus *c, const char *task);
 
+/* Splits anew, after corpus_read: test is the fold-th of `folds` equal parts of the questions, in the order of the
+ * split; dev are those that follow it, round the end; the rest trains, or its first max_questions. Rows of
+ * options->test_traces are unused: they are nobody's folds. Fold 0 of 1 / test_share is the usual split (folds.c). */
+drr_status corpus_fold(corpus *c, const drr_train_options *options, uint32_t fold, uint32_t folds, drr_error *err);
+/* Keeps the first n questions to train on, unused those after them (n 0: all), and test and guarantee rows altogether:
+ * what a search may see (search.c). */
+drr_status corpus_blind(corpus *c, size_t n, drr_error *err);
+
 /* ---- calibration, the stack and the threshold (judge.c), held-out figures (held_out.c) */
 enum { JUDGE_BINS = 10 };
-/* Fits on the dev rows; of the result the calibrations' dev_log_loss and picked. */
+/* Fits on the dev rows; of the result the calibrations' dev_log_loss and picked. No stack where it says text_alone. */
 drr_status judge_fit(critic_meta *meta, drr_train_result *result, const corpus *c, uint64_t seed, drr_error *err);
 /* Measures the test rows; bins (may be NULL) are of the sigmoid of the text's logit, and of P(correct). */
 drr_status judge_measure(drr_train_result *result, reliability_bin bins[2][JUDGE_BINS], const critic_meta *meta,
                          const corpus *c, drr_error *err);
+
+/* ---- what training is taught (teach.c), and how well it tells steps apart (held_out_steps.c) */
+/* Adds to the example last added, ids[n] of this row: its question and, for a head of tokens, its reads. *n_steps
+ * counts the steps' labels among them. */
+drr_status teach_row(examples *x, uint64_t *n_steps, const corpus_row *row, const wordpiece *tokenizer,
+                     const drr_train_options *o, const int32_t *ids, size_t n, drr_error *err);
+/* Before training: is there anything that these options could teach? Counts n_rank_questions. */
+drr_status teach_check(drr_train_result *result, const corpus *c, const drr_train_options *o, drr_error *err);
+/* n_test_steps and auroc_steps of the test rows. */
+drr_status judge_steps(drr_train_result *result, const corpus *c, const encoder *e, const wordpiece *tokenizer,
+                       uint32_t max_length, const drr_hooks *hooks, drr_error *err);
 
 /* ---- what a threshold can promise (promise.c) */
 typedef struct trial { /* one question acted out once: turns in their order */
@@ -189,8 +269,12 @@ typedef struct card {
     const corpus *c;
     const encoder_shape *shape;
     const reliability_bin (*bins)[JUDGE_BINS];
-    const char *sha256; /* of the critic's file */
+    const char *sha256;         /* of the critic's file */
+    const drr_repeats *repeats; /* other trainings that it tells of; may be NULL */
+    const drr_search *search;
 } card;
+/* Sections on these; nothing of NULL (card_runs.c). */
+drr_status card_put_runs(buffer *b, const card *k, drr_error *err);
 /* Writes NAME.card.md and NAME.card.svg beside NAME.gguf. */
 drr_status card_write(const card *k, drr_error *err);
 

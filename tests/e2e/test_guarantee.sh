@@ -97,6 +97,22 @@ expect "eval --guaranteed" 0 "$drr" eval --data asked.jsonl --reasoner some.repl
 test_that "counts what was accepted, and how much of it was wrong" json "$work/out" \
     "(lambda g, s: g['holds'] and g['why'] is None and 0 <= g['wrong'] <= g['accepted'] == s['answered'])(j['tasks']['asked']['guarantee'], j['tasks']['asked']['strategies']['drr'])"
 
+# --- what drr leaves unsure goes to a reasoner that knows everything
+sed 's/"reasoner": "recorder"/"reasoner": "sage"/; s/"correct": false/"correct": true/' some.replay.jsonl | python3 -c '
+import json, sys
+for line in sys.stdin:
+    t = json.loads(line)
+    print(json.dumps(dict(t, answer=t["gold"], text="Surely.\nAnswer: " + t["gold"])))' >sage.replay.jsonl
+eval=("$drr" eval --data asked.jsonl --reasoner some.replay.jsonl --critic made.gguf --max-turns 1 --bootstrap 100 --json)
+expect "eval --escalate" 0 "${eval[@]}" --out cascade --strategies cot,drr --escalate sage.replay.jsonl
+test_that "sends the unsure questions on, and they end well" json "$work/out" \
+    "(lambda s: 0 < s['drr']['escalated'] < 20 and s['drr']['accuracy'] > s['cot']['accuracy'] and s['drr']['mean_escalated_tokens'] < s['drr']['mean_tokens'])(j['tasks']['asked']['strategies']) and j['escalates_to'].startswith('sage')"
+expect "all of them, where nothing is sure enough" 0 "${eval[@]}" --out cascade --strategies drr --escalate sage.replay.jsonl --escalate-below 1
+test_that "and then all are right" json "$work/out" "(lambda s: s['escalated'] == 20 and s['accuracy'] == 1)(j['tasks']['asked']['strategies']['drr'])"
+expect "without drr nobody says what is unsure" 2 "${eval[@]}" --out cascade --strategies cot --escalate sage.replay.jsonl
+expect "reason --escalate" 0 "${ask[@]}" --escalate sage.replay.jsonl --escalate-below 1 --json
+test_that "shows who answered" json "$work/out" "j['escalated'] and j['turns'][-1]['role'] == 'escalation' and j['turns'][-2]['verdict'] == 'escalate' and j['p_correct'] is None"
+
 expect "a critic without a promise" 0 "${train[@]}" --traces all.jsonl --out plain.gguf --epochs 1
 run "$drr" reason "Is ice cold?" --reasoner some.replay.jsonl --critic plain.gguf --guaranteed
 test_that "cannot be kept to one" bash -c "[ $status -eq 1 ] && grep -q 'no guarantee to keep to' '$work/err'"

@@ -272,6 +272,23 @@ def test_abilities():
     never.stop()
 
 
+def test_doctor():
+    server = Server()
+    done = drr("doctor", "--json", "--reasoner", server.url, DRR_CACHE=WORK)
+    found = json.loads(done.stdout)
+    check("the doctor asks a server what it can do", done.returncode == 0 and found["server"]["verdict"] == "answers" and
+          found["server"]["id"].startswith("test-model@") and "log-probabilities" in found["server"]["can"], done.stdout, done.stderr)
+    done = drr("doctor", "--json", "--reasoner", server.url, key="sk-wrong-key-123456", DRR_CACHE=WORK)
+    found = json.loads(done.stdout)
+    check("a key that is refused is a finding", done.returncode == 1 and found["server"]["verdict"] == "WRONG" and
+          len(found["problems"]) == 1 and "does not accept" in found["problems"][0], done.stdout, done.stderr)
+    url = server.url
+    server.stop()
+    done = drr("doctor", "--json", "--reasoner", url, "--model", "test-model", "--retries", "0", DRR_CACHE=WORK)
+    check("and so is a server that is not there", done.returncode == 1 and done.seconds < 20 and
+          len(json.loads(done.stdout)["problems"]) == 1, done.stdout, done.stderr)
+
+
 def test_flight():
     server = Server(streams=False, pause=0.02)
     done = distill(server, questions("flight.jsonl", [""] * 96), "flight.db", "--width", "24")
@@ -384,7 +401,7 @@ def main():
         return 77
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         os.environ[name] = "http://127.0.0.1:9"  # must not matter for a server on this machine
-    tests = [test_faults, test_storm, test_interrupt, test_budget, test_keys, test_abilities, test_flight, test_addresses,
+    tests = [test_faults, test_storm, test_interrupt, test_budget, test_keys, test_abilities, test_doctor, test_flight, test_addresses,
              test_tls, test_http2, test_no_key_anywhere]
     wanted = sys.argv[1:]
     try:

@@ -117,6 +117,10 @@ static void time_memory_output_and_processes_are_limited(void **state)
              DRR_LABEL_ACCEPT, "");
     both_are("{\"checker\":\"yes\"}", "x", DRR_LABEL_UNLABELLED, "wrote too much");
     both_are(SPEC,
+             "import os, time\nfor i in range(6):\n  if os.fork() == 0:\n    x = bytearray(b'x') * (100 << 20)\n"
+             "    time.sleep(4)\n    os._exit(0)\ntime.sleep(4)\ndef f(): return 1",
+             DRR_LABEL_REJECT, "too much memory together"); /* 600 MB, and no process above its own 256 */
+    both_are(SPEC,
              "n = 0\ntry:\n  with open('big', 'wb') as f:\n    while n < 80:\n      f.write(b'x' * (1 << 20))\n      n "
              "+= 1\nexcept OSError: pass\ndef f(): return 1 if 20 < n < 40 else n",
              DRR_LABEL_ACCEPT, "");

@@ -370,7 +370,7 @@ static void what_is_no_critic_is_said_to_be_none(void **state)
     version[0] = 'x';
     assert_refused(i.data, i.size, DRR_E_FORMAT, "not a critic");
     version[0] = 'd';
-    assert_u32_refused(&i, "drr.format.version", 3, DRR_E_MISMATCH, "version 3");
+    assert_u32_refused(&i, "drr.format.version", 4, DRR_E_MISMATCH, "version 4");
     assert_u32_refused(&i, "bert.pooling_type", 1, DRR_E_FORMAT, "bert.pooling_type");
     assert_u32_refused(&i, "drr.max_length", 17, DRR_E_FORMAT, "drr.max_length");
     assert_u32_refused(&i, "drr.max_length", 4, DRR_E_FORMAT, "drr.max_length");

@@ -227,6 +227,36 @@ static void samples_and_their_vote_share_are_the_same_rows(void **state)
     finished_clear(&f);
 }
 
+/* Pairs are a2's and a3's: right 1.5 against wrong -1, right 0 against wrong 2.5; log 3 is the same within each. */
+static void samples_of_one_question_are_told_apart_or_not(void **state)
+{
+    (void)state;
+    finished f = evaluate(file_a, 1, three, 3, true);
+    json_t *samples = find(&f, "a", "critic", "sets", "samples"), *first = find(&f, "a", "critic", "sets", "first");
+    static const char *const names[] = {"within", "within_text", "within_length", "within_vote"};
+    const double shares[] = {0.5, 0.5, 0.75, 0.5}; /* as long as the other, shorter: 0.25, turned round; no votes */
+    for (size_t i = 0; i < 4; i++) {
+        json_t *w = json_object_get(samples, names[i]), *ci = json_object_get(w, "ci");
+        assert_figure(w, "share", shares[i]);
+        assert_figure(w, "n_pairs", 2);
+        assert_figure(w, "n_questions", 2);
+        assert_int_equal(json_array_size(ci), 2);
+        assert_true(json_number_value(json_array_get(ci, 0)) <= shares[i]);
+        assert_true(json_number_value(json_array_get(ci, 1)) >= shares[i]);
+        assert_true(json_is_null(json_object_get(first, names[i]))); /* one answer a question: no pairs */
+        assert_figure(json_object_get(find(&f, "a", "critic", NULL, NULL), names[i]), "share", shares[i]);
+    }
+    const char *const forms[] = {f.table, f.html};
+    for (size_t i = 0; i < 2; i++) {
+        const char *at =
+            strstr(forms[i], "Within a question (all samples, with others known): of 2 right-wrong pairs of 2 "
+                             "questions, in the right order: P(correct) 0.500 (95 % interval ");
+        assert_non_null(at);
+        assert_null(strstr(at + 10, "Within a question"));
+    }
+    finished_clear(&f);
+}
+
 static void the_order_of_strategies_changes_no_figure(void **state)
 {
     (void)state;
@@ -423,6 +453,7 @@ int main(void)
         cmocka_unit_test(first_answers_are_judged_alone_and_one_a_question),
         cmocka_unit_test(answers_given_keep_the_probability_they_were_given_on),
         cmocka_unit_test(samples_and_their_vote_share_are_the_same_rows),
+        cmocka_unit_test(samples_of_one_question_are_told_apart_or_not),
         cmocka_unit_test(the_order_of_strategies_changes_no_figure),
         cmocka_unit_test(each_strategy_alone_has_the_same_first_answers),
         cmocka_unit_test(abstentions_take_no_risk),

@@ -22,7 +22,7 @@ static char *made_card(const drr_train_result *result, corpus *c, const char *ou
     drr_error err = {0};
     drr_train_options_defaults(&o);
     o.out = out;
-    const card k = {&m, result, &o, c, &shape, bins, "abcdef"};
+    const card k = {&m, result, &o, c, &shape, bins, "abcdef", NULL, NULL};
     if (card_write(&k, &err) != DRR_OK)
         fail_msg("%s", err.message);
     critic_meta_clear(&m);
@@ -42,6 +42,10 @@ static drr_train_result made_result(void)
                           .auroc_stack = 0.812,
                           .auroc_length = 0.55,
                           .auroc_vote = NAN,
+                          .within_text = {0.61, 0.5, 0.7, 34, 12},
+                          .within_stack = {0.654, 0.55, 0.75, 34, 12},
+                          .within_length = {0.5, 0.4, 0.6, 34, 12},
+                          .within_vote = {NAN, NAN, NAN, 0, 0},
                           .auprc = 0.9,
                           .brier = 0.15,
                           .ece = 0.04,
@@ -98,6 +102,7 @@ static void the_card_says_what_it_was_given(void **state)
     says(text, "| train | 2 | 3 | 66.7 % |");
     says(text, "| sums | 20 | 0.800 | 0.600 | 0.510 | 0.700 | 0.100 | 0.020 |\n");
     says(text, "| all | 40 | 0.812 | 0.700 | 0.550 | \xE2\x80\x93 | 0.150 | 0.040 |\n");
+    says(text, "| all | 12 | 34 | 0.654 (0.550 to 0.750) | 0.610 (0.500 to 0.700) | 0.500 (0.400 to 0.600) | ");
     says(text, "was not measured (`--leave-one-task-out`)");
     says(text, "| the text's logit | platt | \xE2\x80\x93 | 0.6000 | 0.5123 | 0.5500 |\n");
     says(text, "| text alone, before | 0.7000 | 0.2500 | 0.1200 |\n");

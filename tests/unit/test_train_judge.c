@@ -328,6 +328,49 @@ static double auroc_by_pairs(const double *scores, const columns *x)
     return won / pairs;
 }
 
+/* The same of pairs that answer one question by one reasoner. */
+static double within_by_pairs(const double *scores, const columns *x, const corpus *c, corpus_part part)
+{
+    double won = 0, pairs = 0;
+    for (size_t i = 0, a = 0; i < c->n; i++) {
+        if (c->rows[i].part != part)
+            continue;
+        for (size_t k = 0, b = 0; k < c->n; k++) {
+            if (c->rows[k].part != part)
+                continue;
+            if (x->label[a] && !x->label[b] && fellows(&c->rows[i], &c->rows[k])) {
+                pairs++;
+                won += scores[a] > scores[b] ? 1 : scores[a] < scores[b] ? 0 : 0.5;
+            }
+            b++;
+        }
+        a++;
+    }
+    return won / pairs;
+}
+
+static void pairs_within_a_question_are_counted_by_themselves(void **state)
+{
+    (void)state;
+    static columns test, dev;
+    drr_train_result result = {0};
+    corpus c = made_corpus(8, SAMPLES);
+    const critic_meta meta = fitted(&c, 1);
+    columns_of(&test, &c, CORPUS_TEST, &meta);
+    columns_of(&dev, &c, CORPUS_DEV, &meta);
+    assert_int_equal(judge_measure(&result, NULL, &meta, &c, NULL), DRR_OK);
+    near(result.within_text.share, within_by_pairs(test.logit, &test, &c, CORPUS_TEST), 1e-9);
+    near(result.within_stack.share, within_by_pairs(test.p, &test, &c, CORPUS_TEST), 1e-9);
+    near(result.within_vote.share, within_by_pairs(test.vote, &test, &c, CORPUS_TEST), 1e-9);
+    assert_true(within_by_pairs(dev.length, &dev, &c, CORPUS_DEV) < 0.4);
+    near(result.within_length.share, 1 - within_by_pairs(test.length, &test, &c, CORPUS_TEST), 1e-9);
+    assert_true(result.within_length.low < result.within_length.share);
+    assert_true(result.within_length.share < result.within_length.high);
+    assert_true(result.within_text.n_pairs > 100 && result.within_text.n_questions <= (QUESTIONS + 2) / 3);
+    assert_true(result.within_text.low > 0.5 && result.within_text.high < 1);
+    corpus_clear(&c);
+}
+
 static void figures_are_those_of_counting_pairs(void **state)
 {
     (void)state;
@@ -375,6 +418,7 @@ int main(void)
         cmocka_unit_test(the_threshold_is_the_lowest_that_is_all_but_the_best_on_dev),
         cmocka_unit_test(without_second_answers_the_threshold_is_a_half),
         cmocka_unit_test(fitting_is_of_the_seed_and_never_of_test_rows),
+        cmocka_unit_test(pairs_within_a_question_are_counted_by_themselves),
         cmocka_unit_test(figures_are_those_of_counting_pairs),
         cmocka_unit_test(without_test_rows_the_figures_are_not_numbers),
     };

@@ -131,9 +131,9 @@ static drr_status check_corpus(drr_train_result *result, const corpus *c, const 
         *(part == CORPUS_TRAIN ? &result->n_train : &result->n_dev) = n;
         if (right == 0 || right == n)
             return error_set(err, DRR_E_EMPTY,
-                             "all %llu %s traces are %s, and a critic learns from both right and wrong ones: take %s "
-                             "questions, or more of them",
-                             (unsigned long long)n, names[part], right ? "right" : "wrong",
+                             "%s: all %llu %s traces are %s, and a critic learns from both right and wrong ones: take "
+                             "%s questions, or more of them",
+                             o->traces, (unsigned long long)n, names[part], right ? "right" : "wrong",
                              right ? "harder" : "easier");
     }
     return promises ? check_guarantee(result, c, o, err) : DRR_OK;
@@ -281,6 +281,8 @@ static drr_status prepare(session *s, drr_train_result *result, const drr_train_
         corpus_leave_out(&s->c, left_out);
     if (status == DRR_OK)
         status = check_corpus(result, &s->c, o, !isnan(o->target_error) && !left_out, err);
+    if (status == DRR_OK && !left_out)
+        status = corpus_check_sound(&s->c, o->traces, hooks, err);
     if (status == DRR_OK && o->leave_one_task_out && !strchr(s->c.tasks ? s->c.tasks : "", ','))
         status = error_set(err, DRR_E_ARGUMENT,
                            "the traces are all of one task, %s, and leaving it out would leave nothing to train on",
@@ -414,6 +416,8 @@ drr_status drr_train(drr_train_result *out, const drr_train_options *o, const dr
     status = make_critic(&s, &result, o, NULL, hooks, err);
     if (status == DRR_OK)
         status = name_critic(&s.meta, &s.c, o, err);
+    if (status == DRR_OK)
+        status = critic_probes_make(&s.meta, s.e, s.tokenizer, err);
     if (status == DRR_OK)
         status = critic_write(o->out, s.e, s.tokenizer, &s.meta, err);
     if (status != DRR_OK)

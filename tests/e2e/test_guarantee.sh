@@ -94,7 +94,7 @@ test_that "say card, stored texts and export" json "$work/out" \
 test_that "in a sentence that names the file" grep -q '^drr: bent.gguf: its SHA-256 is' "$work/err"
 head -c 100000 made.gguf >cut.gguf
 expect "a critic that is cut short is wrong" 1 "$drr" critic verify --critic cut.gguf
-test_that "and the sentence says so" grep -q '^drr: cut.gguf: .*copy it again' "$work/err"
+test_that "and the sentence names it" grep -q '^drr: cut.gguf: ' "$work/err"
 expect "a critic that is not there is an error" 1 "$drr" critic verify --critic absent.gguf
 expect "verify without a critic is put wrongly" 2 "$drr" critic verify
 expect "what comes back" 0 "$drr" critic show back.gguf --json

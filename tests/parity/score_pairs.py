@@ -24,7 +24,7 @@ def main():
     with open(f"{folder}/pairs.jsonl") as file:
         pairs = [json.loads(line) for line in file]
     encoder = CrossEncoder(f"{folder}/hf", device="cpu")
-    crossed = encoder.predict([(pair["question"], pair["text"]) for pair in pairs], activation_fct=torch.nn.Identity(),
+    crossed = encoder.predict([(pair["question"], pair["text"]) for pair in pairs], activation_fn=torch.nn.Identity(),
                               show_progress_bar=False)
     with open(f"{folder}/logits.jsonl", "w") as out, torch.no_grad():
         for pair, cross in zip(pairs, crossed, strict=True):

@@ -1,7 +1,7 @@
 /* pairs.h: a critic and 200 pairs of question and text that other programs score too, for the tests of what they make
- * of a critic's files. The encoder is all-MiniLM-L6-v2 with a head drawn at random, so that logits are spread as a
- * trained one's are; the pairs are 4 written by hand and 49 questions of GSM8K's test set, each with four texts. None
- * is longer than the critic reads: how drr cuts those is its own. */
+ * of a critic's files. The encoder is all-MiniLM-L6-v2 with its own pooler and a classifier drawn at random, under
+ * which the logits spread over 0.7; the pairs are 4 written by hand and 49 questions of GSM8K's test set, each with
+ * four texts. None is longer than the critic reads: how drr cuts those is its own. */
 #ifndef DRR_TESTS_PAIRS_H
 #define DRR_TESTS_PAIRS_H
 
@@ -93,9 +93,9 @@ static inline drr_critic *make_pairs_critic(void)
     if (encoder_open_hf(&e, &w, NULL, encoder_folder, 7, &err) != DRR_OK)
         fail_msg("%s", err.message);
     rng_seed(&r, 11);
-    for (const encoder_tensor *t = encoder_find(e, "cls.weight"); t < e->tensors + e->n_tensors; t++)
-        for (size_t i = 0; i < (size_t)t->rows * t->columns; i++)
-            e->parameters[t->offset + i] = 0.3f * (float)rng_normal(&r);
+    const encoder_tensor *t = encoder_find(e, "cls.output.weight");
+    for (size_t i = 0; i < t->columns; i++)
+        e->parameters[t->offset + i] = 0.2f * (float)rng_normal(&r);
     if (critic_write(at("critic.gguf"), e, w, &meta, &err) != DRR_OK ||
         drr_critic_open(&critic, at("critic.gguf"), &err) != DRR_OK)
         fail_msg("%s", err.message);
@@ -142,6 +142,7 @@ static inline void compare_logits(const drr_score *scores, const char *member, d
     line_reader *lines = NULL;
     char *line;
     size_t length;
+    size_t worst_at = 0;
     double worst = 0, lowest = INFINITY, highest = -INFINITY;
     assert_int_equal(lines_open(&lines, at("logits.jsonl"), NULL), DRR_OK);
     for (size_t i = 0; i < N_PAIRS; i++) {
@@ -149,16 +150,19 @@ static inline void compare_logits(const drr_score *scores, const char *member, d
         assert_int_equal(lines_next(lines, &line, &length, NULL), DRR_OK);
         assert_int_equal(json_parse(&row, line, length, "logits.jsonl", NULL), DRR_OK);
         const double theirs = json_number_or(row, member, NAN), difference = fabs(scores[i].logit - theirs);
-        if (!(difference <= most)) /* so for NaN too */
-            fail_msg("%s of pair %zu is %.7f and drr's logit %.7f", member, i, theirs, scores[i].logit);
-        worst = fmax(worst, difference);
+        assert_true(difference >= 0); /* not so for NaN */
+        if (difference > worst) {
+            worst = difference;
+            worst_at = i;
+        }
         lowest = fmin(lowest, theirs);
         highest = fmax(highest, theirs);
         json_decref(row);
     }
-    print_message("%s: %d pairs, logits from %.2f to %.2f, largest difference %.1e\n", member, N_PAIRS, lowest, highest,
-                  worst);
-    assert_true(highest - lowest > 1); /* or the comparison would say little */
+    print_message("%s: %d pairs, logits from %.2f to %.2f, largest difference %.1e, of pair %zu\n", member, N_PAIRS,
+                  lowest, highest, worst, worst_at);
+    assert_true(worst <= most);
+    assert_true(highest - lowest > 0.5); /* or the comparison would say little */
     lines_close(lines);
 }
 

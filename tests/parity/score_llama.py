@@ -15,6 +15,7 @@ import urllib.error
 import urllib.request
 
 ROOM = "512"  # tokens: each pair must fit into one physical batch, for every token sees every other
+THREADS = str(len(os.sched_getaffinity(0)))  # more than there are cores for wait for one another
 NEXT, TEXT = "<#next#>", "<#text#>"  # as no pair has them
 
 
@@ -24,7 +25,8 @@ def rerank(folder, tools, pairs):
         port = free.getsockname()[1]
     with open(f"{folder}/server.log", "w") as log:
         server = subprocess.Popen([f"{tools}/llama-server", "-m", f"{folder}/critic.gguf", "--reranking", "--host",
-                                   "127.0.0.1", "--port", str(port), "-np", "1", "-c", ROOM, "-b", ROOM, "-ub", ROOM],
+                                   "127.0.0.1", "--port", str(port), "-np", "1", "-t", THREADS, "-tb", THREADS, "-c",
+                                   ROOM, "-b", ROOM, "-ub", ROOM],
                                   stdout=log, stderr=log)
         try:
             until = time.monotonic() + 60
@@ -57,8 +59,8 @@ def embed(folder, tools, pairs):
         file.write(NEXT.join(f"{pair['question']}{TEXT}{pair['text']}" for pair in pairs))
     done = subprocess.run([f"{tools}/llama-embedding", "-m", f"{folder}/critic.gguf", "--pooling", "rank",
                            "--embd-normalize", "-1", "--embd-output-format", "raw", "--no-escape", "-f",
-                           f"{folder}/prompts.txt", "--embd-separator", NEXT, "--cls-separator", TEXT, "-c", ROOM, "-b",
-                           ROOM, "-ub", ROOM], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                           f"{folder}/prompts.txt", "--embd-separator", NEXT, "--cls-separator", TEXT, "-t", THREADS,
+                           "-tb", THREADS, "-c", ROOM, "-b", ROOM, "-ub", ROOM], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(f"llama-embedding ends with {done.returncode}:\n{done.stderr[-2000:]}")
     return [float(line) for line in done.stdout.splitlines() if re.fullmatch(r"\s*-?\d+\.\d+\s*", line)]

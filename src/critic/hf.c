@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MOST_PADDING = 1024 /* rows of the vocabulary's table that stand for no token */ };
+
 static drr_status path_in(char **path, const char *folder, const char *name, drr_error *err)
 {
     buffer b = {0};
@@ -246,6 +248,17 @@ static drr_status check_size(const encoder_shape *s, const safetensors *file, dr
                      file->path, file->data_size, s->n_embd, s->n_layers, s->n_vocab);
 }
 
+/* A table of embeddings is often padded, to a multiple of 64 or 128 rows; more rows than that belong to tokens. */
+static drr_status check_vocabulary(size_t n_tokens, uint32_t n_rows, const char *folder, drr_error *err)
+{
+    if (n_tokens <= n_rows && n_rows - n_tokens < MOST_PADDING)
+        return DRR_OK;
+    return error_set(err, DRR_E_FORMAT,
+                     "%s/vocab.txt has %zu tokens, and by config.json the encoder knows %u: the two are of different "
+                     "models; take both from one",
+                     folder, n_tokens, n_rows);
+}
+
 drr_status encoder_open_hf(encoder **e, wordpiece **tokenizer, bool *has_head, const char *folder, uint64_t seed,
                            drr_error *err)
 {
@@ -265,9 +278,8 @@ drr_status encoder_open_hf_headed(encoder **out, wordpiece **tokenizer, bool *ha
     drr_status status = read_config(&shape, &there, folder, err);
     if (status == DRR_OK)
         status = read_tokenizer(&w, folder, err);
-    if (status == DRR_OK && wordpiece_size(w) > shape.n_vocab)
-        status = error_set(err, DRR_E_FORMAT, "%s/vocab.txt has %zu tokens and config.json says that there are %u",
-                           folder, wordpiece_size(w), shape.n_vocab);
+    if (status == DRR_OK)
+        status = check_vocabulary(wordpiece_size(w), shape.n_vocab, folder, err);
     if (status == DRR_OK)
         status = path_in(&path, folder, "model.safetensors", err);
     if (status == DRR_OK)
@@ -432,18 +444,17 @@ static drr_status own_meta(critic_meta *m, drr_head head, const char *path, drr_
     return status;
 }
 
-drr_status drr_critic_import(const char *folder, const char *out, bool *foreign, drr_error *err)
+/* All that a folder says of a critic; `out` is the file that a strange model's name is taken from. */
+static drr_status read_folder(encoder **e, wordpiece **tokenizer, critic_meta *meta, bool *foreign, const char *folder,
+                              const char *out, drr_error *err)
 {
-    encoder *e = NULL;
-    wordpiece *tokenizer = NULL;
-    critic_meta meta = {0};
     char *path = NULL;
     bool has_head = false;
     encoder_shape shape;
     drr_head head = DRR_HEAD_CLS;
     drr_status status = read_config(&shape, &head, folder, err);
     if (status == DRR_OK)
-        status = encoder_open_hf_headed(&e, &tokenizer, &has_head, folder, head, 0, err);
+        status = encoder_open_hf_headed(e, tokenizer, &has_head, folder, head, 0, err);
     if (status == DRR_OK && !has_head)
         status =
             error_set(err, DRR_E_FORMAT,
@@ -454,11 +465,41 @@ drr_status drr_critic_import(const char *folder, const char *out, bool *foreign,
         status = path_in(&path, folder, "drr.json", err);
     if (status == DRR_OK) {
         *foreign = !file_exists(path);
-        status = *foreign ? foreign_meta(&meta, e, folder, out, err) : own_meta(&meta, head, path, err);
+        status = *foreign ? foreign_meta(meta, *e, folder, out, err) : own_meta(meta, head, path, err);
     }
+    free(path);
+    return status;
+}
+
+drr_status critic_open_folder(drr_critic **critic, bool *foreign, const char *folder, const char *name, drr_error *err)
+{
+    encoder *e = NULL;
+    wordpiece *tokenizer = NULL;
+    critic_meta meta = {0};
+    const char none[65] = "";
+    drr_status status = read_folder(&e, &tokenizer, &meta, foreign, folder, name, err);
+    if (status == DRR_OK)
+        status = critic_check(e, tokenizer, &meta, err);
+    if (status == DRR_OK)
+        status = critic_of_parts(critic, e, tokenizer, &meta, none, err);
+    if (status != DRR_OK) {
+        critic_meta_clear(&meta);
+        encoder_free(e);
+        wordpiece_free(tokenizer);
+    }
+    return status;
+}
+
+drr_status drr_critic_import(const char *folder, const char *out, bool *foreign, drr_error *err)
+{
+    encoder *e = NULL;
+    wordpiece *tokenizer = NULL;
+    critic_meta meta = {0};
+    drr_status status = read_folder(&e, &tokenizer, &meta, foreign, folder, out, err);
+    if (status == DRR_OK && *foreign)
+        status = critic_probes_make(&meta, e, tokenizer, err);
     if (status == DRR_OK)
         status = critic_write(out, e, tokenizer, &meta, err);
-    free(path);
     critic_meta_clear(&meta);
     encoder_free(e);
     wordpiece_free(tokenizer);

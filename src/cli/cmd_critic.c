@@ -34,7 +34,7 @@ static const cli_command import_command = {
 
 static int run_family(int argc, char **argv);
 const cli_command cli_critic = {
-    "critic", "COMMAND", "a trained critic: score, show, export, import",
+    "critic", "COMMAND", "a trained critic: score, show, verify, export, import",
     "A critic is one GGUF file; llama.cpp's rank pooling computes the same logit from it (not with a head of "
     "tokens).\n\n"
     "Examples:\n  drr critic show critic.gguf\n  drr critic score --critic critic.gguf < pairs.jsonl\n"
@@ -43,7 +43,8 @@ const cli_command cli_critic = {
 
 static int run_family(int argc, char **argv)
 {
-    static const cli_command *const members[] = {&score_command, &show_command, &export_command, &import_command, NULL};
+    static const cli_command *const members[] = {&score_command,  &show_command,   &cli_critic_verify,
+                                                 &export_command, &import_command, NULL};
     return cli_family(&cli_critic, members, argc, argv);
 }
 

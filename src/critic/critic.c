@@ -30,6 +30,10 @@ void critic_meta_clear(critic_meta *meta)
     free(meta->encoder);
     free(meta->tasks);
     free(meta->created);
+    for (uint32_t i = 0; i < meta->n_probes; i++) {
+        free(meta->probes[i].question);
+        free(meta->probes[i].text);
+    }
     *meta = (critic_meta){0};
 }
 
@@ -50,23 +54,41 @@ double critic_meta_p(const critic_meta *meta, double logit, const drr_features *
                                        : stack_predict(&meta->stack, values);
 }
 
-drr_status drr_critic_open(drr_critic **critic, const char *path, drr_error *err)
+drr_status critic_of_parts(drr_critic **critic, encoder *e, wordpiece *tokenizer, const critic_meta *meta,
+                           const char hex[65], drr_error *err)
 {
     drr_critic *c = calloc(1, sizeof *c);
     if (!c)
         return error_memory(err);
-    drr_status status = critic_read(path, &c->e, &c->tokenizer, &c->meta, c->sha256, err);
-    if (status == DRR_OK) {
-        c->ids = calloc((size_t)MOST_TOKENS + c->meta.max_length, sizeof *c->ids);
-        c->starts = calloc(MOST_SEQUENCES + 1, sizeof *c->starts);
-        c->logits = calloc(MOST_SEQUENCES, sizeof *c->logits);
-        if (!c->ids || !c->starts || !c->logits)
-            status = error_memory(err);
-    }
-    if (status == DRR_OK)
-        *critic = c;
-    else
+    c->ids = calloc((size_t)MOST_TOKENS + meta->max_length, sizeof *c->ids);
+    c->starts = calloc(MOST_SEQUENCES + 1, sizeof *c->starts);
+    c->logits = calloc(MOST_SEQUENCES, sizeof *c->logits);
+    if (!c->ids || !c->starts || !c->logits) {
         drr_critic_close(c);
+        return error_memory(err);
+    }
+    c->e = e;
+    c->tokenizer = tokenizer;
+    c->meta = *meta;
+    memcpy(c->sha256, hex, sizeof c->sha256);
+    *critic = c;
+    return DRR_OK;
+}
+
+drr_status drr_critic_open(drr_critic **critic, const char *path, drr_error *err)
+{
+    encoder *e = NULL;
+    wordpiece *tokenizer = NULL;
+    critic_meta meta = {0};
+    char hex[65];
+    drr_status status = critic_read(path, &e, &tokenizer, &meta, hex, err);
+    if (status == DRR_OK)
+        status = critic_of_parts(critic, e, tokenizer, &meta, hex, err);
+    if (status != DRR_OK) {
+        encoder_free(e);
+        wordpiece_free(tokenizer);
+        critic_meta_clear(&meta);
+    }
     return status;
 }
 

@@ -163,7 +163,12 @@ drr_status calibration_choose(calibration *c, double *loss, calibration_kind fir
 
 /* ---- one critic, one file (critic.c, gguf.c) */
 bool critic_risk_test(drr_risk_test *test, const char *name); /* false: no such test (guarantee.c) */
-typedef struct critic_meta {                                  /* owned strings */
+#define CRITIC_MOST_PROBES 16
+typedef struct critic_probe { /* a text and the logit that the critic gave it when it was made; owned strings */
+    char *question, *text;
+    double logit;
+} critic_probe;
+typedef struct critic_meta { /* owned strings */
     char *name, *reasoner, *prompt, *encoder, *tasks, *created;
     double threshold;
     uint32_t max_length;
@@ -177,11 +182,17 @@ typedef struct critic_meta {                                  /* owned strings *
     calibration stack_calibration;
     drr_guarantee guarantees[DRR_GUARANTEES]; /* found ones */
     uint32_t n_guarantees;
+    critic_probe probes[CRITIC_MOST_PROBES];
+    uint32_t n_probes; /* 0: none are known, as in files of older versions of drr */
 } critic_meta;
 /* P(correct) of a text logit with what else is known; features NULL: of the text alone. */
 double critic_meta_p(const critic_meta *meta, double logit, const drr_features *features);
 double critic_meta_p_text(const critic_meta *meta, double logit);
 void critic_meta_clear(critic_meta *meta);
+/* Replaces meta's probes by drr's own texts, scored in fp32 by e with meta->max_length (probe.c). */
+drr_status critic_probes_make(critic_meta *meta, const encoder *e, const wordpiece *tokenizer, drr_error *err);
+/* Could these be written and read again? DRR_E_ARGUMENT, DRR_E_FORMAT or DRR_E_MISMATCH says what could not. */
+drr_status critic_check(const encoder *e, const wordpiece *tokenizer, const critic_meta *meta, drr_error *err);
 /* Writes a GGUF in llama.cpp's classifier layout with drr.* metadata, atomically. */
 drr_status critic_write(const char *path, const encoder *e, const wordpiece *tokenizer, const critic_meta *meta,
                         drr_error *err);
@@ -190,6 +201,12 @@ const encoder *critic_encoder(const drr_critic *critic);
 const wordpiece *critic_wordpiece(const drr_critic *critic);
 const critic_meta *critic_get_meta(const drr_critic *critic);
 drr_status critic_check_steps(const drr_critic *critic, drr_error *err); /* DRR_E_MISMATCH: it cannot score them */
+/* A critic of these parts, which are its own from then on; after an error they are still the caller's, and as they
+ * were. hex: the SHA-256 of its file, "" without one. */
+drr_status critic_of_parts(drr_critic **critic, encoder *e, wordpiece *tokenizer, const critic_meta *meta,
+                           const char hex[65], drr_error *err);
+/* The critic that drr_critic_import would write. *foreign: without drr.json; `name` is then its name. */
+drr_status critic_open_folder(drr_critic **critic, bool *foreign, const char *folder, const char *name, drr_error *err);
 /* Hugging Face folder: config.json, model.safetensors, vocab.txt, tokenizer files. */
 drr_status critic_export_hf(const drr_critic *critic, const char *folder, drr_error *err);
 

@@ -74,7 +74,7 @@ static drr_status check_token(const wordpiece *tokenizer, size_t id, drr_error *
                            id, text);
 }
 
-static drr_status check_parts(const encoder *e, const wordpiece *tokenizer, const critic_meta *meta, drr_error *err)
+drr_status critic_check(const encoder *e, const wordpiece *tokenizer, const critic_meta *meta, drr_error *err)
 {
     drr_status status = DRR_OK;
     const family *f = family_of(&e->shape);
@@ -178,7 +178,7 @@ static void add_meta(tensorfile_builder *b, const wordpiece *tokenizer, drr_head
 drr_status critic_write(const char *path, const encoder *e, const wordpiece *tokenizer, const critic_meta *meta,
                         drr_error *err)
 {
-    drr_status status = check_parts(e, tokenizer, meta, err);
+    drr_status status = critic_check(e, tokenizer, meta, err);
     if (status != DRR_OK)
         return status;
     tensorfile_builder b = {.err = err};

@@ -1,6 +1,6 @@
 /* hf.c: an encoder from a Hugging Face folder, and a critic into one. The folder is config.json, model.safetensors and
  * vocab.txt, or what byte-level BPE has instead (hf_bpe.c); the way out adds what AutoTokenizer reads and drr.json with
- * all that transformers has no place for (hf_meta.c), and the way in takes both. */
+ * all that transformers has no place for (hf_meta.c). A whole critic from a folder is hf_import.c's. */
 #include "critic/bpe_internal.h"
 #include "critic/encoder_family.h"
 #include "critic/hf_internal.h"
@@ -9,6 +9,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+enum { MOST_PADDING = 1024 /* rows of the vocabulary's table that stand for no token */ };
 
 drr_status hf_path(char **path, const char *folder, const char *name, drr_error *err)
 {
@@ -125,7 +127,7 @@ static drr_head head_named(json_t *config)
     return of_tokens ? DRR_HEAD_TOKEN : DRR_HEAD_CLS;
 }
 
-static drr_status read_config(encoder_shape *shape, drr_head *head, const char *folder, drr_error *err)
+drr_status hf_read_config(encoder_shape *shape, drr_head *head, const char *folder, drr_error *err)
 {
     json_t *config = NULL;
     drr_status status = hf_parse(&config, folder, "config.json", err);
@@ -188,6 +190,18 @@ static drr_status read_wordpiece(wordpiece **tokenizer, const char *folder, drr_
     return status;
 }
 
+/* A table of embeddings is often padded, to a multiple of 64 or 128 rows; more rows than that belong to tokens. */
+static drr_status check_vocabulary(size_t n_tokens, uint32_t n_rows, const char *folder, drr_error *err)
+{
+    if (n_tokens <= n_rows && n_rows - n_tokens < MOST_PADDING)
+        return DRR_OK;
+    return error_set(
+        err, DRR_E_FORMAT,
+        "%s: the tokenizer has %zu tokens, and by config.json the encoder knows %u: the two are of different "
+        "models; take both from one",
+        folder, n_tokens, n_rows);
+}
+
 static drr_status read_tokenizer(wordpiece **tokenizer, const encoder_shape *shape, const char *folder, drr_error *err)
 {
     const family *f = family_of(shape);
@@ -195,9 +209,9 @@ static drr_status read_tokenizer(wordpiece **tokenizer, const encoder_shape *sha
         f->has_bytes ? bpe_open_hf(tokenizer, f->tokenizer, folder, err) : read_wordpiece(tokenizer, folder, err);
     if (status != DRR_OK)
         return status;
-    if (wordpiece_size(*tokenizer) > shape->n_vocab)
-        return error_set(err, DRR_E_FORMAT, "%s: the tokenizer has %zu tokens and config.json says that there are %u",
-                         folder, wordpiece_size(*tokenizer), shape->n_vocab);
+    status = check_vocabulary(wordpiece_size(*tokenizer), shape->n_vocab, folder, err);
+    if (status != DRR_OK)
+        return status;
     const int32_t padding = wordpiece_special(*tokenizer, SPECIAL_PAD);
     if (f->offset_positions && shape->position_offset != (uint32_t)padding + 1)
         return error_set(
@@ -340,7 +354,7 @@ drr_status encoder_open_hf_headed(encoder **out, wordpiece **tokenizer, bool *ha
     safetensors file = {0};
     char *path = NULL;
     bool complete = false;
-    drr_status status = read_config(&shape, &there, folder, err);
+    drr_status status = hf_read_config(&shape, &there, folder, err);
     if (status == DRR_OK)
         status = read_tokenizer(&w, &shape, folder, err);
     if (status == DRR_OK)
@@ -495,82 +509,5 @@ drr_status critic_export_hf(const drr_critic *critic, const char *folder, drr_er
     if (status == DRR_OK) /* last: a folder without it is not taken for a model */
         status = hf_write_json(folder, "config.json", config_json(e, tokenizer), 15, err);
     free(path);
-    return status;
-}
-
-/* ---- the way in, of a whole critic */
-
-/* A model that another program trained: nothing is known of it but its logit. */
-static drr_status foreign_meta(critic_meta *m, const encoder *e, const char *folder, const char *out, drr_error *err)
-{
-    if (e->head == DRR_HEAD_TOKEN)
-        return error_set(
-            err, DRR_E_FORMAT,
-            "%s: a classifier of tokens without drr.json: what its tokens say, and which of them says it of "
-            "the whole text, is not known; import a BertForSequenceClassification",
-            folder);
-    json_t *config = NULL;
-    size_t stem;
-    const char *file = file_name(out, &stem);
-    *m = (critic_meta){.threshold = 0.5, .calibration = {1, 0}, .max_length = e->shape.n_positions};
-    m->name = string_copy_n(file, stem);
-    if (!m->name)
-        return error_memory(err);
-    drr_status status = hf_parse_tokenizer_config(&config, folder, err);
-    if (status == DRR_E_NOT_FOUND)
-        status = DRR_OK;
-    const double longest = config ? json_number_or(config, "model_max_length", 0) : 0;
-    if (longest >= 16 && longest < (double)m->max_length)
-        m->max_length = (uint32_t)longest;
-    json_decref(config);
-    return status;
-}
-
-static drr_status own_meta(critic_meta *m, drr_head head, const char *path, drr_error *err)
-{
-    json_t *o = NULL;
-    drr_status status = json_parse_file(&o, path, err);
-    if (status == DRR_OK)
-        status = critic_meta_parse(m, head, o, path, err);
-    json_decref(o);
-    return status;
-}
-
-static drr_status no_head(const encoder *e, const char *folder, drr_error *err)
-{
-    const encoder_tensor *head = encoder_head(e);
-    return error_set(
-        err, DRR_E_FORMAT,
-        "%s holds an encoder without a head (%s and %s of one label), which judges nothing yet: `drr train "
-        "--encoder %s` makes a critic of it",
-        folder, head[0].hf_name, e->tensors[e->n_tensors - 2].hf_name, folder);
-}
-
-drr_status drr_critic_import(const char *folder, const char *out, bool *foreign, drr_error *err)
-{
-    encoder *e = NULL;
-    wordpiece *tokenizer = NULL;
-    critic_meta meta = {0};
-    char *path = NULL;
-    bool has_head = false;
-    encoder_shape shape;
-    drr_head head = DRR_HEAD_CLS;
-    drr_status status = read_config(&shape, &head, folder, err);
-    if (status == DRR_OK)
-        status = encoder_open_hf_headed(&e, &tokenizer, &has_head, folder, head, 0, err);
-    if (status == DRR_OK && !has_head)
-        status = no_head(e, folder, err);
-    if (status == DRR_OK)
-        status = hf_path(&path, folder, "drr.json", err);
-    if (status == DRR_OK) {
-        *foreign = !file_exists(path);
-        status = *foreign ? foreign_meta(&meta, e, folder, out, err) : own_meta(&meta, head, path, err);
-    }
-    if (status == DRR_OK)
-        status = critic_write(out, e, tokenizer, &meta, err);
-    free(path);
-    critic_meta_clear(&meta);
-    encoder_free(e);
-    wordpiece_free(tokenizer);
     return status;
 }

@@ -1,5 +1,6 @@
 /* hf_internal.h: what the halves of reading and writing a Hugging Face folder share: hf.c, hf_bpe.c (the tokenizer of
- * byte-level BPE), hf_modern.c (ModernBERT's config.json), hf_meta.c (drr.json). For them alone. */
+ * byte-level BPE), hf_modern.c (ModernBERT's config.json), hf_meta.c (drr.json), hf_import.c (a whole critic). For them
+ * alone. */
 #ifndef DRR_CRITIC_HF_INTERNAL_H
 #define DRR_CRITIC_HF_INTERNAL_H
 
@@ -20,6 +21,8 @@ drr_status hf_parse_tokenizer_config(json_t **value, const char *folder, drr_err
 /* Takes `value` over, NULL too: that is an error. Reals with so many digits. */
 drr_status hf_write_json(const char *folder, const char *name, json_t *value, size_t digits, drr_error *err);
 
+/* config.json; head: the one that the folder's classifier belongs to. */
+drr_status hf_read_config(encoder_shape *shape, drr_head *head, const char *folder, drr_error *err);
 /* Members of config.json: a whole number above 0; a string that, where it is there, must be `wanted`. */
 drr_status hf_take_extent(uint32_t *extent, json_t *config, const char *field, const char *folder, drr_error *err);
 drr_status hf_want_string(json_t *config, const char *field, const char *wanted, const char *folder, drr_error *err);

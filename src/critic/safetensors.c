@@ -11,6 +11,75 @@ enum { LENGTH_BYTES = 8, MAX_HEADER = 100000000 /* the format's own limit */ };
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "model files are little-endian and read as they lie");
 
+/* A JSON integer that is no more than `limit`. */
+static bool take_integer(uint64_t *value, json_t *item, uint64_t limit)
+{
+    if (!json_is_integer(item) || json_integer_value(item) < 0 || (uint64_t)json_integer_value(item) > limit)
+        return false;
+    *value = (uint64_t)json_integer_value(item);
+    return true;
+}
+
+/* ---- opening */
+
+typedef struct span { /* the bytes of a tensor, counted from the header's end */
+    uint64_t begin, end;
+    const char *name;
+} span;
+
+static drr_status take_span(span *at, const safetensors *s, const char *name, json_t *entry, drr_error *err)
+{
+    json_t *offsets = json_object_get(entry, "data_offsets");
+    at->name = name;
+    if (json_array_size(offsets) == 2 && take_integer(&at->begin, json_array_get(offsets, 0), s->data_size) &&
+        take_integer(&at->end, json_array_get(offsets, 1), s->data_size) && at->begin <= at->end)
+        return DRR_OK;
+    return error_set(err, DRR_E_FORMAT,
+                     "%s: the tensor \"%.200s\" does not lie within the file, which has %zu bytes after its header; "
+                     "fetch it again",
+                     s->path, name, s->data_size);
+}
+
+static int span_compare(const void *a, const void *b)
+{
+    const span *x = a, *y = b;
+    if (x->begin != y->begin)
+        return x->begin < y->begin ? -1 : 1;
+    return (x->end > y->end) - (x->end < y->end);
+}
+
+/* Every tensor, not only those that an encoder asks for, lies within the file, and no two share a byte. */
+static drr_status check_header(const safetensors *s, drr_error *err)
+{
+    const char *name;
+    json_t *entry;
+    size_t n = 0;
+    drr_status status = DRR_OK;
+    span *spans = calloc(json_object_size(s->header) + 1, sizeof *spans);
+    if (!spans)
+        return error_memory(err);
+    json_object_foreach(s->header, name, entry)
+    {
+        if (strcmp(name, "__metadata__") == 0)
+            continue;
+        status = json_is_object(entry)
+                     ? take_span(&spans[n++], s, name, entry, err)
+                     : error_set(err, DRR_E_FORMAT, "%s: the header's \"%.200s\" is not an object, as a tensor is",
+                                 s->path, name);
+        if (status != DRR_OK)
+            break;
+    }
+    if (status == DRR_OK)
+        qsort(spans, n, sizeof *spans, span_compare);
+    for (size_t i = 1; status == DRR_OK && i < n; i++)
+        if (spans[i].begin < spans[i - 1].end)
+            status = error_set(err, DRR_E_FORMAT,
+                               "%s: the tensors \"%.200s\" and \"%.200s\" share bytes; fetch the file again", s->path,
+                               spans[i - 1].name, spans[i].name);
+    free(spans);
+    return status;
+}
+
 drr_status safetensors_open(safetensors *out, const char *path, drr_error *err)
 {
     safetensors s = {0};
@@ -37,6 +106,8 @@ drr_status safetensors_open(safetensors *out, const char *path, drr_error *err)
         status = error_set(err, DRR_E_FORMAT, "%s: byte 8: the header is not a JSON object", path);
     s.data = s.map.data + LENGTH_BYTES + length;
     s.data_size = s.map.size - LENGTH_BYTES - (size_t)length;
+    if (status == DRR_OK)
+        status = check_header(&s, err);
 done:
     if (status == DRR_OK)
         *out = s;
@@ -63,27 +134,18 @@ static size_t dtype_size(const char *dtype)
     return strcmp(dtype, "F32") == 0 ? 4 : strcmp(dtype, "F16") == 0 || strcmp(dtype, "BF16") == 0 ? 2 : 0;
 }
 
-/* A JSON integer that is no more than `limit`. */
-static bool take_integer(uint64_t *value, json_t *item, uint64_t limit)
-{
-    if (!json_is_integer(item) || json_integer_value(item) < 0 || (uint64_t)json_integer_value(item) > limit)
-        return false;
-    *value = (uint64_t)json_integer_value(item);
-    return true;
-}
-
 drr_status safetensors_find(safetensor *out, const safetensors *s, const char *name, drr_error *err)
 {
     json_t *entry = json_object_get(s->header, name);
     if (!json_is_object(entry))
         return error_set(err, DRR_E_FORMAT, "%s: the tensor \"%s\" is missing", s->path, name);
-    json_t *shape = json_object_get(entry, "shape"), *offsets = json_object_get(entry, "data_offsets");
+    json_t *shape = json_object_get(entry, "shape");
     safetensor t = {.name = name, .dtype = json_string_or(entry, "dtype", "none")};
     const size_t size = dtype_size(t.dtype), n_dimensions = json_array_size(shape);
     if (!size)
         return error_set(err, DRR_E_FORMAT, "%s: the tensor \"%s\" is of type %s; F32, F16 and BF16 are read", s->path,
                          name, t.dtype);
-    uint64_t begin, end;
+    span bytes;
     t.rows = 1;
     bool good = n_dimensions == 1 || n_dimensions == 2;
     if (n_dimensions == 2)
@@ -92,19 +154,16 @@ drr_status safetensors_find(safetensor *out, const safetensors *s, const char *n
     if (!good)
         return error_set(err, DRR_E_FORMAT, "%s: the tensor \"%s\" has no shape of one or two dimensions", s->path,
                          name);
-    if (json_array_size(offsets) != 2 || !take_integer(&begin, json_array_get(offsets, 0), s->data_size) ||
-        !take_integer(&end, json_array_get(offsets, 1), s->data_size) || begin > end)
-        return error_set(err, DRR_E_FORMAT,
-                         "%s: the tensor \"%s\" does not lie within the file, which has %zu bytes after its header; "
-                         "fetch it again",
-                         s->path, name, s->data_size);
-    if ((end - begin) % size || (t.columns && (end - begin) / size / t.columns != t.rows) ||
-        (end - begin) / size != t.rows * t.columns)
+    drr_status status = take_span(&bytes, s, name, entry, err);
+    if (status != DRR_OK)
+        return status;
+    const uint64_t n = (bytes.end - bytes.begin) / size;
+    if ((bytes.end - bytes.begin) % size || (t.columns && n / t.columns != t.rows) || n != t.rows * t.columns)
         return error_set(err, DRR_E_FORMAT,
                          "%s: the tensor \"%s\" has %llu bytes, which is not %llu x %llu values of %s", s->path, name,
-                         (unsigned long long)(end - begin), (unsigned long long)t.rows, (unsigned long long)t.columns,
-                         t.dtype);
-    t.data = s->data + begin;
+                         (unsigned long long)(bytes.end - bytes.begin), (unsigned long long)t.rows,
+                         (unsigned long long)t.columns, t.dtype);
+    t.data = s->data + bytes.begin;
     *out = t;
     return DRR_OK;
 }

@@ -137,9 +137,9 @@ drr_status train_check_corpus(drr_train_result *result, const corpus *c, const d
         *(part == CORPUS_TRAIN ? &result->n_train : &result->n_dev) = n;
         if (right == 0 || right == n)
             return error_set(err, DRR_E_EMPTY,
-                             "all %llu %s traces are %s, and a critic learns from both right and wrong ones: take %s "
-                             "questions, or more of them",
-                             (unsigned long long)n, names[part], right ? "right" : "wrong",
+                             "%s: all %llu %s traces are %s, and a critic learns from both right and wrong ones: take "
+                             "%s questions, or more of them",
+                             o->traces, (unsigned long long)n, names[part], right ? "right" : "wrong",
                              right ? "harder" : "easier");
     }
     if (o->leave_one_task_out && !strchr(c->tasks ? c->tasks : "", ','))
@@ -274,15 +274,18 @@ static drr_status prepare(session *s, drr_train_result *result, const drr_train_
                           const drr_hooks *hooks, drr_error *err)
 {
     const char *left_out = v->left_out;
+    const bool is_read = s->c.n == 0; /* other rows were looked at where they were read */
     char folder[4096];
     bool has_head = false;
     drr_status status = drr_cache_path(folder, sizeof folder, o->encoder, err);
-    if (status == DRR_OK && s->c.n == 0)
+    if (status == DRR_OK && is_read)
         status = corpus_read(&s->c, o, hooks, err);
     if (status == DRR_OK && left_out)
         corpus_leave_out(&s->c, left_out);
     if (status == DRR_OK)
         status = train_check_corpus(result, &s->c, o, !isnan(o->target_error) && !left_out, err);
+    if (status == DRR_OK && is_read && !left_out)
+        status = corpus_check_sound(&s->c, o->traces, hooks, err);
     if (status == DRR_OK)
         status = teach_check(result, &s->c, o, err);
     if (status == DRR_OK)
@@ -457,6 +460,8 @@ drr_status train_critic(drr_train_result *out, const drr_train_options *o, drr_r
         hooks_log(hooks, DRR_LOG_INFO, "rank 0 waited %.1f s for sums and for other ranks, of %.1f s of steps",
                   ranks_waited_s(s.job), result.seconds);
     status = name_critic(&s.meta, &s.c, o, err);
+    if (status == DRR_OK && ranks_first(s.job))
+        status = critic_probes_make(&s.meta, s.e, s.tokenizer, err);
     if (status == DRR_OK && ranks_first(s.job))
         status = critic_write(o->out, s.e, s.tokenizer, &s.meta, err);
     status = ranks_agree(s.job, status, err);

@@ -59,6 +59,8 @@ typedef struct encoder_bf16_pass {
     bf16 *packed;
 } encoder_bf16_pass;
 
+typedef struct encoder_int8_pass encoder_int8_pass; /* encoder_int8.c */
+
 struct encoder_workspace {
     size_t max_tokens, max_sequences, longest;
     uint32_t threads;
@@ -69,8 +71,10 @@ struct encoder_workspace {
     float *scratch;          /* of attention */
     uint32_t *ones;          /* 0, 1, .. n: starts of the sequences where each has one row */
     float *memory;
-    float *cls;              /* [n][n_embd] what the head reads: the last layer's output */
-    encoder_bf16_pass *half; /* NULL in fp32; with it, x is the running stream and `layers` is not used */
+    float *cls;               /* [n][n_embd] what the head reads: the last layer's output */
+    encoder_bf16_pass *half;  /* NULL in fp32; with it, x is the running stream and `layers` is not used */
+    encoder_int8_pass *eight; /* the same in int8, whose pass has these two beside x and cls: */
+    float *qkv, *context;     /* [T][3 n_embd], [T][n_embd] */
 };
 /* A workspace for sequences of at most `longest` tokens; `keeps` as above. */
 drr_status encoder_workspace_plan(encoder_workspace **w, const encoder *e, size_t max_tokens, size_t max_sequences,

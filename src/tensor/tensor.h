@@ -15,9 +15,20 @@
 
 #include "core/core.h"
 
+#include <signal.h>
+
 /* Makes the calling thread's loops and products run on parallel_threads() threads, but on no more than `most`, for
  * which the caller's scratch was sized; called at the start of each pass. */
 void tensor_use_threads(uint32_t most);
+
+/* Around each pass, on the thread that runs it: tensor_use_threads, and between the two no signal is taken, for
+ * oneDNN's products and a signal's handler do not bear one another (pass.c). May be nested. */
+typedef struct tensor_pass {
+    sigset_t signals; /* that were held back before */
+    bool has_tiles;
+} tensor_pass;
+void tensor_begin(tensor_pass *pass, uint32_t most);
+void tensor_end(const tensor_pass *pass);
 
 /* ---- matrix products (matmul.c) */
 /* C[m][n] = op(A)[m][k] op(B)[k][n] + beta C. transpose_a: A is stored [k][m]; transpose_b: B is stored [n][k]. ld*:

@@ -130,6 +130,8 @@ drr_status encoder_backward(const encoder *e, encoder_tape *tape, const int32_t 
     drr_status status = encoder_check_batch(e, w, ids, starts, n, err);
     if (status != DRR_OK)
         return status;
+    tensor_pass pass;
+    tensor_begin(&pass, w->threads);
     encoder_forward(e, w, ids, starts, n, d, logits);
     *loss += bce_logits(tape->dlogits, logits, labels, weights, n, total);
     head_backward(e, tape, n, d, gradients);
@@ -146,5 +148,6 @@ drr_status encoder_backward(const encoder *e, encoder_tape *tape, const int32_t 
     layernorm_backward(tape->dx, g.norm_gain, g.norm_shift, tape->dx, w->sum, w->mean, w->rstd, p.norm_gain, starts[n],
                        width);
     embedding_backward(g.tokens, g.positions, g.types, tape->dx, ids, starts, n, width);
+    tensor_end(&pass);
     return encoder_check_pass(w, err);
 }

@@ -59,6 +59,8 @@ static drr_status check_options(const drr_train_options *o, drr_error *err)
 {
     if (!o->traces || !o->encoder || !o->out)
         return error_set(err, DRR_E_ARGUMENT, "training needs traces, an encoder and a file to write");
+    if (o->precision == DRR_PRECISION_INT8)
+        return error_set(err, DRR_E_ARGUMENT, "int8 is for scoring alone: train in fp32 or bf16");
     if (o->max_length < 16)
         return error_set(err, DRR_E_ARGUMENT, "%u tokens leave no room for question and answer: give at least 16",
                          o->max_length);

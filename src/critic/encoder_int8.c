@@ -6,7 +6,6 @@
  * for one another twice a layer. As in every pass only [CLS] asks in the last layer. */
 #include "critic/encoder_int8_internal.h"
 
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -247,8 +246,8 @@ static void run_layers(const int8_run *r)
 {
     const encoder_shape *shape = &r->e->shape;
     const size_t width = shape->n_embd, pieces = r->n * shape->n_heads;
-    const int8_room *room = &r->w->eight->rooms[omp_get_thread_num()];
-    const uint32_t threads = (uint32_t)omp_get_num_threads();
+    const int8_room *room = &r->w->eight->rooms[tensor_thread()];
+    const uint32_t threads = tensor_team();
     const size_t block = block_size(r->tokens, threads), few = block_size(r->n, threads);
 #pragma omp for schedule(dynamic)
     for (size_t first = 0; first < r->tokens; first += block) {

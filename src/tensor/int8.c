@@ -188,6 +188,12 @@ typedef struct tile { /* rows of x by a panel of w */
     size_t columns; /* of the panel that exist */
 } tile;
 
+/* sum += w x, four at a time. In assembly, for gcc 12 copies and spills the sums of the intrinsic: twice the time. */
+VNNI static inline __attribute__((always_inline)) void multiply(__m512i *sum, __m512i w, __m512i x)
+{
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(w), "v"(x));
+}
+
 VNNI static inline __attribute__((always_inline)) void run_tile(const tile *t, const size_t rows)
 {
     __m512i sum[TILE_ROWS][VECTORS];
@@ -204,9 +210,9 @@ VNNI static inline __attribute__((always_inline)) void run_tile(const tile *t, c
             int32_t four;
             memcpy(&four, t->x + r * t->x_ld + g * GROUP, sizeof four);
             const __m512i x = _mm512_set1_epi32(four);
-            sum[r][0] = _mm512_dpbusd_epi32(sum[r][0], w0, x);
-            sum[r][1] = _mm512_dpbusd_epi32(sum[r][1], w1, x);
-            sum[r][2] = _mm512_dpbusd_epi32(sum[r][2], w2, x);
+            multiply(&sum[r][0], w0, x);
+            multiply(&sum[r][1], w1, x);
+            multiply(&sum[r][2], w2, x);
         }
     }
 #pragma GCC unroll 3

@@ -14,6 +14,7 @@
 #include <dnnl.h>
 #include <omp.h>
 #include <signal.h>
+#include <string.h>
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
@@ -58,7 +59,10 @@ static void put_back_tiles(void)
 
 void tensor_begin(tensor_pass *pass, uint32_t most)
 {
-    hold_signals(&pass->signals);
+    sigset_t before;
+    _Static_assert(sizeof before <= sizeof pass->signals, "tensor.h keeps room for a sigset_t");
+    hold_signals(&before);
+    memcpy(pass->signals, &before, sizeof before);
     pass->has_tiles = dnnl_get_effective_cpu_isa() == dnnl_cpu_isa_avx512_core_amx;
     tensor_use_threads(most);
 #pragma omp parallel
@@ -78,5 +82,17 @@ void tensor_end(const tensor_pass *pass)
 #pragma omp parallel
         put_back_tiles();
     }
-    pthread_sigmask(SIG_SETMASK, &pass->signals, NULL);
+    sigset_t before;
+    memcpy(&before, pass->signals, sizeof before);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+uint32_t tensor_thread(void)
+{
+    return (uint32_t)omp_get_thread_num();
+}
+
+uint32_t tensor_team(void)
+{
+    return (uint32_t)omp_get_num_threads();
 }

@@ -27,7 +27,6 @@ void drr_train_options_defaults(drr_train_options *options)
                                    .dropout = 0.1,
                                    .dev_share = 0.2,
                                    .test_share = 0.15,
-                                   .precision = DRR_PRECISION_FP32,
                                    .seed = 1,
                                    .target_error = NAN,
                                    .delta = 0.1,

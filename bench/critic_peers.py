@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The peers of bench/critic-score, in the Python that it prepares: torch and ONNX Runtime over one exported critic.
 
-    critic_peers.py prepare FOLDER IN OUT    pairs with their token ids; those with "length" get texts of exactly that many
+    critic_peers.py prepare FOLDER IN OUT    pairs with their token ids, 512 at most; those with "length" get exactly that many
     critic_peers.py serve KIND FOLDER        the commands of bench/critic_score.c; KIND: torch-bf16, torch-fp32, ort-fp32,
                                              ort-int8
 
@@ -15,7 +15,7 @@ import time
 os.environ["HF_HUB_OFFLINE"] = "1"
 import numpy as np  # noqa: E402
 
-THREADS = len(os.sched_getaffinity(0))
+THREADS, MOST = len(os.sched_getaffinity(0)), 512
 
 
 # ---- pairs
@@ -42,7 +42,8 @@ def prepare(folder, given, out):
             if pair.get("length"):
                 pair["text"] = exact(tokenizer, pair["question"], pair["text"], pair["length"])
             pair["ids"] = tokenizer(pair["question"], pair["text"])["input_ids"]
-            written.write(json.dumps(pair) + "\n")
+            if len(pair["ids"]) <= MOST:  # each cuts a longer one in its own way
+                written.write(json.dumps(pair) + "\n")
 
 
 # ---- models: a function from ids[n][longest] and mask to logits
@@ -83,7 +84,7 @@ def write_onnx(folder, path):
     nodes, constants, n = [], {}, [0]
 
     def constant(name, value):
-        constants[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        constants[name] = numpy_helper.from_array(np.require(value, requirements="C"), name)
         return name
 
     def add(operator, inputs, domain="", **attributes):
@@ -133,14 +134,16 @@ def write_onnx(folder, path):
 
 def ort_model(folder, eight):
     import onnxruntime
-    path = os.path.join(folder, "critic.onnx")
+    path = os.path.join(folder, f"for-{'int8' if eight else 'fp32'}.onnx")  # two processes may do this at once
     write_onnx(folder, path)
     if eight:
         import logging
+        from onnx import TensorProto
         from onnxruntime.quantization import QuantType, quantize_dynamic
         logging.getLogger().setLevel(logging.ERROR)
-        small = os.path.join(folder, "critic.int8.onnx")
-        quantize_dynamic(path, small, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Attention"])
+        small = os.path.join(folder, "int8.onnx")
+        quantize_dynamic(path, small, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul", "Attention"],
+                         extra_options={"DefaultTensorType": TensorProto.FLOAT})  # of ONNX Runtime's own operators
         path = small
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS

@@ -182,7 +182,7 @@ def serve(kind, folder):
         elif words[0] == "run":
             batch, seconds, sub = int(words[1]), float(words[2]), int(words[3]) if len(words) > 3 else 0
             times, end = [], time.perf_counter() + seconds
-            while len(times) < 3 or time.perf_counter() < end:
+            while len(times) < (3 if seconds >= .5 else 1) or time.perf_counter() < end:
                 given = [rows[(at + i) % len(rows)] for i in range(batch)]
                 at += batch
                 began = time.perf_counter()

@@ -53,9 +53,10 @@ static drr_status run(drr_critic *critic, pairs *p, size_t batch, double seconds
     drr_score_item *items = calloc(batch, sizeof *items);
     double *took = calloc(MOST_CALLS, sizeof *took);
     drr_status status = items && took && p->n ? DRR_OK : error_memory(err);
+    const size_t least = seconds < 0.5 ? 1 : 3; /* calls */
     size_t calls = 0;
     const double end = clock_seconds() + seconds;
-    for (; status == DRR_OK && calls < MOST_CALLS && (calls < 3 || clock_seconds() < end); calls++) {
+    for (; status == DRR_OK && calls < MOST_CALLS && (calls < least || clock_seconds() < end); calls++) {
         for (size_t i = 0; i < batch; i++)
             items[i] = p->items[p->at++ % p->n];
         const double began = clock_seconds();

@@ -1,10 +1,15 @@
-/* critic_score.c: scores pairs with the public interface and says how long each call took; bench/critic-score drives
- * it.
+/* critic_score.c: scores pairs with the public interface and says how long each call took, for bench/critic-score:
  *
- *     critic_score CRITIC PRECISION        then lines on standard input, each answered by one on standard output:
- *     load FILE                            pairs to score, JSONL of {"question", "text"}: "loaded N"
- *     run BATCH SECONDS                    calls of BATCH pairs, one after the other round the file, for that long and
- * 3 at least: the seconds of each logits                               of the first 16 pairs
+ *     critic_score CRITIC PRECISION
+ *
+ * Lines on standard input are answered by one each on standard output:
+ *
+ *     load FILE            pairs to score, JSONL of {"question", "text"}: "loaded N"
+ *
+ *     run BATCH SECONDS    calls of BATCH pairs round the file, for that long, 3 at least (1 below 0.5 s): each one's
+ * seconds
+ *
+ *     logits               of the first 16 pairs
  *
  * A call is drr_critic_score: from text to P(correct), tokenising with it. */
 #include "core/core.h"

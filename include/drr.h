@@ -460,7 +460,8 @@ typedef struct drr_critic drr_critic;
 typedef enum drr_precision {
     DRR_PRECISION_AUTO, /* bf16 where this CPU multiplies it itself (AVX512_BF16 or AMX), else fp32 */
     DRR_PRECISION_FP32,
-    DRR_PRECISION_BF16
+    DRR_PRECISION_BF16,
+    DRR_PRECISION_INT8 /* for scoring alone: products of 8-bit integers, rounded row by row */
 } drr_precision;
 const char *drr_precision_name(drr_precision precision);
 drr_status drr_precision_parse(drr_precision *precision, const char *name, drr_error *err);
@@ -474,8 +475,9 @@ const char *drr_head_name(drr_head head); /* "cls", "token" */
 
 drr_status drr_critic_open(drr_critic **critic, const char *path, drr_error *err);
 void drr_critic_close(drr_critic *critic);
-/* An open critic scores in fp32, as it was calibrated. bf16 is faster and moves a logit by about 1 %. DRR_E_BACKEND:
- * this CPU has no bf16. */
+/* An open critic scores in fp32, as it was calibrated. bf16 and int8 are faster and move a logit by about 1 %
+ * (docs/model.md, "Precision"). DRR_E_BACKEND: this CPU has none, or int8 does not suit the encoder; then, and after
+ * success, nothing else of the critic has changed. */
 drr_status drr_critic_set_precision(drr_critic *critic, drr_precision precision, drr_error *err);
 
 /* What a turn offers beside its text. NaN marks what is not known; the stack was trained to cope. */

@@ -50,6 +50,7 @@ static int run_family(int argc, char **argv)
 
 static int run_score(int argc, char **argv)
 {
+    static const char *const precisions[] = {"auto", "fp32", "bf16", "int8", NULL};
     const char *path = NULL, *in = "-", *out = "-";
     drr_precision precision = DRR_PRECISION_FP32;
     bool steps = false;
@@ -71,8 +72,8 @@ static int run_score(int argc, char **argv)
          .argument = "NAME",
          .type = CLI_CHOICE,
          .value = &precision,
-         .names = cli_precisions,
-         .meaning = "of matrix products; critics are calibrated in fp32, bf16 is faster and close to it"},
+         .names = precisions,
+         .meaning = "of matrix products; critics are calibrated in fp32, bf16 and int8 are faster and close to it"},
         CLI_END};
     drr_critic *critic = NULL;
     drr_error err = {0};

@@ -108,18 +108,18 @@ void drr_critic_close(drr_critic *critic)
 
 const char *drr_precision_name(drr_precision precision)
 {
-    static const char *const names[] = {"auto", "fp32", "bf16"};
+    static const char *const names[] = {"auto", "fp32", "bf16", "int8"};
     return (size_t)precision < sizeof names / sizeof *names ? names[precision] : "?";
 }
 
 drr_status drr_precision_parse(drr_precision *precision, const char *name, drr_error *err)
 {
-    for (int i = DRR_PRECISION_AUTO; i <= DRR_PRECISION_BF16; i++)
+    for (int i = DRR_PRECISION_AUTO; i <= DRR_PRECISION_INT8; i++)
         if (strcmp(name, drr_precision_name((drr_precision)i)) == 0) {
             *precision = (drr_precision)i;
             return DRR_OK;
         }
-    return error_set(err, DRR_E_ARGUMENT, "\"%s\" is no precision: auto, fp32 and bf16 are", name);
+    return error_set(err, DRR_E_ARGUMENT, "\"%s\" is no precision: auto, fp32, bf16 and int8 are", name);
 }
 
 drr_status drr_critic_set_precision(drr_critic *critic, drr_precision precision, drr_error *err)

@@ -64,6 +64,7 @@ typedef struct encoder {
     size_t n_tensors, n_parameters;
     float *parameters; /* n_parameters, 64-byte aligned */
     bool bf16;         /* workspaces and tapes planned for it compute in bf16; parameters stay fp32 */
+    bool int8;         /* the same in int8, and only workspaces: it is for scoring */
     drr_head head;     /* of tokens: instead of the four cls tensors drr.token.weight [1][n_embd] and drr.token.bias */
 } encoder;
 drr_status encoder_new(encoder **e, const encoder_shape *shape, drr_error *err); /* zeroed parameters, head of [CLS] */
@@ -80,7 +81,8 @@ drr_status encoder_open_hf_headed(encoder **e, wordpiece **tokenizer, bool *has_
                                   uint64_t seed, drr_error *err);
 
 /* What a precision means on this CPU, and sets e->bf16 so: auto is bf16 where the CPU multiplies it itself.
- * DRR_E_BACKEND: bf16 was asked for and the CPU has none. e may be NULL. */
+ * DRR_E_BACKEND: bf16 or int8 was asked for and the CPU has none, or the encoder's heads do not suit int8. e may be
+ * NULL. */
 drr_status encoder_set_precision(encoder *e, drr_precision *precision, drr_error *err);
 
 /* Logits of n packed sequences without padding: ids of all of them end to end, starts[n+1] their offsets.

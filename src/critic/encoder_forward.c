@@ -2,20 +2,9 @@
  * for training; its layers in fp32, those in bf16 are encoder_bf16.c's. Memory is planned once for the largest batch; a
  * pass allocates nothing. */
 #include "critic/encoder_family.h"
+#include "critic/encoder_int8_internal.h"
 
 #include <stdlib.h>
-
-float *encoder_take(encoder_planner *p, size_t rows, size_t width)
-{
-    const size_t at = p->used;
-    p->used += (rows * width + 15) / 16 * 16; /* 64-byte lines */
-    return p->base ? p->base + at : NULL;
-}
-
-bf16 *encoder_take_bf16(encoder_planner *p, size_t rows, size_t width)
-{
-    return (bf16 *)encoder_take(p, product_rows(rows), (width + 1) / 2);
-}
 
 /* What a pass of one layer is planned for. */
 typedef struct layer_plan {
@@ -101,6 +90,10 @@ static void plan(encoder_workspace *w, encoder_planner *p, const encoder *e)
         encoder_bf16_plan(w, p, s);
         return;
     }
+    if (w->eight) {
+        encoder_int8_plan(w, p, s);
+        return;
+    }
     const size_t shared = p->used; /* without `keeps`, all layers use the same memory */
     size_t most = shared;
     float *x = w->x;
@@ -145,6 +138,8 @@ drr_status encoder_workspace_plan(encoder_workspace **out, const encoder *e, siz
         status = error_memory(err);
     else if (e->bf16)
         status = encoder_bf16_new(&w->half, e, max_tokens, keeps, err);
+    else if (e->int8 && !keeps)
+        status = encoder_int8_new(&w->eight, e, w->longest, w->threads, err);
     if (status != DRR_OK)
         goto done;
     for (uint32_t i = 0; i <= max_sequences; i++)
@@ -184,6 +179,7 @@ void encoder_workspace_free(encoder_workspace *w)
     free(w->ends);
     free(w->memory);
     encoder_bf16_free(w->half);
+    encoder_int8_free(w->eight);
     free(w);
 }
 
@@ -334,9 +330,10 @@ void encoder_forward(const encoder *e, encoder_workspace *w, const int32_t *ids,
 {
     const size_t width = e->shape.n_embd, tokens = starts[n];
     const dropout embedding = encoder_site(d, ENCODER_SITE_EMBEDDING);
+    tensor_pass pass;
     encoder_view p;
     encoder_view_at(&p, e, e->parameters);
-    tensor_use_threads(w->threads);
+    tensor_begin(&pass, w->threads);
     embedding_forward(w->sum, ids, starts, n, p.tokens, p.positions, p.types, width);
     layernorm_forward(w->x, w->mean, w->rstd, w->sum, p.norm_gain, p.norm_shift, tokens, width, e->shape.norm_epsilon);
     dropout_add(w->x, w->x, NULL, tokens * width, &embedding);
@@ -351,6 +348,7 @@ void encoder_forward(const encoder *e, encoder_workspace *w, const int32_t *ids,
         x = w->layers[layer].out;
     }
     head_forward(e, w, &p, starts, n, d, logits);
+    tensor_end(&pass);
 }
 
 drr_status encoder_logits(const encoder *e, encoder_workspace *w, const int32_t *ids, const uint32_t *starts, size_t n,
@@ -361,6 +359,9 @@ drr_status encoder_logits(const encoder *e, encoder_workspace *w, const int32_t 
     drr_status status = encoder_check_batch(e, w, ids, starts, n, err);
     if (status != DRR_OK)
         return status;
-    encoder_forward(e, w, ids, starts, n, NULL, logits);
+    if (w->eight)
+        encoder_int8_logits(e, w, ids, starts, n, logits);
+    else
+        encoder_forward(e, w, ids, starts, n, NULL, logits);
     return encoder_check_pass(w, err);
 }

@@ -65,6 +65,8 @@ typedef struct encoder_bf16_pass {
     bf16 *packed;
 } encoder_bf16_pass;
 
+typedef struct encoder_int8_pass encoder_int8_pass; /* encoder_int8.c */
+
 struct encoder_workspace {
     size_t max_tokens, max_sequences, longest;
     size_t max_reads; /* rows that the head reads: max_sequences, or max_tokens for a head of tokens */
@@ -83,8 +85,10 @@ struct encoder_workspace {
     uint32_t *ends;                         /* [n] the last token of each, for a head of tokens; else NULL */
     const uint32_t *rows, *row_starts;      /* as encoder_workspace_read was told */
     float *memory;
-    float *cls;              /* [reads][n_embd] what the head reads: the last layer's output, or its mean */
-    encoder_bf16_pass *half; /* NULL in fp32; with it, x is the running stream and `layers` is not used */
+    float *cls;               /* [reads][n_embd] what the head reads: the last layer's output, or its mean */
+    encoder_bf16_pass *half;  /* NULL in fp32; with it, x is the running stream and `layers` is not used */
+    encoder_int8_pass *eight; /* the same in int8, whose pass has these two beside x and cls: */
+    float *qkv, *context;     /* [T][3 n_embd], [T][n_embd] */
 };
 /* A workspace for sequences of at most `longest` tokens; `keeps` as above. */
 drr_status encoder_workspace_plan(encoder_workspace **w, const encoder *e, size_t max_tokens, size_t max_sequences,

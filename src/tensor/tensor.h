@@ -19,6 +19,18 @@
  * which the caller's scratch was sized; called at the start of each pass. */
 void tensor_use_threads(uint32_t most);
 
+/* Around each pass, on the thread that runs it: tensor_use_threads, and between the two no signal is taken, for
+ * oneDNN's products and a signal's handler do not bear one another (pass.c). May be nested. */
+typedef struct tensor_pass {
+    uint64_t signals[16]; /* a sigset_t: those that were held back before */
+    bool has_tiles;
+} tensor_pass;
+void tensor_begin(tensor_pass *pass, uint32_t most);
+void tensor_end(const tensor_pass *pass);
+/* Inside a parallel region of OpenMP: which of its threads this is, and how many there are. */
+uint32_t tensor_thread(void);
+uint32_t tensor_team(void);
+
 /* ---- matrix products (matmul.c) */
 /* C[m][n] = op(A)[m][k] op(B)[k][n] + beta C. transpose_a: A is stored [k][m]; transpose_b: B is stored [n][k]. ld*:
  * floats between rows as stored. Runs on one thread inside a parallel region. */

@@ -222,6 +222,8 @@ drr_status encoder_backward_by(const encoder *e, encoder_tape *tape, const int32
     drr_status status = encoder_check_batch(e, w, ids, starts, n, err);
     if (status != DRR_OK)
         return status;
+    tensor_pass pass;
+    tensor_begin(&pass, w->threads);
     encoder_forward(e, w, ids, starts, n, d, logits);
     const size_t reads = encoder_read_starts(w)[n];
     *loss += loss_of(user, tape->dlogits, logits, reads);
@@ -242,5 +244,6 @@ drr_status encoder_backward_by(const encoder *e, encoder_tape *tape, const int32
     layernorm_backward(tape->dx, g.norm_gain, g.norm_shift, tape->dx, w->sum, w->mean, w->rstd, p.norm_gain, starts[n],
                        width);
     embedding_backward(g.tokens, g.positions, g.types, tape->dx, ids, starts, n, width);
+    tensor_end(&pass);
     return encoder_check_pass(w, err);
 }

@@ -27,7 +27,6 @@ void drr_train_options_defaults(drr_train_options *options)
                                    .dropout = 0.1,
                                    .dev_share = 0.2,
                                    .test_share = 0.15,
-                                   .precision = DRR_PRECISION_FP32,
                                    .seed = 1,
                                    .target_error = NAN,
                                    .delta = 0.1,
@@ -59,6 +58,8 @@ drr_status train_check_options(const drr_train_options *o, drr_error *err)
 {
     if (!o->traces || !o->encoder || !o->out)
         return error_set(err, DRR_E_ARGUMENT, "training needs traces, an encoder and a file to write");
+    if (o->precision == DRR_PRECISION_INT8)
+        return error_set(err, DRR_E_ARGUMENT, "int8 is for scoring alone: train in fp32 or bf16");
     if (o->max_length < 16)
         return error_set(err, DRR_E_ARGUMENT, "%u tokens leave no room for question and answer: give at least 16",
                          o->max_length);

@@ -1,6 +1,6 @@
 # A thin front: each command does its own set-up (system packages, libllama, models) through tools/setup, fetches
 # nothing twice, and may be interrupted. DRR_OFFLINE=1 uses the cache alone; DRR_CACHE says where it is.
-.PHONY: help build demo test check parity bench format clean
+.PHONY: help build demo test check parity fuzz bench format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -21,6 +21,9 @@ check: ## layering, format, banned calls, headers: no build needed
 
 parity: ## only the tests against vectors that the real thing made
 	@tools/test parity
+
+fuzz: ## make fuzz MINUTES=10: libFuzzer on every format's reader, so long each; FORMAT=gguf alone
+	@tools/fuzz --minutes $(or $(MINUTES),10) $(FORMAT)
 
 bench: ## make bench NAME=x runs bench/x
 	@test -n "$(NAME)" || { echo "make bench NAME=x, where x is one of:"; ls bench; exit 2; }

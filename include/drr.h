@@ -470,7 +470,8 @@ typedef struct drr_critic drr_critic;
 typedef enum drr_precision {
     DRR_PRECISION_AUTO, /* bf16 where this CPU multiplies it itself (AVX512_BF16 or AMX), else fp32 */
     DRR_PRECISION_FP32,
-    DRR_PRECISION_BF16
+    DRR_PRECISION_BF16,
+    DRR_PRECISION_INT8 /* for scoring alone: products of 8-bit integers, rounded row by row */
 } drr_precision;
 const char *drr_precision_name(drr_precision precision);
 drr_status drr_precision_parse(drr_precision *precision, const char *name, drr_error *err);
@@ -484,8 +485,9 @@ const char *drr_head_name(drr_head head); /* "cls", "token" */
 
 drr_status drr_critic_open(drr_critic **critic, const char *path, drr_error *err);
 void drr_critic_close(drr_critic *critic);
-/* An open critic scores in fp32, as it was calibrated. bf16 is faster and moves a logit by about 1 %. DRR_E_BACKEND:
- * this CPU has no bf16. */
+/* An open critic scores in fp32, as it was calibrated. bf16 and int8 are faster and move a logit by about 1 %
+ * (docs/model.md, "Precision"). DRR_E_BACKEND: this CPU has none, or int8 does not suit the encoder; then, and after
+ * success, nothing else of the critic has changed. */
 drr_status drr_critic_set_precision(drr_critic *critic, drr_precision precision, drr_error *err);
 
 /* What a turn offers beside its text. NaN marks what is not known; the stack was trained to cope. */
@@ -583,6 +585,27 @@ drr_status drr_critic_export(const drr_critic *critic, const char *folder, drr_e
  * another program trained. *foreign tells that: then P(correct) is the sigmoid of its logit, the threshold 0.5, and its
  * reasoner is not known; token type 0 is taken for both segments. DRR_E_FORMAT: the folder is no such model. */
 drr_status drr_critic_import(const char *folder, const char *out, bool *foreign, drr_error *err);
+
+/* One thing that drr_critic_verify looked at. */
+typedef enum drr_finding_outcome { DRR_FINDING_GOOD, DRR_FINDING_WRONG, DRR_FINDING_ABSENT } drr_finding_outcome;
+const char *drr_finding_name(drr_finding_outcome outcome); /* "good", "wrong", "not there": static */
+typedef struct drr_finding {
+    const char *what; /* "file", "card", "probes", "against": static */
+    drr_finding_outcome outcome;
+    double difference; /* largest between two logits of one text; NaN where none were compared */
+    char words[1024];  /* what was found, or what is wrong, where, and what to do */
+} drr_finding;
+typedef struct drr_verification {
+    char sha256[65]; /* of the file */
+    drr_finding findings[4];
+    uint32_t n_findings, n_wrong;
+} drr_verification;
+/* Is a critic's file what it was when it was made? Reads all of it as for scoring; compares its SHA-256 with the one in
+ * the model card beside it, and its logits of the texts that it has stored with those stored beside them. against: an
+ * exported folder, or another critic's file, that must hold the same weights, tokens, calibration and threshold, and
+ * give the same logits; NULL: none. What is wrong is a finding; an error is a file that cannot be read at all, or is
+ * not there. A file that cannot be opened as a critic has no findings of probes and of `against`. */
+drr_status drr_critic_verify(drr_verification *verification, const char *path, const char *against, drr_error *err);
 /* Scores lines of {"question", "text"}: each comes back with `logit` and `p_correct` added, in order. "-" is the
  * standard input or output; a file is written through a temporary name. An error names the line; on standard output
  * the lines before it have been written. */

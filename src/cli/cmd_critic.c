@@ -34,7 +34,7 @@ static const cli_command import_command = {
 
 static int run_family(int argc, char **argv);
 const cli_command cli_critic = {
-    "critic", "COMMAND", "a trained critic: score, show, export, import",
+    "critic", "COMMAND", "a trained critic: score, show, verify, export, import",
     "A critic is one GGUF file; llama.cpp's rank pooling computes the same logit from it (not with a head of "
     "tokens).\n\n"
     "Examples:\n  drr critic show critic.gguf\n  drr critic score --critic critic.gguf < pairs.jsonl\n"
@@ -43,12 +43,14 @@ const cli_command cli_critic = {
 
 static int run_family(int argc, char **argv)
 {
-    static const cli_command *const members[] = {&score_command, &show_command, &export_command, &import_command, NULL};
+    static const cli_command *const members[] = {&score_command,  &show_command,   &cli_critic_verify,
+                                                 &export_command, &import_command, NULL};
     return cli_family(&cli_critic, members, argc, argv);
 }
 
 static int run_score(int argc, char **argv)
 {
+    static const char *const precisions[] = {"auto", "fp32", "bf16", "int8", NULL};
     const char *path = NULL, *in = "-", *out = "-";
     drr_precision precision = DRR_PRECISION_FP32;
     bool steps = false;
@@ -70,8 +72,8 @@ static int run_score(int argc, char **argv)
          .argument = "NAME",
          .type = CLI_CHOICE,
          .value = &precision,
-         .names = cli_precisions,
-         .meaning = "of matrix products; critics are calibrated in fp32, bf16 is faster and close to it"},
+         .names = precisions,
+         .meaning = "of matrix products; critics are calibrated in fp32, bf16 and int8 are faster and close to it"},
         CLI_END};
     drr_critic *critic = NULL;
     drr_error err = {0};

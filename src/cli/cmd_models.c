@@ -33,12 +33,12 @@ static const cli_command quantize_command = {
     run_quantize};
 
 static int run_family(int argc, char **argv);
-const cli_command cli_models = {
-    "models", "COMMAND", "models with a short name: list, get, path; quantize",
-    "Nothing has to come from this table: --reasoner takes any .gguf chat model, --encoder any BERT folder.\n\n"
-    "Examples:\n  drr models list\n  drr models get qwen2.5-coder-1.5b\n"
-    "  drr models quantize qwen2.5-coder-1.5b --to q8_0 --out qwen-q8_0.gguf\n",
-    run_family};
+const cli_command cli_models = {"models", "COMMAND", "models with a short name: list, get, path; quantize",
+                                "Nothing has to come from this table: --reasoner takes any .gguf chat model, --encoder "
+                                "any BERT, RoBERTa or ModernBERT folder.\n\n"
+                                "Examples:\n  drr models list\n  drr models get qwen2.5-coder-1.5b\n"
+                                "  drr models quantize qwen2.5-coder-1.5b --to q8_0 --out qwen-q8_0.gguf\n",
+                                run_family};
 
 static int run_family(int argc, char **argv)
 {

@@ -96,7 +96,7 @@ static void describe_training(char *text, size_t size, const cycle *c, const drr
     const drr_train_options *t = &c->training;
     char patience[16], precision[32] = "", target[160] = "", loss[64] = "", kind[128] = "";
     snprintf(patience, sizeof patience, "%u", t->patience);
-    if (t->precision != DRR_PRECISION_FP32)
+    if (t->precision != DRR_PRECISION_AUTO)
         snprintf(precision, sizeof precision, " precision %s", drr_precision_name(t->precision));
     if (t->kind != DRR_CRITIC_ENCODER)
         snprintf(kind, sizeof kind, " kind %s hidden %llu %.60s", drr_critic_kind_name(t->kind),

@@ -132,6 +132,7 @@ void repeats_json(cli_json *j, const char *key, const drr_repeats *x)
 void search_print(const drr_search *x)
 {
     cli_table t;
+    size_t n_finished = 0;
     char a[24], b[24], c[24], d[24];
     cli_table_begin(
         &t, ">trial|>settings|>questions|>rate|>epochs|>best|>length|kind|>log loss|>text|>stack|>AUROC|>within|>"
@@ -139,6 +140,7 @@ void search_print(const drr_search *x)
     for (size_t i = 0; i < x->n; i++) {
         const drr_trial *trial = &x->trials[i];
         const bool failed = isnan(trial->kinds[trial->kind].log_loss);
+        n_finished += !failed;
         cli_table_add(&t, "%zu", i + 1);
         cli_table_add(&t, "%u", trial->settings);
         cli_table_add(&t, "%llu", (unsigned long long)trial->n_questions);
@@ -160,10 +162,13 @@ void search_print(const drr_search *x)
                                              : "");
     }
     cli_table_print(&t);
-    printf("%zu trials in %s of %s; figures are of %llu dev questions, none of the test questions was looked at\n",
-           x->n, cli_duration(a, x->seconds), cli_duration(b, x->budget), (unsigned long long)x->n_dev_questions);
+    printf("%zu trial%s in %s of %s; figures are of %llu dev questions, none of the test questions was looked at\n",
+           x->n, x->n == 1 ? "" : "s", cli_duration(a, x->seconds), cli_duration(b, x->budget),
+           (unsigned long long)x->n_dev_questions);
     if (x->winner >= x->n)
         printf("No trial was finished: the settings as given were trained.\n");
+    else if (n_finished < 2)
+        printf("One trial alone was finished, and nothing was compared: give more time.\n");
     else if (x->trials[x->winner].settings == 1)
         printf("The settings as given are the winner.\n");
     else if (isfinite(x->gain))

@@ -32,6 +32,10 @@ void critic_meta_clear(critic_meta *meta)
     free(meta->tasks);
     free(meta->created);
     probe_clear(&meta->probe);
+    for (uint32_t i = 0; i < meta->n_probes; i++) {
+        free(meta->probes[i].question);
+        free(meta->probes[i].text);
+    }
     *meta = (critic_meta){0};
 }
 
@@ -57,25 +61,41 @@ double critic_meta_p(const critic_meta *meta, double logit, const drr_features *
                                        : stack_predict(&meta->stack, values);
 }
 
-drr_status drr_critic_open(drr_critic **critic, const char *path, drr_error *err)
+drr_status critic_of_parts(drr_critic **critic, encoder *e, wordpiece *tokenizer, const critic_meta *meta,
+                           const char hex[65], drr_error *err)
 {
     drr_critic *c = calloc(1, sizeof *c);
     if (!c)
         return error_memory(err);
-    drr_status status = critic_read(path, &c->e, &c->tokenizer, &c->meta, c->sha256, err);
-    hidden_layer_name(c->probe_layer, c->meta.probe.layer);
-    probe_pools_text(c->probe_pools, &c->meta.probe);
-    if (status == DRR_OK) {
-        c->ids = calloc((size_t)MOST_TOKENS + c->meta.max_length, sizeof *c->ids);
-        c->starts = calloc(MOST_SEQUENCES + 1, sizeof *c->starts);
-        c->logits = calloc(MOST_SEQUENCES, sizeof *c->logits);
-        if (!c->ids || !c->starts || !c->logits)
-            status = error_memory(err);
-    }
-    if (status == DRR_OK)
-        *critic = c;
-    else
+    c->ids = calloc((size_t)MOST_TOKENS + meta->max_length, sizeof *c->ids);
+    c->starts = calloc(MOST_SEQUENCES + 1, sizeof *c->starts);
+    c->logits = calloc(MOST_SEQUENCES, sizeof *c->logits);
+    if (!c->ids || !c->starts || !c->logits) {
         drr_critic_close(c);
+        return error_memory(err);
+    }
+    c->e = e;
+    c->tokenizer = tokenizer;
+    c->meta = *meta;
+    memcpy(c->sha256, hex, sizeof c->sha256);
+    *critic = c;
+    return DRR_OK;
+}
+
+drr_status drr_critic_open(drr_critic **critic, const char *path, drr_error *err)
+{
+    encoder *e = NULL;
+    wordpiece *tokenizer = NULL;
+    critic_meta meta = {0};
+    char hex[65];
+    drr_status status = critic_read(path, &e, &tokenizer, &meta, hex, err);
+    if (status == DRR_OK)
+        status = critic_of_parts(critic, e, tokenizer, &meta, hex, err);
+    if (status != DRR_OK) {
+        encoder_free(e);
+        wordpiece_free(tokenizer);
+        critic_meta_clear(&meta);
+    }
     return status;
 }
 
@@ -95,18 +115,18 @@ void drr_critic_close(drr_critic *critic)
 
 const char *drr_precision_name(drr_precision precision)
 {
-    static const char *const names[] = {"auto", "fp32", "bf16"};
+    static const char *const names[] = {"auto", "fp32", "bf16", "int8"};
     return (size_t)precision < sizeof names / sizeof *names ? names[precision] : "?";
 }
 
 drr_status drr_precision_parse(drr_precision *precision, const char *name, drr_error *err)
 {
-    for (int i = DRR_PRECISION_AUTO; i <= DRR_PRECISION_BF16; i++)
+    for (int i = DRR_PRECISION_AUTO; i <= DRR_PRECISION_INT8; i++)
         if (strcmp(name, drr_precision_name((drr_precision)i)) == 0) {
             *precision = (drr_precision)i;
             return DRR_OK;
         }
-    return error_set(err, DRR_E_ARGUMENT, "\"%s\" is no precision: auto, fp32 and bf16 are", name);
+    return error_set(err, DRR_E_ARGUMENT, "\"%s\" is no precision: auto, fp32, bf16 and int8 are", name);
 }
 
 drr_status drr_critic_set_precision(drr_critic *critic, drr_precision precision, drr_error *err)

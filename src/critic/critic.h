@@ -6,7 +6,8 @@
 #include "core/core.h"
 #include "critic/probe.h"
 
-/* ---- WordPiece (wordpiece.c): same ids as Hugging Face's BertTokenizer */
+/* ---- the tokenizer: WordPiece (wordpiece.c), same ids as Hugging Face's BertTokenizer; or byte-level BPE (bpe.c),
+ * those of its RoBERTa and ModernBERT, which only a file or a folder makes. */
 typedef struct wordpiece wordpiece;
 drr_status wordpiece_new(wordpiece **tokenizer, const char *const *tokens, size_t n_tokens, bool lowercase,
                          drr_error *err);
@@ -18,8 +19,9 @@ const char *wordpiece_token(const wordpiece *tokenizer, size_t id);
 bool wordpiece_lowercase(const wordpiece *tokenizer);
 /* Ids of a text without [CLS] and [SEP]. *ids is the caller's to free. */
 drr_status wordpiece_encode(const wordpiece *tokenizer, const char *text, int32_t **ids, size_t *n, drr_error *err);
-/* [CLS] question [SEP] text [SEP], at most max_length. Where it does not fit the question is kept (cut to
- * half the room at most) and of the text its end, where the answer is. *truncated tells. Writes to ids[max_length]. */
+/* [CLS] question [SEP] text [SEP], or what the family has for it (RoBERTa: <s> q </s></s> t </s>), at most max_length.
+ * Where it does not fit the question is kept (cut to half the room at most) and of the text its end, where the answer
+ * is. *truncated tells. Writes to ids[max_length]. */
 drr_status wordpiece_encode_pair(const wordpiece *tokenizer, const char *question, const char *text, size_t max_length,
                                  int32_t *ids, size_t *n, bool *truncated, drr_error *err);
 /* Where steps of `text` lie in the ids[n] that wordpiece_encode_pair made of it: places[i] is the last token of the
@@ -29,18 +31,29 @@ drr_status wordpiece_encode_pair(const wordpiece *tokenizer, const char *questio
 drr_status wordpiece_step_places(uint32_t *places, const wordpiece *tokenizer, const char *text, const uint32_t *ends,
                                  size_t n_ends, const int32_t *ids, size_t n, drr_error *err);
 
-/* ---- the encoder's shape and weights (encoder.c) */
+/* ---- the encoder's shape and weights (encoder.c); what sets the families apart is in encoder_family.h */
+typedef enum encoder_family { ENCODER_BERT, ENCODER_ROBERTA, ENCODER_MODERNBERT, ENCODER_FAMILIES } encoder_family;
+typedef enum encoder_pooling { ENCODER_POOLING_FIRST, ENCODER_POOLING_MEAN } encoder_pooling;
 typedef struct encoder_shape {
     uint32_t n_layers, n_embd, n_heads, n_ff, n_vocab, n_positions, n_types;
     float norm_epsilon;
+    encoder_family family;
+    uint32_t position_offset; /* rows of Hugging Face's position table before that of the first token: in RoBERTa the
+                               * padding's id + 1. They are not among n_positions, nor among the parameters. */
+    encoder_pooling pooling;  /* the head reads the first token's row, or the mean of all */
+    /* Of ModernBERT; else all 0. Layers 0, global_every, 2 global_every .. see the whole input; in the others a token
+     * sees those at most window / 2 places away. */
+    uint32_t window, global_every;
+    float rope_base, rope_base_local; /* of rotary positions, in global and in local layers */
 } encoder_shape;
 
 /* All parameters in one fp32 arena, laid out from one table in GGUF/llama.cpp names (encoder_tensor). Matrices are
- * row-major [out][in] as in Hugging Face. The head is cls.weight (pooler, [n_embd][n_embd]), cls.bias, tanh,
- * cls.output.weight [1][n_embd], cls.output.bias: docs/model.md. */
+ * row-major [out][in] as in Hugging Face. The head is cls.weight ([n_embd][n_embd]; BERT's pooler), cls.bias, tanh,
+ * cls.output.weight [1][n_embd], cls.output.bias; ModernBERT's has GELU and a norm in place of bias and tanh:
+ * docs/model.md. */
 typedef struct encoder_tensor {
     char name[64];          /* "blk.0.attn_q.weight" */
-    char hf_name[96];       /* "encoder.layer.0.attention.self.query.weight", without a "bert." prefix */
+    char hf_name[96];       /* "encoder.layer.0.attention.self.query.weight", without the family's prefix */
     uint32_t rows, columns; /* a vector has rows 1 */
     size_t offset;          /* in floats */
     bool decay;             /* weight decay applies: not to biases and norms */
@@ -52,14 +65,16 @@ typedef struct encoder {
     size_t n_tensors, n_parameters;
     float *parameters; /* n_parameters, 64-byte aligned */
     bool bf16;         /* workspaces and tapes planned for it compute in bf16; parameters stay fp32 */
+    bool int8;         /* the same in int8, and only workspaces: it is for scoring */
     drr_head head;     /* of tokens: instead of the four cls tensors drr.token.weight [1][n_embd] and drr.token.bias */
 } encoder;
 drr_status encoder_new(encoder **e, const encoder_shape *shape, drr_error *err); /* zeroed parameters, head of [CLS] */
 drr_status encoder_new_headed(encoder **e, const encoder_shape *shape, drr_head head, drr_error *err);
 void encoder_free(encoder *e);
 const encoder_tensor *encoder_find(const encoder *e, const char *name);
-/* From a Hugging Face folder (config.json, model.safetensors, vocab.txt). A missing head (pooler or
- * classifier) is initialised from `seed`: normal(0, 0.02), zero biases; *has_head tells. */
+/* From a Hugging Face folder (config.json, model.safetensors, and vocab.txt, or tokenizer.json, or vocab.json and
+ * merges.txt). A missing head (pooler or classifier) is initialised from `seed`: normal(0, 0.02), zero biases;
+ * *has_head tells. */
 drr_status encoder_open_hf(encoder **e, wordpiece **tokenizer, bool *has_head, const char *folder, uint64_t seed,
                            drr_error *err);
 /* The same with another head, which is taken from the folder where that holds a model with such a one. */
@@ -67,7 +82,8 @@ drr_status encoder_open_hf_headed(encoder **e, wordpiece **tokenizer, bool *has_
                                   uint64_t seed, drr_error *err);
 
 /* What a precision means on this CPU, and sets e->bf16 so: auto is bf16 where the CPU multiplies it itself.
- * DRR_E_BACKEND: bf16 was asked for and the CPU has none. e may be NULL. */
+ * DRR_E_BACKEND: bf16 or int8 was asked for and the CPU has none, or the encoder's heads do not suit int8. e may be
+ * NULL. */
 drr_status encoder_set_precision(encoder *e, drr_precision *precision, drr_error *err);
 
 /* Logits of n packed sequences without padding: ids of all of them end to end, starts[n+1] their offsets.
@@ -150,7 +166,12 @@ drr_status calibration_choose(calibration *c, double *loss, calibration_kind fir
 
 /* ---- one critic, one file (critic.c, gguf.c) */
 bool critic_risk_test(drr_risk_test *test, const char *name); /* false: no such test (guarantee.c) */
-typedef struct critic_meta {                                  /* owned strings */
+#define CRITIC_MOST_PROBES 16
+typedef struct critic_probe { /* a text and the logit that the critic gave it when it was made; owned strings */
+    char *question, *text;
+    double logit;
+} critic_probe;
+typedef struct critic_meta { /* owned strings */
     char *name, *reasoner, *prompt, *encoder, *tasks, *created;
     double threshold;
     uint32_t max_length;
@@ -166,12 +187,18 @@ typedef struct critic_meta {                                  /* owned strings *
     uint32_t n_guarantees;
     probe_model probe; /* its reasoner is NULL where there is none */
     bool no_encoder;   /* the probe's log-odds stand for the text's logit: of a calibration, and of `logit` below */
+    critic_probe probes[CRITIC_MOST_PROBES];
+    uint32_t n_probes; /* 0: none are known, as in files of older versions of drr */
 } critic_meta;
 drr_critic_kind critic_meta_kind(const critic_meta *meta);
 /* P(correct) of a text logit with what else is known; features NULL: of the text alone. */
 double critic_meta_p(const critic_meta *meta, double logit, const drr_features *features);
 double critic_meta_p_text(const critic_meta *meta, double logit);
 void critic_meta_clear(critic_meta *meta);
+/* Replaces meta's probes by drr's own texts, scored in fp32 by e with meta->max_length (probe.c). */
+drr_status critic_probes_make(critic_meta *meta, const encoder *e, const wordpiece *tokenizer, drr_error *err);
+/* Could these be written and read again? DRR_E_ARGUMENT, DRR_E_FORMAT or DRR_E_MISMATCH says what could not. */
+drr_status critic_check(const encoder *e, const wordpiece *tokenizer, const critic_meta *meta, drr_error *err);
 /* Writes a GGUF in llama.cpp's classifier layout with drr.* metadata, atomically. e and tokenizer are NULL for a critic
  * that is a probe alone, of which there are only keys. */
 drr_status critic_write(const char *path, const encoder *e, const wordpiece *tokenizer, const critic_meta *meta,
@@ -181,6 +208,12 @@ const encoder *critic_encoder(const drr_critic *critic);
 const wordpiece *critic_wordpiece(const drr_critic *critic);
 const critic_meta *critic_get_meta(const drr_critic *critic);
 drr_status critic_check_steps(const drr_critic *critic, drr_error *err); /* DRR_E_MISMATCH: it cannot score them */
+/* A critic of these parts, which are its own from then on; after an error they are still the caller's, and as they
+ * were. hex: the SHA-256 of its file, "" without one. */
+drr_status critic_of_parts(drr_critic **critic, encoder *e, wordpiece *tokenizer, const critic_meta *meta,
+                           const char hex[65], drr_error *err);
+/* The critic that drr_critic_import would write. *foreign: without drr.json; `name` is then its name. */
+drr_status critic_open_folder(drr_critic **critic, bool *foreign, const char *folder, const char *name, drr_error *err);
 /* Hugging Face folder: config.json, model.safetensors, vocab.txt, tokenizer files. */
 drr_status critic_export_hf(const drr_critic *critic, const char *folder, drr_error *err);
 

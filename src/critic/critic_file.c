@@ -1,16 +1,18 @@
 /* critic_file.c: a critic as one GGUF file: which keys and tensors, both ways (docs/formats.md, "Critic file"). The
- * layout is llama.cpp's for a BERT classifier, so that its rerank route gives the same logit; what it has no keys for
- * is under "drr.". The format's bytes are gguf.c's and gguf_write.c's. */
+ * layout is llama.cpp's for a classifier of the encoder's family, so that its rerank route gives the same logit; what
+ * it has no keys for is under "drr.". The format's bytes are gguf.c's and gguf_write.c's. */
 #include "critic/critic_keys_internal.h"
+#include "critic/critic_shape_internal.h"
+#include "critic/critic_tokens_internal.h"
+#include "critic/encoder_family.h"
 #include "critic/gguf.h"
 #include "critic/gguf_internal.h"
-#include "critic/wordpiece_internal.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { POOLING_NONE = 0, POOLING_RANK = 4, TOKEN_NORMAL = 1, TOKEN_CONTROL = 3, LEAST_LENGTH = 5 };
+enum { LEAST_LENGTH = 5 };
 
 /* llama.cpp marks the start of a word where BERT marks its continuation: "##x" is kept as "x" and "x" with this before
  * it. Special tokens are kept as they are. */
@@ -42,31 +44,6 @@ static double *meta_number(const critic_meta *meta, size_t i)
 {
     return (double *)((uintptr_t)meta + meta_numbers[i].offset);
 }
-
-static const struct {
-    const char *key;
-    size_t offset; /* of a uint32_t in encoder_shape */
-} shape_keys[] = {{"bert.block_count", offsetof(encoder_shape, n_layers)},
-                  {"bert.embedding_length", offsetof(encoder_shape, n_embd)},
-                  {"bert.attention.head_count", offsetof(encoder_shape, n_heads)},
-                  {"bert.feed_forward_length", offsetof(encoder_shape, n_ff)},
-                  {"bert.context_length", offsetof(encoder_shape, n_positions)},
-                  {"tokenizer.ggml.token_type_count", offsetof(encoder_shape, n_types)}};
-enum { N_SHAPE_KEYS = sizeof shape_keys / sizeof *shape_keys };
-
-static uint32_t *shape_number(const encoder_shape *shape, size_t i)
-{
-    return (uint32_t *)((uintptr_t)shape + shape_keys[i].offset);
-}
-
-static const struct {
-    const char *key;
-    int which;
-} special_keys[] = {
-    {"tokenizer.ggml.bos_token_id", SPECIAL_CLS},         {"tokenizer.ggml.eos_token_id", SPECIAL_SEP},
-    {"tokenizer.ggml.cls_token_id", SPECIAL_CLS},         {"tokenizer.ggml.seperator_token_id", SPECIAL_SEP},
-    {"tokenizer.ggml.unknown_token_id", SPECIAL_UNKNOWN}, {"tokenizer.ggml.padding_token_id", SPECIAL_PAD},
-    {"tokenizer.ggml.mask_token_id", SPECIAL_MASK}};
 
 /* ---- what can be written can be read again */
 
@@ -111,7 +88,7 @@ static drr_status check_meta(const critic_meta *meta, drr_error *err)
     return status == DRR_OK ? critic_keys_check(meta, err) : status;
 }
 
-static drr_status check_parts(const encoder *e, const wordpiece *tokenizer, const critic_meta *meta, drr_error *err)
+drr_status critic_check(const encoder *e, const wordpiece *tokenizer, const critic_meta *meta, drr_error *err)
 {
     drr_status status = DRR_OK;
     if (!e && (!meta->probe.reasoner || !meta->no_encoder))
@@ -120,10 +97,15 @@ static drr_status check_parts(const encoder *e, const wordpiece *tokenizer, cons
         status = check_numbers(meta, err);
         return status == DRR_OK ? check_meta(meta, err) : status;
     }
+    const family *f = family_of(&e->shape);
     if (wordpiece_size(tokenizer) != e->shape.n_vocab)
         return error_set(err, DRR_E_MISMATCH,
                          "the tokenizer has %zu tokens and the encoder %u; they do not belong together",
                          wordpiece_size(tokenizer), e->shape.n_vocab);
+    if (f->has_bytes != (wordpiece_bytes(tokenizer) != NULL) ||
+        e->shape.position_offset != critic_shape_offset(&e->shape, tokenizer))
+        return error_set(err, DRR_E_MISMATCH, "the tokenizer is not one of a %s encoder; they do not belong together",
+                         f->model_type);
     if (meta->max_length < LEAST_LENGTH || meta->max_length > e->shape.n_positions)
         return error_set(err, DRR_E_ARGUMENT, "the critic's longest input is %u tokens; %d to %u are possible",
                          meta->max_length, LEAST_LENGTH, e->shape.n_positions);
@@ -135,7 +117,7 @@ static drr_status check_parts(const encoder *e, const wordpiece *tokenizer, cons
             return error_set(err, DRR_E_ARGUMENT, "the critic's weight %zu is not a finite number: its training failed",
                              i);
     status = check_meta(meta, err);
-    for (size_t id = 0; status == DRR_OK && id < e->shape.n_vocab; id++)
+    for (size_t id = 0; status == DRR_OK && !wordpiece_bytes(tokenizer) && id < e->shape.n_vocab; id++)
         status = check_token(tokenizer, id, err);
     return status;
 }
@@ -155,18 +137,12 @@ static void add_probe_model(tensorfile_builder *b, const critic_meta *meta)
 
 static void add_model(tensorfile_builder *b, const encoder_shape *shape, drr_head head, const critic_meta *meta)
 {
-    tensorfile_add_string(b, "general.architecture", "bert");
+    tensorfile_add_string(b, "general.architecture", family_of(shape)->architecture);
     tensorfile_add_string(b, "general.type", "model");
     tensorfile_add_string(b, "general.name", meta->name);
     tensorfile_add_u32(b, "general.alignment", GGUF_ALIGNMENT);
     tensorfile_add_u32(b, "general.file_type", 0); /* all F32 */
-    for (size_t i = 0; i < N_SHAPE_KEYS; i++)
-        tensorfile_add_u32(b, shape_keys[i].key, *shape_number(shape, i));
-    tensorfile_add_f32(b, "bert.attention.layer_norm_epsilon", shape->norm_epsilon);
-    tensorfile_add_bool(b, "bert.attention.causal", false);
-    tensorfile_add_u32(b, "bert.pooling_type", head == DRR_HEAD_TOKEN ? POOLING_NONE : POOLING_RANK);
-    tensorfile_begin_array(b, "bert.classifier.output_labels", GGUF_STRING, 1);
-    tensorfile_put_string(b, "", "accept");
+    critic_shape_add(b, shape, head);
 }
 
 /* llama.cpp joins a pair as [bos] query [eos if add_eos] [sep if add_sep] document [eos if add_eos]: with these flags
@@ -191,8 +167,7 @@ static void add_tokenizer(tensorfile_builder *b, const wordpiece *tokenizer)
         const int32_t type = wordpiece_is_special(tokenizer, id) ? TOKEN_CONTROL : TOKEN_NORMAL;
         tensorfile_put(b, &type, sizeof type);
     }
-    for (size_t i = 0; i < sizeof special_keys / sizeof *special_keys; i++)
-        tensorfile_add_u32(b, special_keys[i].key, (uint32_t)wordpiece_special(tokenizer, special_keys[i].which));
+    critic_specials_add(b, tokenizer);
     tensorfile_add_bool(b, "tokenizer.ggml.add_bos_token", true);
     tensorfile_add_bool(b, "tokenizer.ggml.add_eos_token", true);
     tensorfile_add_bool(b, "tokenizer.ggml.add_sep_token", false);
@@ -232,16 +207,18 @@ static void add_meta(tensorfile_builder *b, const wordpiece *tokenizer, drr_head
 drr_status critic_write(const char *path, const encoder *e, const wordpiece *tokenizer, const critic_meta *meta,
                         drr_error *err)
 {
-    drr_status status = check_parts(e, tokenizer, meta, err);
+    drr_status status = critic_check(e, tokenizer, meta, err);
     if (status != DRR_OK)
         return status;
     tensorfile_builder b = {.err = err};
-    if (e) {
-        add_model(&b, &e->shape, e->head, meta);
-        add_tokenizer(&b, tokenizer);
-    } else {
+    if (!e)
         add_probe_model(&b, meta);
-    }
+    else
+        add_model(&b, &e->shape, e->head, meta);
+    if (e && wordpiece_bytes(tokenizer))
+        critic_tokens_add(&b, tokenizer, family_of(&e->shape)->tokenizer);
+    else if (e)
+        add_tokenizer(&b, tokenizer);
     add_meta(&b, tokenizer, e ? e->head : DRR_HEAD_CLS, meta);
     status = tensorfile_write(path, &b, e, err);
     buffer_clear(&b.bytes);
@@ -249,33 +226,6 @@ drr_status critic_write(const char *path, const encoder *e, const wordpiece *tok
 }
 
 /* ---- reading */
-
-static drr_status want_string(const tensorfile *f, const char *name, const char *wanted, drr_error *err)
-{
-    char *value = NULL;
-    drr_status status = tensorfile_string(&value, f, name, err);
-    if (status == DRR_OK && strcmp(value, wanted) != 0)
-        status = error_set(err, DRR_E_FORMAT, "%s: the key \"%s\" is \"%.40s\"; in a critic it is \"%s\"", f->path,
-                           name, value, wanted);
-    free(value);
-    return status;
-}
-
-static drr_status want_labels(const tensorfile *f, drr_error *err)
-{
-    const tensorfile_key *labels;
-    drr_status status = tensorfile_array(&labels, f, "bert.classifier.output_labels", GGUF_STRING, err);
-    if (status != DRR_OK)
-        return status;
-    const uint8_t *at = labels->data;
-    tensorfile_text label = {"", 0};
-    if (labels->count == 1)
-        label = tensorfile_next(&at);
-    if (label.length != 6 || memcmp(label.data, "accept", 6) != 0)
-        return error_set(err, DRR_E_FORMAT, "%s: the key \"bert.classifier.output_labels\" is not [\"accept\"]",
-                         f->path);
-    return DRR_OK;
-}
 
 static bool is_probe_alone(const tensorfile *f)
 {
@@ -287,9 +237,9 @@ static bool is_probe_alone(const tensorfile *f)
 }
 
 /* Is it a critic at all, and one of a version that is known? */
-static drr_status check_kind(drr_head *head, const tensorfile *f, drr_error *err)
+static drr_status check_kind(encoder_family *which, drr_head *head, const tensorfile *f, drr_error *err)
 {
-    uint32_t version = 0, pooling = 0;
+    uint32_t version = 0;
     if (!tensorfile_find(f, "drr.format.version"))
         return error_set(err, DRR_E_FORMAT,
                          "%s: not a critic: it has no key \"drr.format.version\"; train one with `drr train`", f->path);
@@ -302,19 +252,9 @@ static drr_status check_kind(drr_head *head, const tensorfile *f, drr_error *err
     if (status != DRR_OK || is_probe_alone(f))
         return status;
     if (status == DRR_OK)
-        status = want_string(f, "general.architecture", "bert", err);
-    if (status == DRR_OK)
-        status = want_string(f, "tokenizer.ggml.model", "bert", err);
-    if (status == DRR_OK)
-        status = want_labels(f, err);
-    if (status == DRR_OK)
         status = critic_keys_head(head, f, err);
     if (status == DRR_OK)
-        status = tensorfile_u32(&pooling, f, "bert.pooling_type", err);
-    const uint32_t wanted = status == DRR_OK && *head == DRR_HEAD_TOKEN ? POOLING_NONE : POOLING_RANK;
-    if (status == DRR_OK && pooling != wanted)
-        status = error_set(err, DRR_E_FORMAT, "%s: the key \"bert.pooling_type\" is %u; in a critic it is %u", f->path,
-                           pooling, wanted);
+        status = critic_shape_kind(which, *head, f, err);
     return status;
 }
 
@@ -337,7 +277,7 @@ static drr_status restore_token(char **text, tensorfile_text kept, int32_t type,
     return DRR_OK;
 }
 
-static drr_status read_tokenizer(wordpiece **tokenizer, const tensorfile *f, drr_error *err)
+static drr_status read_wordpiece(wordpiece **tokenizer, const tensorfile *f, drr_error *err)
 {
     const tensorfile_key *tokens, *types;
     bool lowercase;
@@ -371,25 +311,10 @@ static drr_status read_tokenizer(wordpiece **tokenizer, const tensorfile *f, drr
     return status;
 }
 
-static drr_status read_shape(encoder_shape *shape, const tensorfile *f, size_t n_vocab, drr_error *err)
+static drr_status read_tokenizer(wordpiece **tokenizer, encoder_family which, const tensorfile *f, drr_error *err)
 {
-    drr_status status = DRR_OK;
-    for (size_t i = 0; status == DRR_OK && i < N_SHAPE_KEYS; i++)
-        status = tensorfile_u32(shape_number(shape, i), f, shape_keys[i].key, err);
-    if (status == DRR_OK)
-        status = tensorfile_f32(&shape->norm_epsilon, f, "bert.attention.layer_norm_epsilon", err);
-    if (status != DRR_OK)
-        return status;
-    shape->n_vocab = (uint32_t)n_vocab;
-    if (!(shape->norm_epsilon > 0))
-        return error_set(err, DRR_E_FORMAT, "%s: the key \"bert.attention.layer_norm_epsilon\" is not above 0",
-                         f->path);
-    /* Before memory is taken: could the file hold it? In double, which cannot overflow. */
-    const double d = shape->n_embd, layer = d * (4 * d + 2 * (double)shape->n_ff);
-    if ((shape->n_layers * layer + d * ((double)n_vocab + shape->n_positions)) * sizeof(float) > (double)f->map.size)
-        return error_set(err, DRR_E_FORMAT, "%s: %zu bytes are too few for an encoder of width %u with %u layers",
-                         f->path, f->map.size, shape->n_embd, shape->n_layers);
-    return DRR_OK;
+    const family *of = family_at(which);
+    return of->has_bytes ? critic_tokens_read(tokenizer, f, of->tokenizer, err) : read_wordpiece(tokenizer, f, err);
 }
 
 static drr_status read_tensor(encoder *e, const encoder_tensor *t, const tensorfile *f, drr_error *err)
@@ -411,11 +336,12 @@ static drr_status read_tensor(encoder *e, const encoder_tensor *t, const tensorf
     return DRR_OK;
 }
 
-static drr_status read_encoder(encoder **out, const tensorfile *f, size_t n_vocab, drr_head head, drr_error *err)
+static drr_status read_encoder(encoder **out, encoder_family which, const tensorfile *f, const wordpiece *tokenizer,
+                               drr_head head, drr_error *err)
 {
-    encoder_shape shape = {0};
+    encoder_shape shape = {.family = which};
     encoder *e = NULL;
-    drr_status status = read_shape(&shape, f, n_vocab, err);
+    drr_status status = critic_shape_read(&shape, f, tokenizer, err);
     if (status == DRR_OK)
         status = encoder_new_headed(&e, &shape, head, err);
     for (size_t i = 0; status == DRR_OK && i < e->n_tensors; i++)
@@ -540,14 +466,15 @@ drr_status critic_read(const char *path, encoder **out_encoder, wordpiece **out_
     wordpiece *w = NULL;
     critic_meta meta = {0};
     drr_head head = DRR_HEAD_CLS;
+    encoder_family which = ENCODER_BERT;
     drr_status status = tensorfile_open(&f, path, err);
     if (status == DRR_OK)
-        status = check_kind(&head, &f, err);
+        status = check_kind(&which, &head, &f, err);
     const bool text = status == DRR_OK && !is_probe_alone(&f);
     if (text)
-        status = read_tokenizer(&w, &f, err);
+        status = read_tokenizer(&w, which, &f, err);
     if (status == DRR_OK && text)
-        status = read_encoder(&e, &f, wordpiece_size(w), head, err);
+        status = read_encoder(&e, which, &f, w, head, err);
     if (status == DRR_OK)
         status = read_meta(&meta, &f, text ? &e->shape : NULL, err);
     if (status == DRR_OK) {

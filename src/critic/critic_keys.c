@@ -1,5 +1,6 @@
 /* critic_keys.c: the keys of a critic file that need not be there: curves of isotonic calibrations, the calibration of
- * the stack, and guarantees (docs/formats.md, "Critic file"). What critics written before them lack, they do without.
+ * the stack, guarantees, and probes (docs/formats.md, "Critic file"). What critics written before them lack, they do
+ * without.
  */
 #include "critic/critic_keys_internal.h"
 
@@ -81,6 +82,9 @@ drr_status critic_keys_check(const critic_meta *m, drr_error *err)
             return error_set(err, DRR_E_ARGUMENT, "guarantee %u of the critic says what cannot be", i + 1);
     if (m->probe.reasoner && !probe_is_good(&m->probe))
         return error_set(err, DRR_E_ARGUMENT, "the critic's probe has a number that is not finite: its fit failed");
+    for (uint32_t i = 0; i < m->n_probes; i++)
+        if (i >= CRITIC_MOST_PROBES || !m->probes[i].question || !m->probes[i].text || !isfinite(m->probes[i].logit))
+            return error_set(err, DRR_E_ARGUMENT, "probe %u of the critic has no text or no logit", i + 1);
     return DRR_OK;
 }
 
@@ -108,6 +112,22 @@ static void add_guarantee(tensorfile_builder *b, const drr_guarantee *g)
         tensorfile_add_f64(b, key_of(key, which, "temperature"), g->temperature);
 }
 
+static void add_probes(tensorfile_builder *b, const critic_meta *m)
+{
+    double logits[CRITIC_MOST_PROBES];
+    if (m->n_probes == 0)
+        return;
+    tensorfile_begin_array(b, "drr.probe.questions", GGUF_STRING, m->n_probes);
+    for (uint32_t i = 0; i < m->n_probes; i++)
+        tensorfile_put_string(b, "", m->probes[i].question);
+    tensorfile_begin_array(b, "drr.probe.texts", GGUF_STRING, m->n_probes);
+    for (uint32_t i = 0; i < m->n_probes; i++) {
+        tensorfile_put_string(b, "", m->probes[i].text);
+        logits[i] = m->probes[i].logit;
+    }
+    tensorfile_add_f64s(b, "drr.probe.logits", logits, m->n_probes);
+}
+
 uint32_t critic_keys_version(const critic_meta *m, drr_head head)
 {
     return m->probe.reasoner ? 4 : head != DRR_HEAD_CLS ? 3 : m->text_curve.n || m->has_stack_calibration ? 2 : 1;
@@ -129,6 +149,7 @@ void critic_keys_add(tensorfile_builder *b, const critic_meta *m, drr_head head)
         add_guarantee(b, &m->guarantees[i]);
     if (m->probe.reasoner)
         probe_keys_add(b, &m->probe);
+    add_probes(b, m);
 }
 
 /* ---- reading */
@@ -212,6 +233,46 @@ static drr_status read_guarantee(critic_meta *m, const tensorfile *f, size_t whi
     return status;
 }
 
+static drr_status copy_item(char **copy, tensorfile_text text, const tensorfile *f, const char *key, drr_error *err)
+{
+    if (memchr(text.data, 0, text.length))
+        return error_set(err, DRR_E_FORMAT, "%s: the key \"%s\" has a NUL in its text", f->path, key);
+    *copy = string_copy_n(text.data, text.length);
+    return *copy ? DRR_OK : error_memory(err);
+}
+
+static drr_status read_probes(critic_meta *m, const tensorfile *f, drr_error *err)
+{
+    static const char *const keys[] = {"drr.probe.questions", "drr.probe.texts", "drr.probe.logits"};
+    const tensorfile_key *columns[3];
+    drr_status status = DRR_OK;
+    if (!tensorfile_find(f, keys[2]))
+        return DRR_OK;
+    for (size_t i = 0; status == DRR_OK && i < 3; i++)
+        status = tensorfile_array(&columns[i], f, keys[i], i < 2 ? GGUF_STRING : GGUF_F64, err);
+    if (status != DRR_OK)
+        return status;
+    const uint64_t n = columns[2]->count;
+    if (n == 0 || n > CRITIC_MOST_PROBES || columns[0]->count != n || columns[1]->count != n)
+        return error_set(
+            err, DRR_E_FORMAT,
+            "%s: the keys \"drr.probe.*\" have %llu questions, %llu texts and %llu logits; 1 to %d of each", f->path,
+            (unsigned long long)columns[0]->count, (unsigned long long)columns[1]->count, (unsigned long long)n,
+            CRITIC_MOST_PROBES);
+    const uint8_t *question = columns[0]->data, *text = columns[1]->data;
+    for (uint32_t i = 0; status == DRR_OK && i < n; i++) {
+        critic_probe *p = &m->probes[m->n_probes++];
+        memcpy(&p->logit, columns[2]->data + i * sizeof(double), sizeof(double));
+        status = copy_item(&p->question, tensorfile_next(&question), f, keys[0], err);
+        if (status == DRR_OK)
+            status = copy_item(&p->text, tensorfile_next(&text), f, keys[1], err);
+        if (status == DRR_OK && !isfinite(p->logit))
+            status = error_set(err, DRR_E_FORMAT, "%s: item %u of the key \"%s\" is not a finite number", f->path, i,
+                               keys[2]);
+    }
+    return status;
+}
+
 drr_status critic_keys_read(critic_meta *m, const tensorfile *f, drr_error *err)
 {
     calibration *s = &m->stack_calibration;
@@ -228,5 +289,7 @@ drr_status critic_keys_read(critic_meta *m, const tensorfile *f, drr_error *err)
         status = read_guarantee(m, f, which, err);
     if (status == DRR_OK && tensorfile_find(f, "drr.head"))
         status = tensorfile_u64(&m->n_train_steps, f, "drr.n_train_steps", err);
+    if (status == DRR_OK)
+        status = read_probes(m, f, err);
     return status == DRR_OK ? probe_keys_read(&m->probe, f, err) : status;
 }

@@ -1,66 +1,22 @@
-/* encoder.c: an encoder's shape, its table of tensors and its parameters in one arena. What is computed with them is
- * encoder_forward.c's, and training's backward.c's; reading and writing files is safetensors.c's and gguf.c's. */
-#include "critic/encoder_layers.h"
+/* encoder.c: an encoder's shape, its table of tensors and its parameters in one arena. Which tensors a family has is
+ * encoder_family.c's. What is computed with them is encoder_forward.c's, and training's backward.c's; reading and
+ * writing files is safetensors.c's and gguf.c's. */
+#include "critic/encoder_family.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-enum { EMBEDDING_TENSORS = 5, LAYER_TENSORS = 16, HEAD_TENSORS = 4, TOKEN_HEAD_TENSORS = 2 };
-
-typedef struct tensor_kind {
-    const char *name, *hf_name; /* after "blk.%u." and "encoder.layer.%u." in a layer */
-    char rows, columns;         /* d: n_embd, f: n_ff, v: n_vocab, p: n_positions, t: n_types, 1: one */
-    bool decay;
-} tensor_kind;
-
-static const tensor_kind embedding_kinds[EMBEDDING_TENSORS] = {
-    {"token_embd.weight", "embeddings.word_embeddings.weight", 'v', 'd', true},
-    {"position_embd.weight", "embeddings.position_embeddings.weight", 'p', 'd', true},
-    {"token_types.weight", "embeddings.token_type_embeddings.weight", 't', 'd', true},
-    {"token_embd_norm.weight", "embeddings.LayerNorm.weight", '1', 'd', false},
-    {"token_embd_norm.bias", "embeddings.LayerNorm.bias", '1', 'd', false},
-};
-
-/* Keys and values lie side by side, weights and biases, so that one product makes both. */
-static const tensor_kind layer_kinds[LAYER_TENSORS] = {
-    {"attn_q.weight", "attention.self.query.weight", 'd', 'd', true},
-    {"attn_k.weight", "attention.self.key.weight", 'd', 'd', true},
-    {"attn_v.weight", "attention.self.value.weight", 'd', 'd', true},
-    {"attn_q.bias", "attention.self.query.bias", '1', 'd', false},
-    {"attn_k.bias", "attention.self.key.bias", '1', 'd', false},
-    {"attn_v.bias", "attention.self.value.bias", '1', 'd', false},
-    {"attn_output.weight", "attention.output.dense.weight", 'd', 'd', true},
-    {"attn_output.bias", "attention.output.dense.bias", '1', 'd', false},
-    {"attn_output_norm.weight", "attention.output.LayerNorm.weight", '1', 'd', false},
-    {"attn_output_norm.bias", "attention.output.LayerNorm.bias", '1', 'd', false},
-    {"ffn_up.weight", "intermediate.dense.weight", 'f', 'd', true},
-    {"ffn_up.bias", "intermediate.dense.bias", '1', 'f', false},
-    {"ffn_down.weight", "output.dense.weight", 'd', 'f', true},
-    {"ffn_down.bias", "output.dense.bias", '1', 'd', false},
-    {"layer_output_norm.weight", "output.LayerNorm.weight", '1', 'd', false},
-    {"layer_output_norm.bias", "output.LayerNorm.bias", '1', 'd', false},
-};
-
-static const tensor_kind head_kinds[HEAD_TENSORS] = {
-    {"cls.weight", "pooler.dense.weight", 'd', 'd', true},
-    {"cls.bias", "pooler.dense.bias", '1', 'd', false},
-    {"cls.output.weight", "classifier.weight", '1', 'd', true},
-    {"cls.output.bias", "classifier.bias", '1', '1', false},
-};
-
-/* llama.cpp knows no such tensors, and so refuses a file that it would read at [CLS]. */
-static const tensor_kind token_head_kinds[TOKEN_HEAD_TENSORS] = {
-    {"drr.token.weight", "classifier.weight", '1', 'd', true},
-    {"drr.token.bias", "classifier.bias", '1', '1', false},
-};
 
 static uint32_t extent(const encoder_shape *shape, char code)
 {
     switch (code) {
     case 'd':
         return shape->n_embd;
+    case '3':
+        return 3 * shape->n_embd;
     case 'f':
         return shape->n_ff;
+    case 'g':
+        return 2 * shape->n_ff;
     case 'v':
         return shape->n_vocab;
     case 'p':
@@ -98,10 +54,31 @@ static drr_status check_shape(const encoder_shape *s, drr_error *err)
                          "the encoder's shape is beyond what drr handles: layers %u, width %u, "
                          "feed-forward %u, vocabulary %u, positions %u",
                          s->n_layers, s->n_embd, s->n_ff, s->n_vocab, s->n_positions);
+    if ((unsigned)s->family >= ENCODER_FAMILIES)
+        return error_set(err, DRR_E_FORMAT, "the encoder's family is number %u, which there is not",
+                         (unsigned)s->family);
+    if (family_of(s)->rotary && (!s->global_every || !(s->rope_base > 1) || !(s->rope_base_local > 1) ||
+                                 s->window < 2 || s->window > 1 << 20 || s->n_embd / s->n_heads % 2))
+        return error_set(err, DRR_E_FORMAT,
+                         "the encoder's attention cannot be: a window of %u, every layer in %u global, rotary bases %g "
+                         "and %g, %u heads of width %u",
+                         s->window, s->global_every, (double)s->rope_base, (double)s->rope_base_local, s->n_heads,
+                         s->n_embd / s->n_heads);
     if (s->n_embd % s->n_heads)
         return error_set(err, DRR_E_FORMAT, "the encoder's width %u is not a multiple of its %u attention heads",
                          s->n_embd, s->n_heads);
     return DRR_OK;
+}
+
+static tensor_kinds layer_kinds(const family *f, uint32_t layer)
+{
+    const size_t skipped = layer ? 0 : f->not_in_first;
+    return (tensor_kinds){f->layer.kinds + skipped, f->layer.n - skipped};
+}
+
+static tensor_kinds head_kinds(const family *f, drr_head head)
+{
+    return head == DRR_HEAD_TOKEN ? f->token_head : f->head;
 }
 
 drr_status encoder_new(encoder **e, const encoder_shape *shape, drr_error *err)
@@ -111,33 +88,38 @@ drr_status encoder_new(encoder **e, const encoder_shape *shape, drr_error *err)
 
 drr_status encoder_new_headed(encoder **out, const encoder_shape *shape, drr_head head, drr_error *err)
 {
-    const bool of_tokens = head == DRR_HEAD_TOKEN;
-    const size_t n_head = of_tokens ? TOKEN_HEAD_TENSORS : HEAD_TENSORS;
     drr_status status = check_shape(shape, err);
     if (status != DRR_OK)
         return status;
+    const family *f = family_of(shape);
+    const tensor_kinds of_head = head_kinds(f, head);
+    if (of_head.n == 0)
+        return error_set(err, DRR_E_ARGUMENT,
+                         "a head of tokens (--head token, --steps) is made for BERT alone, and the encoder is a %s",
+                         f->model_type);
     encoder *e = calloc(1, sizeof *e);
     if (!e)
         return error_memory(err);
     e->shape = *shape;
     e->head = head;
-    const size_t n = EMBEDDING_TENSORS + (size_t)LAYER_TENSORS * shape->n_layers + n_head;
+    const size_t n = f->embeddings.n + f->layer.n * shape->n_layers + of_head.n;
     e->tensors = calloc(n, sizeof *e->tensors);
     if (!e->tensors) {
         status = error_memory(err);
         goto done;
     }
-    for (size_t i = 0; i < EMBEDDING_TENSORS; i++)
-        add_tensor(e, &embedding_kinds[i], "", "");
+    for (size_t i = 0; i < f->embeddings.n; i++)
+        add_tensor(e, &f->embeddings.kinds[i], "", "");
     for (uint32_t layer = 0; layer < shape->n_layers; layer++) {
+        const tensor_kinds kinds = layer_kinds(f, layer);
         char prefix[32], hf_prefix[32];
         snprintf(prefix, sizeof prefix, "blk.%u.", layer);
-        snprintf(hf_prefix, sizeof hf_prefix, "encoder.layer.%u.", layer);
-        for (size_t i = 0; i < LAYER_TENSORS; i++)
-            add_tensor(e, &layer_kinds[i], prefix, hf_prefix);
+        snprintf(hf_prefix, sizeof hf_prefix, "%s%u.", f->hf_layers, layer);
+        for (size_t i = 0; i < kinds.n; i++)
+            add_tensor(e, &kinds.kinds[i], prefix, hf_prefix);
     }
-    for (size_t i = 0; i < n_head; i++)
-        add_tensor(e, of_tokens ? &token_head_kinds[i] : &head_kinds[i], "", "");
+    for (size_t i = 0; i < of_head.n; i++)
+        add_tensor(e, &of_head.kinds[i], "", "");
     const size_t bytes = (e->n_parameters * sizeof(float) + 63) / 64 * 64;
     e->parameters = aligned_alloc(64, bytes);
     if (!e->parameters) {
@@ -170,40 +152,29 @@ const encoder_tensor *encoder_find(const encoder *e, const char *name)
     return NULL;
 }
 
+static void point(void *view, tensor_kinds kinds, const encoder_tensor *t, float *base)
+{
+    for (size_t i = 0; i < kinds.n; i++)
+        if (kinds.kinds[i].view != NOT_VIEWED)
+            *(float **)((uintptr_t)view + kinds.kinds[i].view) = base + t[i].offset;
+}
+
 void encoder_view_at(encoder_view *view, const encoder *e, float *base)
 {
-    const encoder_tensor *t = e->tensors, *head = e->tensors + e->n_tensors - 2, *pooler = head - 2;
-    const bool pools = e->head == DRR_HEAD_CLS;
-    *view = (encoder_view){
-        .tokens = base + t[0].offset,
-        .positions = base + t[1].offset,
-        .types = base + t[2].offset,
-        .norm_gain = base + t[3].offset,
-        .norm_shift = base + t[4].offset,
-        .pooler_weight = pools ? base + pooler[0].offset : NULL,
-        .pooler_bias = pools ? base + pooler[1].offset : NULL,
-        .head_weight = base + head[0].offset,
-        .head_bias = base + head[1].offset,
-    };
+    const family *f = family_of(&e->shape);
+    const tensor_kinds of_head = head_kinds(f, e->head);
+    *view = (encoder_view){0};
+    point(view, f->embeddings, e->tensors, base);
+    point(view, of_head, e->tensors + e->n_tensors - of_head.n, base);
 }
 
 void encoder_layer_view_at(encoder_layer_view *view, const encoder *e, float *base, uint32_t layer)
 {
-    const encoder_tensor *t = e->tensors + EMBEDDING_TENSORS + (size_t)LAYER_TENSORS * layer;
-    *view = (encoder_layer_view){
-        .q_weight = base + t[0].offset,
-        .kv_weight = base + t[1].offset,
-        .q_bias = base + t[3].offset,
-        .kv_bias = base + t[4].offset,
-        .output_weight = base + t[6].offset,
-        .output_bias = base + t[7].offset,
-        .norm1_gain = base + t[8].offset,
-        .norm1_shift = base + t[9].offset,
-        .up_weight = base + t[10].offset,
-        .up_bias = base + t[11].offset,
-        .down_weight = base + t[12].offset,
-        .down_bias = base + t[13].offset,
-        .norm2_gain = base + t[14].offset,
-        .norm2_shift = base + t[15].offset,
-    };
+    const family *f = family_of(&e->shape);
+    const size_t skipped = layer ? f->not_in_first : 0;
+    const size_t width = e->shape.n_embd;
+    *view = (encoder_layer_view){0};
+    point(view, layer_kinds(f, layer), e->tensors + f->embeddings.n + f->layer.n * layer - skipped, base);
+    if (!view->kv_weight) /* the three lie in one tensor */
+        view->kv_weight = view->q_weight + width * width;
 }

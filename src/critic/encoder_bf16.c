@@ -1,7 +1,8 @@
 /* encoder_bf16.c: an encoder's layers in mixed precision. Products take and give bf16 and add up in fp32; the residual
  * stream, norms and softmax are fp32 (docs/model.md, "Precision"). The weights are packed for the products; their
  * masters are the encoder's own. Embeddings and head are encoder_forward.c's. */
-#include "critic/encoder_layers.h"
+#include "critic/encoder_family.h"
+#include "critic/encoder_int8_internal.h"
 
 #include <stdlib.h>
 
@@ -143,6 +144,8 @@ void encoder_bf16_plan(encoder_workspace *w, encoder_planner *p, const encoder_s
 
 void encoder_workspace_pack(encoder_workspace *w, const encoder *e)
 {
+    if (w->eight)
+        encoder_int8_pack(w, e);
     for (uint32_t i = 0; w->half && i < e->shape.n_layers; i++) {
         encoder_layer_view p;
         encoder_layer_view_at(&p, e, e->parameters, i);
@@ -202,16 +205,49 @@ void encoder_bf16_layer_forward(const encoder *e, encoder_workspace *w, uint32_t
                   p.norm2_shift, rows, width, e->shape.norm_epsilon);
 }
 
+static drr_status check_int8(const encoder *e, drr_error *err)
+{
+    const size_t head_width = e ? e->shape.n_embd / e->shape.n_heads : 0;
+    if (!int8_is_native())
+        return error_set(
+            err, DRR_E_BACKEND,
+            "this CPU has no AVX512_VNNI, so int8 would be slower than fp32: leave out --precision, or say "
+            "fp32");
+    if (e && family_of(&e->shape)->norms_before)
+        return error_set(err, DRR_E_BACKEND,
+                         "encoders of the family %s are computed in fp32 alone: leave out --precision, or say fp32",
+                         family_of(&e->shape)->model_type);
+    if (e && !score_attention_takes(head_width))
+        return error_set(err, DRR_E_BACKEND,
+                         "this encoder's attention heads are %zu wide, and int8 takes 16, 32, 48 .. 128: score it in "
+                         "fp32 or bf16",
+                         head_width);
+    return DRR_OK;
+}
+
 drr_status encoder_set_precision(encoder *e, drr_precision *precision, drr_error *err)
 {
     const bool native = bf16_is_native();
+    if (*precision == DRR_PRECISION_INT8) {
+        drr_status status = check_int8(e, err);
+        if (status != DRR_OK)
+            return status;
+    }
     if (*precision == DRR_PRECISION_BF16 && !native)
         return error_set(err, DRR_E_BACKEND,
                          "this CPU has neither AVX512_BF16 nor AMX, so bf16 would be slower than "
                          "fp32: leave out --precision, or say fp32");
+    if (*precision == DRR_PRECISION_BF16 && e && family_of(&e->shape)->norms_before)
+        return error_set(err, DRR_E_BACKEND,
+                         "encoders of the family %s are computed in fp32 alone: leave out --precision, or say fp32",
+                         family_of(&e->shape)->model_type);
+    if (*precision == DRR_PRECISION_AUTO && e && family_of(&e->shape)->norms_before)
+        *precision = DRR_PRECISION_FP32;
     if (*precision == DRR_PRECISION_AUTO)
         *precision = native ? DRR_PRECISION_BF16 : DRR_PRECISION_FP32;
     if (e)
         e->bf16 = *precision == DRR_PRECISION_BF16;
+    if (e)
+        e->int8 = *precision == DRR_PRECISION_INT8;
     return DRR_OK;
 }

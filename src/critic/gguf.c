@@ -8,7 +8,13 @@
 #include <string.h>
 
 /* The largest encoder has 4105 tensors; keys are a few dozen. Looking one up walks the table. */
-enum { MAX_KEYS = 4096, MAX_TENSORS = 8192, MAX_ALIGNMENT = 1 << 20, MAX_NAME = 65535 };
+enum {
+    MAX_KEYS = 4096,
+    MAX_TENSORS = 8192,
+    MAX_ALIGNMENT = 1 << 20,
+    MAX_KEY_NAME = 1024, /* names are compared each with each: long ones would make that hours */
+    MAX_TENSOR_NAME = 63 /* ggml's own */
+};
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "GGUF is little-endian and read as it lies");
 
@@ -56,19 +62,24 @@ static drr_status take_text(reader *r, tensorfile_text *text, const char *what)
     return DRR_OK;
 }
 
-static drr_status take_name(reader *r, tensorfile_text *name, const char *what)
+static drr_status take_name(reader *r, tensorfile_text *name, size_t longest, const char *what)
 {
     const size_t at = r->at;
     drr_status status = take_text(r, name, what);
-    if (status == DRR_OK && (name->length == 0 || name->length > MAX_NAME || memchr(name->data, 0, name->length)))
+    if (status == DRR_OK && (name->length == 0 || name->length > longest || memchr(name->data, 0, name->length)))
         status =
             error_set(r->err, DRR_E_FORMAT, "%s: byte %zu: %s is empty, too long or not text", r->file->path, at, what);
     return status;
 }
 
+static bool same_text(const tensorfile_text *a, const tensorfile_text *b)
+{
+    return a->length == b->length && memcmp(a->data, b->data, a->length) == 0;
+}
+
 static bool text_is(const tensorfile_text *text, const char *name)
 {
-    return text->length == strlen(name) && memcmp(text->data, name, text->length) == 0;
+    return same_text(text, &(tensorfile_text){name, strlen(name)});
 }
 
 /* ---- keys */
@@ -103,7 +114,7 @@ static drr_status walk_array(reader *r, tensorfile_key *key)
 static drr_status walk_key(reader *r, tensorfile_key *key)
 {
     tensorfile_text ignored;
-    drr_status status = take_name(r, &key->name, "a key's name");
+    drr_status status = take_name(r, &key->name, MAX_KEY_NAME, "a key's name");
     const size_t at = r->at;
     if (status == DRR_OK)
         status = take(r, &key->type, sizeof key->type, "a key's type");
@@ -136,8 +147,7 @@ static drr_status walk_keys(reader *r, tensorfile *f, uint64_t n)
         const size_t at = r->at;
         status = walk_key(r, key);
         for (size_t k = 0; status == DRR_OK && k < f->n_keys; k++)
-            if (f->keys[k].name.length == key->name.length &&
-                memcmp(f->keys[k].name.data, key->name.data, key->name.length) == 0)
+            if (same_text(&f->keys[k].name, &key->name))
                 status = error_set(r->err, DRR_E_FORMAT, "%s: byte %zu: the key \"%.*s\" is there twice", f->path, at,
                                    (int)key->name.length, key->name.data);
         f->n_keys += status == DRR_OK;
@@ -152,7 +162,7 @@ static drr_status walk_tensor(reader *r, tensorfile_tensor *t, uint64_t *offset)
     uint32_t n_dimensions = 0, type = 0;
     uint64_t extents[2] = {1, 1};
     const size_t at = r->at;
-    drr_status status = take_name(r, &t->name, "a tensor's name");
+    drr_status status = take_name(r, &t->name, MAX_TENSOR_NAME, "a tensor's name");
     if (status == DRR_OK)
         status = take(r, &n_dimensions, sizeof n_dimensions, "a tensor's shape");
     if (status != DRR_OK)
@@ -181,7 +191,19 @@ static drr_status walk_tensor(reader *r, tensorfile_tensor *t, uint64_t *offset)
     return DRR_OK;
 }
 
-static drr_status place_tensor(reader *r, tensorfile_tensor *t, uint64_t offset, size_t data, size_t alignment)
+static drr_status check_new(reader *r, const tensorfile *f, const tensorfile_tensor *t, size_t at)
+{
+    for (size_t k = 0; k < f->n_tensors; k++)
+        if (same_text(&f->tensors[k].name, &t->name))
+            return error_set(r->err, DRR_E_FORMAT, "%s: byte %zu: the tensor \"%.*s\" is there twice", f->path, at,
+                             (int)t->name.length, t->name.data);
+    return DRR_OK;
+}
+
+/* *next: where in the data this tensor has to begin, as llama.cpp asks of every file, so that no two share a byte; then
+ * that of the one after it. */
+static drr_status place_tensor(reader *r, tensorfile_tensor *t, uint64_t offset, size_t data, size_t alignment,
+                               uint64_t *next)
 {
     const size_t size = r->file->map.size, room = data < size ? size - data : 0;
     if (offset % alignment || offset > room || t->rows > (room - (size_t)offset) / sizeof(float) / t->columns)
@@ -191,7 +213,15 @@ static drr_status place_tensor(reader *r, tensorfile_tensor *t, uint64_t offset,
             "lie within the file's %zu bytes; copy it again",
             r->file->path, (int)t->name.length, t->name.data, (unsigned long long)t->rows,
             (unsigned long long)t->columns, (unsigned long long)offset, data, size);
+    if (offset != *next)
+        return error_set(r->err, DRR_E_FORMAT,
+                         "%s: the tensor \"%.*s\" lies at byte %llu of the data; the one before it ends at byte %llu, "
+                         "where this one has to begin",
+                         r->file->path, (int)t->name.length, t->name.data, (unsigned long long)offset,
+                         (unsigned long long)*next);
     t->data = r->file->map.data + data + offset;
+    const uint64_t bytes = t->rows * t->columns * sizeof(float); /* no more than the file's */
+    *next = offset + (bytes + alignment - 1) / alignment * alignment;
     return DRR_OK;
 }
 
@@ -218,12 +248,17 @@ static drr_status walk_tensors(reader *r, tensorfile *f, uint64_t n)
     if (!f->tensors || !offsets)
         status = error_memory(r->err);
     for (uint64_t i = 0; status == DRR_OK && i < n; i++) {
+        const size_t at = r->at;
         status = walk_tensor(r, &f->tensors[i], &offsets[i]);
+        if (status == DRR_OK)
+            status = check_new(r, f, &f->tensors[i], at);
         f->n_tensors += status == DRR_OK;
     }
     const size_t data = (r->at + alignment - 1) / alignment * alignment;
+    uint64_t next = 0;
     for (uint64_t i = 0; status == DRR_OK && i < n; i++)
-        status = place_tensor(r, &f->tensors[i], offsets[i], data, alignment);
+        status = place_tensor(r, &f->tensors[i], offsets[i], data, alignment, &next);
+    f->end = data + (size_t)next;
     free(offsets);
     return status;
 }

@@ -51,6 +51,7 @@ typedef struct tensorfile {
     tensorfile_key *keys;
     tensorfile_tensor *tensors;
     size_t n_keys, n_tensors;
+    size_t end; /* of the last tensor with its padding: what lies behind belongs to nothing */
 } tensorfile;
 
 /* Reads and checks all of the file's structure; every tensor must be F32. */

@@ -1,15 +1,18 @@
 /* hf.c: an encoder from a Hugging Face folder, and a critic into one. The folder is config.json, model.safetensors and
- * vocab.txt; the way out adds what AutoTokenizer reads and drr.json with all that transformers has no place for
- * (hf_meta.c), and the way in takes both. */
+ * vocab.txt, or what byte-level BPE has instead (hf_bpe.c); the way out adds what AutoTokenizer reads and drr.json with
+ * all that transformers has no place for (hf_meta.c). A whole critic from a folder is hf_import.c's. */
+#include "critic/bpe_internal.h"
+#include "critic/encoder_family.h"
 #include "critic/hf_internal.h"
 #include "critic/safetensors_internal.h"
-#include "critic/wordpiece_internal.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-static drr_status path_in(char **path, const char *folder, const char *name, drr_error *err)
+enum { MOST_PADDING = 1024 /* rows of the vocabulary's table that stand for no token */ };
+
+drr_status hf_path(char **path, const char *folder, const char *name, drr_error *err)
 {
     buffer b = {0};
     drr_status status = buffer_printf(&b, err, "%s/%s", folder, name);
@@ -20,10 +23,10 @@ static drr_status path_in(char **path, const char *folder, const char *name, drr
     return status;
 }
 
-static drr_status parse_in(json_t **value, const char *folder, const char *name, drr_error *err)
+drr_status hf_parse(json_t **value, const char *folder, const char *name, drr_error *err)
 {
     char *path = NULL;
-    drr_status status = path_in(&path, folder, name, err);
+    drr_status status = hf_path(&path, folder, name, err);
     if (status == DRR_OK)
         status = json_parse_file(value, path, err);
     if (status == DRR_OK && !json_is_object(*value))
@@ -32,9 +35,30 @@ static drr_status parse_in(json_t **value, const char *folder, const char *name,
     return status;
 }
 
+drr_status hf_parse_tokenizer_config(json_t **value, const char *folder, drr_error *err)
+{
+    char *path = NULL, *text = NULL;
+    size_t size = 0;
+    json_error_t why;
+    drr_status status = hf_path(&path, folder, "tokenizer_config.json", err);
+    if (status == DRR_OK)
+        status = file_read(&text, &size, path, 0, err);
+    if (status == DRR_OK) {
+        *value = json_loadb(text, size, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &why);
+        if (!json_is_object(*value)) {
+            json_decref(*value);
+            *value = NULL;
+            status = error_set(err, DRR_E_FORMAT, "%s: not a JSON object: %s (line %d)", path, why.text, why.line);
+        }
+    }
+    free(path);
+    free(text);
+    return status;
+}
+
 /* ---- config.json */
 
-static drr_status take_extent(uint32_t *extent, json_t *config, const char *field, const char *folder, drr_error *err)
+drr_status hf_take_extent(uint32_t *extent, json_t *config, const char *field, const char *folder, drr_error *err)
 {
     json_t *value = json_object_get(config, field);
     if (!json_is_integer(value) || json_integer_value(value) < 1 || json_integer_value(value) > INT32_MAX)
@@ -44,13 +68,55 @@ static drr_status take_extent(uint32_t *extent, json_t *config, const char *fiel
     return DRR_OK;
 }
 
-static drr_status want_string(json_t *config, const char *field, const char *wanted, const char *folder, drr_error *err)
+drr_status hf_want_string(json_t *config, const char *field, const char *wanted, const char *folder, drr_error *err)
 {
     const char *value = json_string_or(config, field, wanted);
     if (strcmp(value, wanted) == 0)
         return DRR_OK;
-    return error_set(err, DRR_E_FORMAT, "%s/config.json: \"%s\" is \"%s\"; drr handles BERT encoders with \"%s\"",
-                     folder, field, value, wanted);
+    return error_set(err, DRR_E_FORMAT, "%s/config.json: \"%s\" is \"%s\"; drr handles encoders with \"%s\"", folder,
+                     field, value, wanted);
+}
+
+static drr_status read_family(encoder_shape *shape, json_t *config, const char *folder, drr_error *err)
+{
+    const char *type;
+    buffer known = {0};
+    drr_status status = json_get_string(&type, config, "model_type", folder, err);
+    if (status != DRR_OK || family_find(&shape->family, type))
+        return status;
+    for (int i = 0; status == DRR_OK && i < ENCODER_FAMILIES; i++)
+        status = buffer_printf(&known, err, "%s%s", i ? ", " : "", family_at((encoder_family)i)->model_type);
+    if (status == DRR_OK)
+        status = error_set(err, DRR_E_FORMAT, "%s/config.json: \"model_type\" is \"%.60s\"; drr handles encoders of %s",
+                           folder, type, known.data);
+    buffer_clear(&known);
+    return status;
+}
+
+/* The position table of RoBERTa begins with rows that no token has: that of padding, and those before it. */
+static drr_status read_offset(encoder_shape *shape, json_t *config, const char *folder, drr_error *err)
+{
+    json_t *padding = json_object_get(config, "pad_token_id");
+    if (!json_is_integer(padding) || json_integer_value(padding) < 0 ||
+        json_integer_value(padding) + 1 >= (json_int_t)shape->n_positions)
+        return error_set(err, DRR_E_FORMAT,
+                         "%s/config.json: \"pad_token_id\" is %s; positions are counted from it on, and there are %u",
+                         folder, padding ? "not a whole number below the positions" : "missing", shape->n_positions);
+    shape->position_offset = (uint32_t)json_integer_value(padding) + 1;
+    shape->n_positions -= shape->position_offset;
+    return DRR_OK;
+}
+
+static drr_status read_bert(encoder_shape *shape, json_t *config, const char *folder, drr_error *err)
+{
+    drr_status status = hf_want_string(config, "hidden_act", "gelu", folder, err);
+    if (status == DRR_OK)
+        status = hf_want_string(config, "position_embedding_type", "absolute", folder, err);
+    if (status == DRR_OK)
+        status = hf_take_extent(&shape->n_types, config, "type_vocab_size", folder, err);
+    if (status == DRR_OK && family_of(shape)->offset_positions)
+        status = read_offset(shape, config, folder, err);
+    return status;
 }
 
 /* What kind of model it says that it is: which head its classifier belongs to. */
@@ -61,32 +127,28 @@ static drr_head head_named(json_t *config)
     return of_tokens ? DRR_HEAD_TOKEN : DRR_HEAD_CLS;
 }
 
-static drr_status read_config(encoder_shape *shape, drr_head *head, const char *folder, drr_error *err)
+drr_status hf_read_config(encoder_shape *shape, drr_head *head, const char *folder, drr_error *err)
 {
     json_t *config = NULL;
-    const char *type;
-    drr_status status = parse_in(&config, folder, "config.json", err);
+    drr_status status = hf_parse(&config, folder, "config.json", err);
     if (status == DRR_OK)
-        status = json_get_string(&type, config, "model_type", folder, err);
-    if (status == DRR_OK)
-        status = want_string(config, "model_type", "bert", folder, err);
-    if (status == DRR_OK)
-        status = want_string(config, "hidden_act", "gelu", folder, err);
-    if (status == DRR_OK)
-        status = want_string(config, "position_embedding_type", "absolute", folder, err);
+        status = read_family(shape, config, folder, err);
     const struct {
         uint32_t *extent;
         const char *field;
     } extents[] = {{&shape->n_layers, "num_hidden_layers"},  {&shape->n_embd, "hidden_size"},
                    {&shape->n_heads, "num_attention_heads"}, {&shape->n_ff, "intermediate_size"},
-                   {&shape->n_vocab, "vocab_size"},          {&shape->n_positions, "max_position_embeddings"},
-                   {&shape->n_types, "type_vocab_size"}};
+                   {&shape->n_vocab, "vocab_size"},          {&shape->n_positions, "max_position_embeddings"}};
     for (size_t i = 0; status == DRR_OK && i < sizeof extents / sizeof *extents; i++)
-        status = take_extent(extents[i].extent, config, extents[i].field, folder, err);
+        status = hf_take_extent(extents[i].extent, config, extents[i].field, folder, err);
+    const bool rotary = family_of(shape)->rotary;
+    const char *epsilon = rotary ? "norm_eps" : "layer_norm_eps";
+    if (status == DRR_OK)
+        status = (rotary ? hf_modern_read : read_bert)(shape, config, folder, err);
     if (status == DRR_OK) {
-        shape->norm_epsilon = (float)json_number_or(config, "layer_norm_eps", 1e-12);
+        shape->norm_epsilon = (float)json_number_or(config, epsilon, rotary ? 1e-5 : 1e-12);
         if (!(shape->norm_epsilon > 0 && shape->norm_epsilon < 1))
-            status = error_set(err, DRR_E_FORMAT, "%s/config.json: \"layer_norm_eps\" is not between 0 and 1", folder);
+            status = error_set(err, DRR_E_FORMAT, "%s/config.json: \"%s\" is not between 0 and 1", folder, epsilon);
         *head = head_named(config);
     }
     json_decref(config);
@@ -101,14 +163,14 @@ static bool is_other(json_t *config, const char *field, bool usual)
     return json_bool_or(config, field, usual) != usual;
 }
 
-static drr_status read_tokenizer(wordpiece **tokenizer, const char *folder, drr_error *err)
+static drr_status read_wordpiece(wordpiece **tokenizer, const char *folder, drr_error *err)
 {
     json_t *config = NULL;
     char *path = NULL;
     bool lowercase = true;
-    drr_status status = path_in(&path, folder, "tokenizer_config.json", err);
+    drr_status status = hf_path(&path, folder, "tokenizer_config.json", err);
     if (status == DRR_OK && file_exists(path)) {
-        status = parse_in(&config, folder, "tokenizer_config.json", err);
+        status = hf_parse_tokenizer_config(&config, folder, err);
         lowercase = json_bool_or(config, "do_lower_case", true);
         const char *other = is_other(config, "strip_accents", lowercase)       ? "strip_accents"
                             : is_other(config, "tokenize_chinese_chars", true) ? "tokenize_chinese_chars"
@@ -120,7 +182,7 @@ static drr_status read_tokenizer(wordpiece **tokenizer, const char *folder, drr_
     free(path);
     path = NULL;
     if (status == DRR_OK)
-        status = path_in(&path, folder, "vocab.txt", err);
+        status = hf_path(&path, folder, "vocab.txt", err);
     if (status == DRR_OK)
         status = wordpiece_open(tokenizer, path, lowercase, err);
     free(path);
@@ -128,12 +190,45 @@ static drr_status read_tokenizer(wordpiece **tokenizer, const char *folder, drr_
     return status;
 }
 
+/* A table of embeddings is often padded, to a multiple of 64 or 128 rows; more rows than that belong to tokens. */
+static drr_status check_vocabulary(size_t n_tokens, uint32_t n_rows, const char *folder, drr_error *err)
+{
+    if (n_tokens <= n_rows && n_rows - n_tokens < MOST_PADDING)
+        return DRR_OK;
+    return error_set(
+        err, DRR_E_FORMAT,
+        "%s: the tokenizer has %zu tokens, and by config.json the encoder knows %u: the two are of different "
+        "models; take both from one",
+        folder, n_tokens, n_rows);
+}
+
+static drr_status read_tokenizer(wordpiece **tokenizer, const encoder_shape *shape, const char *folder, drr_error *err)
+{
+    const family *f = family_of(shape);
+    drr_status status =
+        f->has_bytes ? bpe_open_hf(tokenizer, f->tokenizer, folder, err) : read_wordpiece(tokenizer, folder, err);
+    if (status != DRR_OK)
+        return status;
+    status = check_vocabulary(wordpiece_size(*tokenizer), shape->n_vocab, folder, err);
+    if (status != DRR_OK)
+        return status;
+    const int32_t padding = wordpiece_special(*tokenizer, SPECIAL_PAD);
+    if (f->offset_positions && shape->position_offset != (uint32_t)padding + 1)
+        return error_set(
+            err, DRR_E_FORMAT,
+            "%s: the tokenizer pads with token %d and config.json has %u for \"pad_token_id\"; they do not "
+            "belong together",
+            folder, (int)padding, shape->position_offset - 1);
+    return DRR_OK;
+}
+
 /* ---- weights */
 
-/* The name that the file gives a tensor: with or without "bert.", and gamma and beta for the norms in old ones. */
-static bool name_in(char *name, size_t size, const safetensors *file, const encoder_tensor *t)
+/* The name that the file gives a tensor: with or without the family's prefix, and gamma and beta for the norms in old
+ * ones. */
+static bool name_in(char *name, size_t size, const safetensors *file, const encoder *e, const encoder_tensor *t)
 {
-    static const char *const prefixes[] = {"", "bert."};
+    const char *const prefixes[] = {"", family_of(&e->shape)->hf_prefix};
     const size_t length = strlen(t->hf_name);
     for (size_t i = 0; i < 2; i++) {
         snprintf(name, size, "%s%s", prefixes[i], t->hf_name);
@@ -151,22 +246,24 @@ static bool name_in(char *name, size_t size, const safetensors *file, const enco
     return false;
 }
 
-/* Each tensor has a stream of its own, so that it does not matter what else is missing. */
+/* Each tensor has a stream of its own, so that it does not matter what else is missing. What does not decay is a norm's
+ * gain or a bias. */
 static void initialise(encoder *e, const encoder_tensor *t, uint64_t seed)
 {
     rng r;
+    const float rest = strstr(t->name, "norm.weight") ? 1.0f : 0.0f;
     rng_seed(&r, hash_string(seed, t->name));
     for (size_t i = 0; i < (size_t)t->rows * t->columns; i++)
-        e->parameters[t->offset + i] = t->decay ? 0.02f * (float)rng_normal(&r) : 0.0f; /* biases do not decay */
+        e->parameters[t->offset + i] = t->decay ? 0.02f * (float)rng_normal(&r) : rest;
 }
 
 /* A classifier of several labels is no critic's head: as good as none. One that is broken is not: that is an error. */
-static drr_status holds(bool *held, const safetensors *file, const encoder_tensor *t, drr_error *err)
+static drr_status holds(bool *held, const safetensors *file, const encoder *e, const encoder_tensor *t, drr_error *err)
 {
     char name[128];
     safetensor found;
-    *held = name_in(name, sizeof name, file, t);
-    if (!*held || strncmp(t->hf_name, "classifier.", 11) != 0)
+    *held = name_in(name, sizeof name, file, e, t);
+    if (!*held || (strncmp(t->name, "cls.output.", 11) != 0 && strncmp(t->name, "drr.token.", 10) != 0))
         return DRR_OK;
     drr_status status = safetensors_find(&found, file, name, err);
     *held = status == DRR_OK && found.rows == 1 && found.columns == t->columns;
@@ -177,68 +274,63 @@ static drr_status read_tensor(encoder *e, const encoder_tensor *t, const safeten
 {
     char name[128];
     safetensor found;
-    name_in(name, sizeof name, file, t);
+    name_in(name, sizeof name, file, e, t);
     drr_status status = safetensors_find(&found, file, name, err);
     if (status != DRR_OK)
         return status;
     /* the vocabulary may be shorter than its table: rows past it stand for nothing */
-    const bool rows_fit = found.rows == t->rows || (found.rows > t->rows && t == e->tensors);
+    const uint32_t before = encoder_rows_before(e, t);
+    const bool rows_fit = found.rows == t->rows + before || (found.rows > t->rows && t == e->tensors);
     if (found.columns != t->columns || !rows_fit)
         return error_set(err, DRR_E_FORMAT, "%s: the tensor \"%s\" is %llu x %llu; config.json makes it %u x %u",
-                         file->path, name, (unsigned long long)found.rows, (unsigned long long)found.columns, t->rows,
-                         t->columns);
+                         file->path, name, (unsigned long long)found.rows, (unsigned long long)found.columns,
+                         t->rows + before, t->columns);
+    safetensors_skip(&found, before);
     return safetensors_values(e->parameters + t->offset, (size_t)t->rows * t->columns, file, &found, err);
 }
 
-/* Weight and bias of pooler or classifier: both from the file, or both new. */
-static drr_status read_head(encoder *e, const encoder_tensor *weight, bool *is_new, const safetensors *file,
-                            uint64_t seed, drr_error *err)
+/* The tensors of pooler or classifier, from `first` until `end`: all from the file, or all new. */
+static drr_status read_head(encoder *e, const encoder_tensor *first, const encoder_tensor *end, bool *is_new,
+                            const safetensors *file, uint64_t seed, drr_error *err)
 {
-    const encoder_tensor *bias = weight + 1;
-    bool has_weight = false, has_bias = false;
-    drr_status status = holds(&has_weight, file, weight, err);
-    if (status == DRR_OK)
-        status = holds(&has_bias, file, bias, err);
-    *is_new = !has_weight || !has_bias;
-    if (status == DRR_OK && *is_new) {
-        initialise(e, weight, seed);
-        initialise(e, bias, seed);
-        return DRR_OK;
-    }
-    if (status == DRR_OK)
-        status = read_tensor(e, weight, file, err);
-    return status == DRR_OK ? read_tensor(e, bias, file, err) : status;
+    drr_status status = DRR_OK;
+    bool held = true;
+    for (const encoder_tensor *t = first; status == DRR_OK && held && t < end; t++)
+        status = holds(&held, file, e, t, err);
+    *is_new = !held;
+    for (const encoder_tensor *t = first; status == DRR_OK && t < end; t++)
+        if (held)
+            status = read_tensor(e, t, file, err);
+        else
+            initialise(e, t, seed);
+    return status;
 }
 
 /* there: the head that the file's classifier belongs to; one of another kind is as good as none. */
 static drr_status read_weights(encoder *e, bool *has_head, drr_head there, const safetensors *file, uint64_t seed,
                                drr_error *err)
 {
-    const encoder_tensor *classifier = &e->tensors[e->n_tensors - 2];
-    const encoder_tensor *pooler = e->head == DRR_HEAD_CLS ? classifier - 2 : classifier; /* of tokens: none */
+    const encoder_tensor *pooler = encoder_head(e), *end = e->tensors + e->n_tensors, *classifier = end - 2;
     bool new_pooler = false, new_classifier = there != e->head;
     drr_status status = DRR_OK;
     for (const encoder_tensor *t = e->tensors; status == DRR_OK && t < pooler; t++)
         status = read_tensor(e, t, file, err);
-    if (status == DRR_OK && pooler < classifier)
-        status = read_head(e, pooler, &new_pooler, file, seed, err);
+    if (status == DRR_OK && pooler < classifier) /* a head of tokens has none */
+        status = read_head(e, pooler, classifier, &new_pooler, file, seed, err);
     if (status == DRR_OK && new_classifier) {
         initialise(e, classifier, seed);
         initialise(e, classifier + 1, seed);
     } else if (status == DRR_OK) {
-        status = read_head(e, classifier, &new_classifier, file, seed, err);
+        status = read_head(e, classifier, end, &new_classifier, file, seed, err);
     }
     *has_head = !new_pooler && !new_classifier;
     return status;
 }
 
-/* Before memory is taken for a shape: could this file hold it, at two bytes a value? In double, which cannot overflow.
- */
+/* Before memory is taken for a shape: could this file hold it, at two bytes a value? */
 static drr_status check_size(const encoder_shape *s, const safetensors *file, drr_error *err)
 {
-    const double d = s->n_embd, body = (double)s->n_layers * d * (4 * d + 2 * (double)s->n_ff);
-    const double values = body + d * ((double)s->n_vocab + s->n_positions + s->n_types);
-    if (values * 2 <= (double)file->data_size)
+    if (family_least_values(s) * 2 <= (double)file->data_size)
         return DRR_OK;
     return error_set(err, DRR_E_FORMAT,
                      "%s: %zu bytes of tensors are too few for the shape in config.json (width %u, layers %u, "
@@ -262,14 +354,11 @@ drr_status encoder_open_hf_headed(encoder **out, wordpiece **tokenizer, bool *ha
     safetensors file = {0};
     char *path = NULL;
     bool complete = false;
-    drr_status status = read_config(&shape, &there, folder, err);
+    drr_status status = hf_read_config(&shape, &there, folder, err);
     if (status == DRR_OK)
-        status = read_tokenizer(&w, folder, err);
-    if (status == DRR_OK && wordpiece_size(w) > shape.n_vocab)
-        status = error_set(err, DRR_E_FORMAT, "%s/vocab.txt has %zu tokens and config.json says that there are %u",
-                           folder, wordpiece_size(w), shape.n_vocab);
+        status = read_tokenizer(&w, &shape, folder, err);
     if (status == DRR_OK)
-        status = path_in(&path, folder, "model.safetensors", err);
+        status = hf_path(&path, folder, "model.safetensors", err);
     if (status == DRR_OK)
         status = safetensors_open(&file, path, err);
     if (status == DRR_OK)
@@ -297,11 +386,11 @@ drr_status encoder_open_hf_headed(encoder **out, wordpiece **tokenizer, bool *ha
 /* ---- the way out */
 
 /* Reals with so many digits: 15 show a number as it was written by hand, 17 give each double back. */
-static drr_status write_json(const char *folder, const char *name, json_t *value, size_t digits, drr_error *err)
+drr_status hf_write_json(const char *folder, const char *name, json_t *value, size_t digits, drr_error *err)
 {
     char *path = NULL, *text = value ? json_dumps(value, JSON_INDENT(2) | JSON_REAL_PRECISION(digits)) : NULL;
     drr_status status =
-        text ? path_in(&path, folder, name, err)
+        text ? hf_path(&path, folder, name, err)
              : error_set(err, DRR_E_FORMAT, "%s/%s cannot be written: is every string UTF-8?", folder, name);
     if (status == DRR_OK)
         status = file_write_all(path, text, strlen(text), err);
@@ -311,32 +400,54 @@ static drr_status write_json(const char *folder, const char *name, json_t *value
     return status;
 }
 
-/* multi_label_classification is transformers' word for "a sigmoid of each logit", and there is one. */
-static json_t *config_json(const encoder *e, const wordpiece *tokenizer)
+/* The shortest decimal that is this float: 1e-12, not its 17 digits as a double. */
+static double shortest(float value)
 {
-    const encoder_shape *s = &e->shape;
-    const bool of_tokens = e->head == DRR_HEAD_TOKEN;
-    char digits[32]; /* the shortest decimal that is this float: 1e-12, not its 17 digits as a double */
-    snprintf(digits, sizeof digits, "%.9g", (double)s->norm_epsilon);
-    for (int precision = 1; precision < 9; precision++) {
-        char shorter[32];
-        snprintf(shorter, sizeof shorter, "%.*g", precision, (double)s->norm_epsilon);
-        if (strtof(shorter, NULL) == s->norm_epsilon) {
-            snprintf(digits, sizeof digits, "%s", shorter);
+    char digits[32];
+    for (int precision = 1; precision <= 9; precision++) {
+        snprintf(digits, sizeof digits, "%.*g", precision, (double)value);
+        if (strtof(digits, NULL) == value)
             break;
-        }
     }
+    return strtod(digits, NULL);
+}
+
+/* multi_label_classification is transformers' word for "a sigmoid of each logit", and there is one. */
+static json_t *bert_json(const encoder_shape *s, drr_head head, double epsilon)
+{
+    const family *f = family_of(s);
     return json_pack("{s:[s], s:s, s:s, s:s, s:s, s:{s:s}, s:{s:i}, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, "
-                     "s:f, s:n, s:i}",
-                     "architectures", of_tokens ? "BertForTokenClassification" : "BertForSequenceClassification",
-                     "model_type", "bert", "problem_type", "multi_label_classification", "hidden_act", "gelu",
+                     "s:f, s:n}",
+                     "architectures", head == DRR_HEAD_TOKEN ? f->hf_token_class : f->hf_class, "model_type",
+                     f->model_type, "problem_type", "multi_label_classification", "hidden_act", "gelu",
                      "position_embedding_type", "absolute", "id2label", "0", "accept", "label2id", "accept", 0,
                      "hidden_size", (json_int_t)s->n_embd, "intermediate_size", (json_int_t)s->n_ff,
                      "num_hidden_layers", (json_int_t)s->n_layers, "num_attention_heads", (json_int_t)s->n_heads,
-                     "vocab_size", (json_int_t)s->n_vocab, "max_position_embeddings", (json_int_t)s->n_positions,
-                     "type_vocab_size", (json_int_t)s->n_types, "layer_norm_eps", strtod(digits, NULL),
-                     "initializer_range", 0.02, "attention_probs_dropout_prob", 0.1, "hidden_dropout_prob", 0.1,
-                     "classifier_dropout", "pad_token_id", (int)wordpiece_special(tokenizer, SPECIAL_PAD));
+                     "vocab_size", (json_int_t)s->n_vocab, "max_position_embeddings",
+                     (json_int_t)s->n_positions + s->position_offset, "type_vocab_size", (json_int_t)s->n_types,
+                     "layer_norm_eps", epsilon, "initializer_range", 0.02, "attention_probs_dropout_prob", 0.1,
+                     "hidden_dropout_prob", 0.1, "classifier_dropout");
+}
+
+static json_t *config_json(const encoder *e, const wordpiece *tokenizer)
+{
+    const encoder_shape *s = &e->shape;
+    const double epsilon = shortest(s->norm_epsilon);
+    const family *f = family_of(s);
+    json_t *o = f->rotary ? hf_modern_json(s, epsilon) : bert_json(s, e->head, epsilon);
+    static const struct {
+        const char *field;
+        int which;
+        bool of_bytes;
+    } ids[] = {{"pad_token_id", SPECIAL_PAD, false},
+               {"bos_token_id", SPECIAL_CLS, true},
+               {"eos_token_id", SPECIAL_SEP, true},
+               {"cls_token_id", SPECIAL_CLS, true},
+               {"sep_token_id", SPECIAL_SEP, true}};
+    for (size_t i = 0; o && i < sizeof ids / sizeof *ids; i++)
+        if (!ids[i].of_bytes || f->has_bytes)
+            json_object_set_new(o, ids[i].field, json_integer(wordpiece_special(tokenizer, ids[i].which)));
+    return o;
 }
 
 /* Without token_type_ids among the inputs the model takes type 0 for all, as the critic does. */
@@ -353,13 +464,26 @@ static drr_status write_vocabulary(const char *folder, const wordpiece *tokenize
 {
     buffer text = {0};
     char *path = NULL;
-    drr_status status = path_in(&path, folder, "vocab.txt", err);
+    drr_status status = hf_path(&path, folder, "vocab.txt", err);
     for (size_t i = 0; status == DRR_OK && i < wordpiece_size(tokenizer); i++)
         status = buffer_printf(&text, err, "%s\n", wordpiece_token(tokenizer, i));
     if (status == DRR_OK)
         status = file_write_all(path, text.data, text.size, err);
     buffer_clear(&text);
     free(path);
+    return status;
+}
+
+static drr_status write_wordpiece(const char *folder, const wordpiece *tokenizer, uint32_t max_length, drr_error *err)
+{
+    drr_status status = write_vocabulary(folder, tokenizer, err);
+    if (status == DRR_OK)
+        status = hf_write_json(folder, "tokenizer_config.json", tokenizer_json(tokenizer, max_length), 15, err);
+    if (status == DRR_OK)
+        status = hf_write_json(folder, "special_tokens_map.json",
+                               json_pack("{s:s, s:s, s:s, s:s, s:s}", "unk_token", "[UNK]", "sep_token", "[SEP]",
+                                         "pad_token", "[PAD]", "cls_token", "[CLS]", "mask_token", "[MASK]"),
+                               15, err);
     return status;
 }
 
@@ -373,94 +497,17 @@ drr_status critic_export_hf(const drr_critic *critic, const char *folder, drr_er
     drr_critic_describe(critic, &info);
     drr_status status = folder_make(folder, err);
     if (status == DRR_OK)
-        status = path_in(&path, folder, "model.safetensors", err);
+        status = hf_path(&path, folder, "model.safetensors", err);
     if (status == DRR_OK)
         status = safetensors_write(path, e, err);
     if (status == DRR_OK)
-        status = write_vocabulary(folder, tokenizer, err);
-    if (status == DRR_OK)
-        status = write_json(folder, "tokenizer_config.json", tokenizer_json(tokenizer, meta->max_length), 15, err);
-    if (status == DRR_OK)
-        status = write_json(folder, "special_tokens_map.json",
-                            json_pack("{s:s, s:s, s:s, s:s, s:s}", "unk_token", "[UNK]", "sep_token", "[SEP]",
-                                      "pad_token", "[PAD]", "cls_token", "[CLS]", "mask_token", "[MASK]"),
-                            15, err);
+        status = wordpiece_bytes(tokenizer) ? bpe_write_hf(folder, tokenizer, meta->max_length, err)
+                                            : write_wordpiece(folder, tokenizer, meta->max_length, err);
     if (status == DRR_OK)
         status =
-            write_json(folder, "drr.json", critic_meta_json(meta, e->head, info.sha256 ? info.sha256 : ""), 17, err);
+            hf_write_json(folder, "drr.json", critic_meta_json(meta, e->head, info.sha256 ? info.sha256 : ""), 17, err);
     if (status == DRR_OK) /* last: a folder without it is not taken for a model */
-        status = write_json(folder, "config.json", config_json(e, tokenizer), 15, err);
+        status = hf_write_json(folder, "config.json", config_json(e, tokenizer), 15, err);
     free(path);
-    return status;
-}
-
-/* ---- the way in, of a whole critic */
-
-/* A model that another program trained: nothing is known of it but its logit. */
-static drr_status foreign_meta(critic_meta *m, const encoder *e, const char *folder, const char *out, drr_error *err)
-{
-    if (e->head == DRR_HEAD_TOKEN)
-        return error_set(
-            err, DRR_E_FORMAT,
-            "%s: a classifier of tokens without drr.json: what its tokens say, and which of them says it of "
-            "the whole text, is not known; import a BertForSequenceClassification",
-            folder);
-    json_t *config = NULL;
-    size_t stem;
-    const char *file = file_name(out, &stem);
-    *m = (critic_meta){.threshold = 0.5, .calibration = {1, 0}, .max_length = e->shape.n_positions};
-    m->name = string_copy_n(file, stem);
-    if (!m->name)
-        return error_memory(err);
-    drr_status status = parse_in(&config, folder, "tokenizer_config.json", err);
-    if (status == DRR_E_NOT_FOUND)
-        status = DRR_OK;
-    const double longest = config ? json_number_or(config, "model_max_length", 0) : 0;
-    if (longest >= 16 && longest < (double)m->max_length)
-        m->max_length = (uint32_t)longest;
-    json_decref(config);
-    return status;
-}
-
-static drr_status own_meta(critic_meta *m, drr_head head, const char *path, drr_error *err)
-{
-    json_t *o = NULL;
-    drr_status status = json_parse_file(&o, path, err);
-    if (status == DRR_OK)
-        status = critic_meta_parse(m, head, o, path, err);
-    json_decref(o);
-    return status;
-}
-
-drr_status drr_critic_import(const char *folder, const char *out, bool *foreign, drr_error *err)
-{
-    encoder *e = NULL;
-    wordpiece *tokenizer = NULL;
-    critic_meta meta = {0};
-    char *path = NULL;
-    bool has_head = false;
-    encoder_shape shape;
-    drr_head head = DRR_HEAD_CLS;
-    drr_status status = read_config(&shape, &head, folder, err);
-    if (status == DRR_OK)
-        status = encoder_open_hf_headed(&e, &tokenizer, &has_head, folder, head, 0, err);
-    if (status == DRR_OK && !has_head)
-        status =
-            error_set(err, DRR_E_FORMAT,
-                      "%s holds an encoder without a head (bert.pooler.dense and classifier), which judges nothing "
-                      "yet: `drr train --encoder %s` makes a critic of it",
-                      folder, folder);
-    if (status == DRR_OK)
-        status = path_in(&path, folder, "drr.json", err);
-    if (status == DRR_OK) {
-        *foreign = !file_exists(path);
-        status = *foreign ? foreign_meta(&meta, e, folder, out, err) : own_meta(&meta, head, path, err);
-    }
-    if (status == DRR_OK)
-        status = critic_write(out, e, tokenizer, &meta, err);
-    free(path);
-    critic_meta_clear(&meta);
-    encoder_free(e);
-    wordpiece_free(tokenizer);
     return status;
 }

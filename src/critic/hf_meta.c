@@ -1,5 +1,5 @@
-/* hf_meta.c: drr.json, all of a critic that transformers has no place for: threshold, calibration, stack, guarantees
- * and what it was trained on. */
+/* hf_meta.c: drr.json, all of a critic that transformers has no place for: threshold, calibration, stack, guarantees,
+ * probes and what it was trained on. */
 #include "critic/hf_internal.h"
 
 #include <math.h>
@@ -54,6 +54,15 @@ static json_t *guarantees_json(const critic_meta *m)
     return list;
 }
 
+static json_t *probes_json(const critic_meta *m)
+{
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < m->n_probes; i++)
+        json_array_append_new(list, json_pack("{s:s, s:s, s:f}", "question", m->probes[i].question, "text",
+                                              m->probes[i].text, "logit", m->probes[i].logit));
+    return list;
+}
+
 static const char *or_empty(const char *text)
 {
     return text ? text : "";
@@ -70,7 +79,7 @@ json_t *critic_meta_json(const critic_meta *m, drr_head head, const char *digest
                           "max_length", (json_int_t)m->max_length, "n_train_questions",
                           (json_int_t)m->n_train_questions, "n_train_traces", (json_int_t)m->n_train_traces, "seed",
                           seed, "calibration", line_json(&m->calibration, &m->text_curve), "input",
-                          "[CLS] question [SEP] text [SEP], all of token type 0; docs/model.md says how it is cut");
+                          "question and text as a pair, all of token type 0; docs/model.md says how it is cut");
     if (o)
         json_object_set_new(o, "stack", m->has_stack ? stack_json(m) : json_null());
     if (o)
@@ -82,6 +91,8 @@ json_t *critic_meta_json(const critic_meta *m, drr_head head, const char *digest
                                         "that of its last token"));
         json_object_set_new(o, "n_train_steps", json_integer((json_int_t)m->n_train_steps));
     }
+    if (o)
+        json_object_set_new(o, "probes", probes_json(m));
     return o;
 }
 
@@ -226,6 +237,32 @@ static drr_status take_guarantees(critic_meta *m, json_t *list, const char *wher
     return status;
 }
 
+static drr_status take_probes(critic_meta *m, json_t *list, const char *where, drr_error *err)
+{
+    const size_t n = json_array_size(list);
+    drr_status status = DRR_OK;
+    if (n > CRITIC_MOST_PROBES)
+        return error_set(err, DRR_E_FORMAT, "%s: there are %zu probes, and %d are the most", where, n,
+                         CRITIC_MOST_PROBES);
+    for (size_t i = 0; status == DRR_OK && i < n; i++) {
+        json_t *item = json_array_get(list, i);
+        critic_probe *p = &m->probes[m->n_probes++];
+        const char *question = NULL, *text = NULL;
+        status = json_get_string(&question, item, "question", where, err);
+        if (status == DRR_OK)
+            status = json_get_string(&text, item, "text", where, err);
+        if (status == DRR_OK)
+            status = json_get_number(&p->logit, item, "logit", where, err);
+        if (status != DRR_OK)
+            break;
+        p->question = string_copy(question);
+        p->text = string_copy(text);
+        if (!p->question || !p->text)
+            status = error_memory(err);
+    }
+    return status;
+}
+
 static drr_status take_names(critic_meta *m, json_t *o, drr_error *err)
 {
     const struct {
@@ -272,5 +309,7 @@ drr_status critic_meta_parse(critic_meta *m, drr_head head, json_t *o, const cha
     if (status == DRR_OK && json_is_object(stack))
         status = take_stack(m, stack, where, err);
     m->seed = strtoull(json_string_or(o, "seed", "0"), NULL, 10);
+    if (status == DRR_OK)
+        status = take_probes(m, json_object_get(o, "probes"), where, err);
     return status == DRR_OK ? take_guarantees(m, json_object_get(o, "guarantees"), where, err) : status;
 }

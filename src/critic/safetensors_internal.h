@@ -26,8 +26,9 @@ bool safetensors_has(const safetensors *s, const char *name);
 drr_status safetensors_find(safetensor *t, const safetensors *s, const char *name, drr_error *err);
 /* Its first n values; one that is not finite is DRR_E_FORMAT. */
 drr_status safetensors_values(float *values, size_t n, const safetensors *s, const safetensor *t, drr_error *err);
+void safetensors_skip(safetensor *t, uint64_t rows); /* leaves out its first rows */
 
-/* Writes all of an encoder under its Hugging Face names, "bert." before those of BertModel, atomically. */
+/* Writes all of an encoder under its Hugging Face names, with the family's prefix, atomically. */
 drr_status safetensors_write(const char *path, const encoder *e, drr_error *err);
 
 #endif

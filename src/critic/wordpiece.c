@@ -1,8 +1,10 @@
 /* wordpiece.c: ids of a text exactly as Hugging Face's BertTokenizer in Python gives them: its vocabulary, the greedy
- * longest match within a word, and the pair that a critic reads. What a word is, is wordpiece_words.c's.
+ * longest match within a word, and the pair that a critic reads. What a word is, is wordpiece_words.c's. A tokenizer of
+ * byte-level BPE has the same table of tokens and the same pair; the ids of its texts are bpe.c's.
  *
  * A special token's name in a text ("[SEP]") is text like any other (split_special_tokens there): no answer can end its
  * own segment. Where the tokenizer in Rust differs (final sigma, unassigned characters), this is the one in Python. */
+#include "critic/bpe_internal.h"
 #include "critic/wordpiece_internal.h"
 
 #include <stdlib.h>
@@ -25,15 +27,18 @@ struct wordpiece {
     uint32_t *slots;          /* open addressing over a power of two: id + 1, or 0 */
     size_t n_slots;
     int32_t specials[N_SPECIALS];
+    size_t n_between; /* separators between question and text */
     bool lowercase;
+    bool has_bytes; /* byte-level BPE: every token is whole, "##" too */
+    bpe *bytes;     /* then, once its tokens are known */
 };
 
 /* ---- the vocabulary */
 
 /* A continuation is kept by its text after "##", so that the search hashes the word's own bytes. */
-static bool is_continuation(const token *t)
+static bool is_continuation(const wordpiece *w, const token *t)
 {
-    return t->length > 2 && t->text[0] == '#' && t->text[1] == '#';
+    return !w->has_bytes && t->length > 2 && t->text[0] == '#' && t->text[1] == '#';
 }
 
 static size_t slot_of(const wordpiece *w, bool continuation, const char *text, size_t length)
@@ -41,7 +46,7 @@ static size_t slot_of(const wordpiece *w, bool continuation, const char *text, s
     size_t at = (size_t)hash_bytes(continuation, text, length) & (w->n_slots - 1);
     for (; w->slots[at]; at = (at + 1) & (w->n_slots - 1)) {
         const token *t = &w->tokens[w->slots[at] - 1];
-        const size_t skip = is_continuation(t) ? 2 : 0;
+        const size_t skip = is_continuation(w, t) ? 2 : 0;
         if ((skip == 2) == continuation && t->length - skip == length && memcmp(t->text + skip, text, length) == 0)
             break;
     }
@@ -51,6 +56,11 @@ static size_t slot_of(const wordpiece *w, bool continuation, const char *text, s
 static int32_t find(const wordpiece *w, bool continuation, const char *text, size_t length)
 {
     return (int32_t)w->slots[slot_of(w, continuation, text, length)] - 1;
+}
+
+int32_t wordpiece_find(const wordpiece *w, const char *text, size_t length)
+{
+    return find(w, false, text, length);
 }
 
 static bool is_utf8(const char *text, size_t length)
@@ -75,7 +85,7 @@ static drr_status add_token(wordpiece *w, const char *text, const char *where, d
     t->text = arena_copy(w->texts, text, t->length);
     if (!t->text)
         return error_memory(err);
-    const size_t skip = is_continuation(t) ? 2 : 0, at = slot_of(w, skip == 2, t->text + skip, t->length - skip);
+    const size_t skip = is_continuation(w, t) ? 2 : 0, at = slot_of(w, skip == 2, t->text + skip, t->length - skip);
     if (w->slots[at])
         return error_set(err, DRR_E_FORMAT,
                          "%s: tokens %u and %zu of the vocabulary (counted from 0) are the same, \"%s\"", where,
@@ -97,8 +107,8 @@ static drr_status find_specials(wordpiece *w, const char *where, drr_error *err)
     return DRR_OK;
 }
 
-drr_status wordpiece_new_from(wordpiece **tokenizer, const char *const *tokens, size_t n_tokens, bool lowercase,
-                              const char *where, drr_error *err)
+static drr_status new_table(wordpiece **tokenizer, const char *const *tokens, size_t n_tokens, bool has_bytes,
+                            const char *where, drr_error *err)
 {
     if (n_tokens > MAX_TOKENS)
         return error_set(err, DRR_E_LIMIT, "%s: the vocabulary has %zu tokens; at most %d are handled", where, n_tokens,
@@ -107,7 +117,7 @@ drr_status wordpiece_new_from(wordpiece **tokenizer, const char *const *tokens, 
     if (!w)
         return error_memory(err);
     drr_status status = DRR_OK;
-    w->lowercase = lowercase;
+    w->has_bytes = has_bytes;
     for (w->n_slots = 64; w->n_slots < 2 * n_tokens;)
         w->n_slots *= 2;
     w->texts = arena_new(0);
@@ -118,7 +128,44 @@ drr_status wordpiece_new_from(wordpiece **tokenizer, const char *const *tokens, 
     for (size_t i = 0; status == DRR_OK && i < n_tokens; i++)
         status = add_token(w, tokens[i], where, err);
     if (status == DRR_OK)
-        status = find_specials(w, where, err);
+        *tokenizer = w;
+    else
+        wordpiece_free(w);
+    return status;
+}
+
+drr_status wordpiece_new_from(wordpiece **tokenizer, const char *const *tokens, size_t n_tokens, bool lowercase,
+                              const char *where, drr_error *err)
+{
+    wordpiece *w = NULL;
+    drr_status status = new_table(&w, tokens, n_tokens, false, where, err);
+    if (status != DRR_OK)
+        return status;
+    w->lowercase = lowercase;
+    w->n_between = 1;
+    status = find_specials(w, where, err);
+    if (status == DRR_OK)
+        *tokenizer = w;
+    else
+        wordpiece_free(w);
+    return status;
+}
+
+drr_status wordpiece_new_bytes(wordpiece **tokenizer, const bpe_parts *parts, const char *where, drr_error *err)
+{
+    wordpiece *w = NULL;
+    drr_status status = new_table(&w, parts->tokens, parts->n_tokens, true, where, err);
+    if (status != DRR_OK)
+        return status;
+    w->n_between = parts->n_between;
+    for (int i = 0; status == DRR_OK && i < N_SPECIALS; i++) {
+        w->specials[i] = parts->specials[i];
+        if (w->specials[i] < 0 || (size_t)w->specials[i] >= w->n_tokens)
+            status = error_set(err, DRR_E_FORMAT, "%s: special token %d has the id %d, and there are %zu tokens", where,
+                               i, (int)w->specials[i], w->n_tokens);
+    }
+    if (status == DRR_OK)
+        status = bpe_new(&w->bytes, w, parts, where, err);
     if (status == DRR_OK)
         *tokenizer = w;
     else
@@ -181,7 +228,18 @@ void wordpiece_free(wordpiece *w)
     arena_free(w->texts);
     free(w->tokens);
     free(w->slots);
+    bpe_free(w->bytes);
     free(w);
+}
+
+const bpe *wordpiece_bytes(const wordpiece *w)
+{
+    return w->bytes;
+}
+
+size_t wordpiece_between(const wordpiece *w)
+{
+    return w->n_between;
 }
 
 size_t wordpiece_size(const wordpiece *w)
@@ -251,6 +309,8 @@ drr_status wordpiece_encode(const wordpiece *w, const char *text, int32_t **ids,
 {
     int32_t *points = NULL, *out = NULL;
     size_t n_points = 0, used = 0, bytes;
+    if (w->bytes)
+        return bpe_encode(w->bytes, text, ids, n, err);
     drr_status status = words_split(&points, &n_points, text, w->lowercase, err);
     if (status != DRR_OK)
         return status;
@@ -287,7 +347,7 @@ drr_status wordpiece_encode_pair(const wordpiece *w, const char *question, const
     if (status == DRR_OK)
         status = wordpiece_encode(w, text, &second, &n_second, err);
     if (status == DRR_OK) {
-        const size_t room = max_length - 3, half = room / 2;
+        const size_t room = max_length - 2 - w->n_between, half = room / 2;
         const size_t beside = n_second < room - half ? room - n_second : half; /* what the text leaves, or half */
         const size_t kept_first = n_first < beside ? n_first : beside;
         const size_t left = room - kept_first, kept_second = n_second < left ? n_second : left;
@@ -295,7 +355,8 @@ drr_status wordpiece_encode_pair(const wordpiece *w, const char *question, const
         ids[used++] = w->specials[SPECIAL_CLS];
         memcpy(ids + used, first, kept_first * sizeof *ids);
         used += kept_first;
-        ids[used++] = w->specials[SPECIAL_SEP];
+        for (size_t i = 0; i < w->n_between; i++)
+            ids[used++] = w->specials[SPECIAL_SEP];
         memcpy(ids + used, second + (n_second - kept_second), kept_second * sizeof *ids);
         used += kept_second;
         ids[used++] = w->specials[SPECIAL_SEP];

@@ -322,3 +322,33 @@ drr_status words_split(int32_t **points, size_t *n, const char *text, bool lower
     *n = spare.size;
     return DRR_OK;
 }
+
+drr_status words_points(int32_t **points, size_t *n, const char *text, bool nfc, drr_error *err)
+{
+    const uint8_t *bytes = (const uint8_t *)text;
+    const size_t length = strlen(text);
+    point_list p = {0}, spare = {0};
+    bool ascii = true;
+    drr_status status = reserve(&p, length, err);
+    for (size_t i = 0; status == DRR_OK && i < length;) {
+        utf8proc_int32_t c = bytes[i];
+        utf8proc_ssize_t taken = 1;
+        if (c >= 0x80) {
+            taken = utf8proc_iterate(bytes + i, (utf8proc_ssize_t)(length - i), &c);
+            ascii = false;
+        }
+        if (taken > 0)
+            p.data[p.size++] = c;
+        i += taken > 0 ? (size_t)taken : 1;
+    }
+    if (status == DRR_OK && nfc)
+        status = normalise(&p, &spare, false, ascii, err);
+    free(spare.data);
+    if (status != DRR_OK) {
+        free(p.data);
+        return status;
+    }
+    *points = p.data; /* NULL where there is nothing */
+    *n = p.size;
+    return DRR_OK;
+}

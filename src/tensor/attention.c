@@ -69,6 +69,7 @@ static float dot_row(const float *a, const float *b, size_t n)
 
 typedef struct piece { /* one sequence and head */
     size_t q0, nq, k0, nk, head, column, head_width;
+    size_t window;
     float scale;
     dropout site;
     bool drops;
@@ -84,6 +85,7 @@ static piece piece_at(const attention_shape *shape, const dropout *site, size_t 
                .head = h,
                .column = h * head_width,
                .head_width = head_width,
+               .window = shape->window,
                .scale = 1.0f / sqrtf((float)head_width),
                .drops = site && site->rate > 0};
     if (p.drops)
@@ -97,18 +99,62 @@ typedef struct piece_values {
     size_t q_ld, kv_ld;
 } piece_values;
 
+/* Rows of queries that are taken at once, and the keys that any of them sees; of row i those from `from` to `to`, of
+ * the sequence, are seen. Without a window it is all of a piece. */
+typedef struct block {
+    size_t i0, n, k0, nk;
+} block;
+enum { WINDOW_ROWS = 64 };
+
+static block block_at(const piece *p, size_t i0)
+{
+    const size_t rows = p->window ? WINDOW_ROWS : p->nq, n = p->nq - i0 < rows ? p->nq - i0 : rows;
+    const size_t from = p->window && i0 > p->window ? i0 - p->window : 0, end = i0 + n + p->window;
+    return (block){i0, n, from, (p->window && end < p->nk ? end : p->nk) - from};
+}
+
+/* The keys of a row that it sees, counted within the block. */
+static void seen(const piece *p, const block *b, size_t row, size_t *from, size_t *n)
+{
+    const size_t i = b->i0 + row, end = i + p->window + 1;
+    *from = p->window && i > p->window ? i - p->window - b->k0 : 0;
+    *n = (p->window && end < b->k0 + b->nk ? end - b->k0 : b->nk) - *from;
+}
+
+static void unseen_are_zero(float *row, const block *b, size_t from, size_t n)
+{
+    memset(row, 0, from * sizeof *row);
+    memset(row + from + n, 0, (b->nk - from - n) * sizeof *row);
+}
+
+static void forward_block(float *context, size_t context_ld, float *log_sum, size_t heads, const piece_values *x,
+                          const piece *p, const block *b, float *scores)
+{
+    const dropout_constants c = dropout_prepare(&p->site);
+    const size_t nk = b->nk, keys = b->k0 * x->kv_ld;
+    matmul(false, true, b->n, nk, p->head_width, x->q + b->i0 * x->q_ld, x->q_ld, x->k + keys, x->kv_ld, 0.0f, scores,
+           nk);
+    for (size_t i = 0; i < b->n; i++) {
+        float *row = scores + i * nk;
+        size_t from, n;
+        seen(p, b, i, &from, &n);
+        unseen_are_zero(row, b, from, n);
+        log_sum[(b->i0 + i) * heads] = softmax_row(row + from, n, p->scale);
+        if (p->drops)
+            drop_row(row + from, row + from, n, (uint32_t)((b->i0 + i) * p->nk + b->k0 + from), &c);
+    }
+    matmul(false, false, b->n, p->head_width, nk, scores, nk, x->v + keys, x->kv_ld, 0.0f, context + b->i0 * context_ld,
+           context_ld);
+}
+
 static void forward_piece(float *context, size_t context_ld, float *log_sum, size_t heads, const piece_values *x,
                           const piece *p, float *scores)
 {
-    const dropout_constants c = dropout_prepare(&p->site);
-    matmul(false, true, p->nq, p->nk, p->head_width, x->q, x->q_ld, x->k, x->kv_ld, 0.0f, scores, p->nk);
-    for (size_t i = 0; i < p->nq; i++) {
-        float *row = scores + i * p->nk;
-        log_sum[i * heads] = softmax_row(row, p->nk, p->scale);
-        if (p->drops)
-            drop_row(row, row, p->nk, (uint32_t)(i * p->nk), &c);
+    for (size_t i = 0; i < p->nq;) {
+        const block b = block_at(p, i);
+        forward_block(context, context_ld, log_sum, heads, x, p, &b, scores);
+        i += b.n;
     }
-    matmul(false, false, p->nq, p->head_width, p->nk, scores, p->nk, x->v, x->kv_ld, 0.0f, context, context_ld);
 }
 
 void attention_forward(float *context, float *log_sum, const float *q, const float *kv, const attention_shape *shape,
@@ -130,26 +176,48 @@ typedef struct piece_gradients { /* as piece_values */
     const float *dcontext, *context;
 } piece_gradients;
 
-/* With P the probabilities, D the dropped ones and G = dcontext v^T: dscores = (D G - P dot) scale. */
+/* With P the probabilities, D the dropped ones and G = dcontext v^T: dscores = (D G - P dot) scale. The gradients of
+ * keys and values are multiplied by `beta` and added to: the block before may have met the same ones. */
+static void backward_block(const piece_gradients *g, const float *log_sum, const piece_values *x,
+                           const attention_shape *shape, const piece *p, const block *b, float beta, float *scratch)
+{
+    const size_t nk = b->nk, matrix = shape->longest * shape->longest, keys = b->k0 * x->kv_ld, rows = b->i0 * x->q_ld;
+    const dropout_constants c = dropout_prepare(&p->site);
+    float *prob = scratch, *dscore = scratch + matrix, *dropped = p->drops ? scratch + 2 * matrix : prob;
+    matmul(false, true, b->n, nk, p->head_width, x->q + rows, x->q_ld, x->k + keys, x->kv_ld, 0.0f, prob, nk);
+    for (size_t i = 0; i < b->n; i++) {
+        size_t from, n;
+        seen(p, b, i, &from, &n);
+        unseen_are_zero(prob + i * nk, b, from, n);
+        probabilities_row(prob + i * nk + from, n, p->scale, log_sum[(b->i0 + i) * shape->heads]);
+        if (!p->drops)
+            continue;
+        unseen_are_zero(dropped + i * nk, b, from, n);
+        drop_row(dropped + i * nk + from, prob + i * nk + from, n, (uint32_t)((b->i0 + i) * p->nk + b->k0 + from), &c);
+    }
+    matmul(true, false, nk, p->head_width, b->n, dropped, nk, g->dcontext + rows, x->q_ld, beta, g->dv + keys,
+           x->kv_ld);
+    matmul(false, true, b->n, nk, p->head_width, g->dcontext + rows, x->q_ld, x->v + keys, x->kv_ld, 0.0f, dscore, nk);
+    for (size_t i = 0; i < b->n; i++)
+        softmax_row_backward(dscore + i * nk, prob + i * nk, dropped + i * nk, nk,
+                             dot_row(g->dcontext + rows + i * x->q_ld, g->context + rows + i * x->q_ld, p->head_width),
+                             p->scale);
+    matmul(false, false, b->n, p->head_width, nk, dscore, nk, x->k + keys, x->kv_ld, 0.0f, g->dq + rows, x->q_ld);
+    matmul(true, false, nk, p->head_width, b->n, dscore, nk, x->q + rows, x->q_ld, beta, g->dk + keys, x->kv_ld);
+}
+
 static void backward_piece(const piece_gradients *g, const float *log_sum, const piece_values *x,
                            const attention_shape *shape, const piece *p, float *scratch)
 {
-    const size_t nk = p->nk, matrix = shape->longest * shape->longest;
-    const dropout_constants c = dropout_prepare(&p->site);
-    float *prob = scratch, *dscore = scratch + matrix, *dropped = p->drops ? scratch + 2 * matrix : prob;
-    matmul(false, true, p->nq, nk, p->head_width, x->q, x->q_ld, x->k, x->kv_ld, 0.0f, prob, nk);
-    for (size_t i = 0; i < p->nq; i++) {
-        probabilities_row(prob + i * nk, nk, p->scale, log_sum[i * shape->heads]);
-        if (p->drops)
-            drop_row(dropped + i * nk, prob + i * nk, nk, (uint32_t)(i * nk), &c);
+    for (size_t k = 0; p->window && k < p->nk; k++) {
+        memset(g->dk + k * x->kv_ld, 0, p->head_width * sizeof(float));
+        memset(g->dv + k * x->kv_ld, 0, p->head_width * sizeof(float));
     }
-    matmul(true, false, nk, p->head_width, p->nq, dropped, nk, g->dcontext, x->q_ld, 0.0f, g->dv, x->kv_ld);
-    matmul(false, true, p->nq, nk, p->head_width, g->dcontext, x->q_ld, x->v, x->kv_ld, 0.0f, dscore, nk);
-    for (size_t i = 0; i < p->nq; i++)
-        softmax_row_backward(dscore + i * nk, prob + i * nk, dropped + i * nk, nk,
-                             dot_row(g->dcontext + i * x->q_ld, g->context + i * x->q_ld, p->head_width), p->scale);
-    matmul(false, false, p->nq, p->head_width, nk, dscore, nk, x->k, x->kv_ld, 0.0f, g->dq, x->q_ld);
-    matmul(true, false, nk, p->head_width, p->nq, dscore, nk, x->q, x->q_ld, 0.0f, g->dk, x->kv_ld);
+    for (size_t i = 0; i < p->nq;) {
+        const block b = block_at(p, i);
+        backward_block(g, log_sum, x, shape, p, &b, p->window ? 1.0f : 0.0f, scratch);
+        i += b.n;
+    }
 }
 
 void attention_backward(float *dq, float *dkv, const float *dcontext, const float *context, const float *log_sum,

@@ -33,6 +33,8 @@ static void add_bias(float *y, const float *bias, size_t rows, size_t out)
 void linear_forward(float *y, const float *x, const float *w, const float *bias, size_t rows, size_t in, size_t out)
 {
     matmul(false, true, rows, out, in, x, in, w, in, 0.0f, y, out);
+    if (!bias)
+        return;
 #pragma omp parallel for schedule(static) if (rows * out > BLOCK)
     for (size_t r = 0; r < rows; r += 8)
         add_bias(y + r * out, bias, rows - r < 8 ? rows - r : 8, out);
@@ -44,5 +46,6 @@ void linear_backward(float *dx, float dx_beta, float *dw, float *dbias, const fl
     if (dx)
         matmul(false, false, rows, in, out, dy, out, w, in, dx_beta, dx, in);
     matmul(true, false, out, in, rows, dy, out, x, in, 1.0f, dw, in);
-    bias_backward(dbias, dy, rows, out);
+    if (dbias)
+        bias_backward(dbias, dy, rows, out);
 }

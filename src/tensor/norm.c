@@ -17,8 +17,10 @@ static void norm_row(float *y, float *mean, float *rstd, const float *x, const f
     for (size_t i = 0; i < width; i++)
         squares += (x[i] - m) * (x[i] - m);
     const float r = 1.0f / sqrtf(squares / (float)width + epsilon);
-    for (size_t i = 0; i < width; i++)
+    for (size_t i = 0; shift && i < width; i++)
         y[i] = (x[i] - m) * r * gain[i] + shift[i];
+    for (size_t i = 0; !shift && i < width; i++)
+        y[i] = (x[i] - m) * r * gain[i];
     *mean = m;
     *rstd = r;
 }
@@ -62,7 +64,8 @@ static void norm_columns(float *dgain, float *dshift, const float *dy, const flo
         }
     for (size_t i = 0; i < columns; i++) {
         dgain[i] += gain[i];
-        dshift[i] += shift[i];
+        if (dshift)
+            dshift[i] += shift[i];
     }
 }
 
@@ -71,7 +74,7 @@ void layernorm_backward(float *dx, float *dgain, float *dshift, const float *dy,
 {
 #pragma omp parallel for schedule(static) if (rows > 8)
     for (size_t c = 0; c < width; c += COLUMNS)
-        norm_columns(dgain + c, dshift + c, dy + c, x + c, mean, rstd, rows, width,
+        norm_columns(dgain + c, dshift ? dshift + c : NULL, dy + c, x + c, mean, rstd, rows, width,
                      width - c < COLUMNS ? width - c : COLUMNS);
 #pragma omp parallel for schedule(static) if (rows > 8)
     for (size_t r = 0; r < rows; r++)

@@ -16,6 +16,10 @@
                                             const real *x, const real *w, size_t rows, size_t in, size_t out);         \
     void reference_gelu_forward_##suffix(real *y, const real *x, size_t n);                                            \
     void reference_gelu_backward_##suffix(real *dx, const real *dy, const real *x, size_t n);                          \
+    void reference_geglu_forward_##suffix(real *y, const real *up, size_t rows, size_t width);                         \
+    void reference_geglu_backward_##suffix(real *dup, const real *dy, const real *up, size_t rows, size_t width);      \
+    void reference_rotary_##suffix(real *x, size_t ld, const rotary_shape *shape, double base, bool back);             \
+    void reference_rows_mean_##suffix(real *y, const real *x, const uint32_t *starts, size_t n, size_t width);         \
     void reference_tanh_forward_##suffix(real *y, const real *x, size_t n);                                            \
     void reference_tanh_backward_##suffix(real *dx, const real *dy, const real *y, size_t n);                          \
     void reference_dropout_add_##suffix(real *y, const real *x, const real *residual, size_t n, const dropout *site);  \

@@ -21,7 +21,7 @@ void KERNEL(linear_forward)(real *y, const real *x, const real *w, const real *b
 {
     for (size_t r = 0; r < rows; r++)
         for (size_t o = 0; o < out; o++) {
-            real sum = bias[o];
+            real sum = bias ? bias[o] : 0;
             for (size_t i = 0; i < in; i++)
                 sum += x[r * in + i] * w[o * in + i];
             y[r * out + o] = sum;
@@ -40,7 +40,8 @@ void KERNEL(linear_backward)(real *dx, real dx_beta, real *dw, real *dbias, cons
         }
     for (size_t o = 0; o < out; o++)
         for (size_t r = 0; r < rows; r++) {
-            dbias[o] += dy[r * out + o];
+            if (dbias)
+                dbias[o] += dy[r * out + o];
             for (size_t i = 0; i < in; i++)
                 dw[o * in + i] += dy[r * out + o] * x[r * in + i];
         }
@@ -60,6 +61,53 @@ void KERNEL(gelu_backward)(real *dx, const real *dy, const real *x, size_t n)
             0.5 * (1 + erf(v * 0.7071067811865476)) + v * 0.3989422804014327 * exp(-0.5 * v * v); /* Phi + x phi */
         dx[i] = (real)((double)dy[i] * slope);
     }
+}
+
+void KERNEL(geglu_forward)(real *y, const real *up, size_t rows, size_t width)
+{
+    for (size_t r = 0; r < rows; r++, y += width, up += 2 * width) {
+        KERNEL(gelu_forward)(y, up, width);
+        for (size_t i = 0; i < width; i++)
+            y[i] *= up[width + i];
+    }
+}
+
+void KERNEL(geglu_backward)(real *dup, const real *dy, const real *up, size_t rows, size_t width)
+{
+    for (size_t r = 0; r < rows; r++, dup += 2 * width, dy += width, up += 2 * width) {
+        KERNEL(gelu_forward)(dup + width, up, width);
+        for (size_t i = 0; i < width; i++) {
+            dup[width + i] *= dy[i];
+            dup[i] = dy[i] * up[width + i];
+        }
+        KERNEL(gelu_backward)(dup, dup, up, width);
+    }
+}
+
+void KERNEL(rotary)(real *x, size_t ld, const rotary_shape *shape, double base, bool back)
+{
+    const size_t width = shape->head_width, half = width / 2;
+    for (size_t s = 0; s < shape->n; s++)
+        for (size_t t = shape->starts[s]; t < shape->starts[s + 1]; t++)
+            for (size_t i = 0; i < shape->heads * half; i++) {
+                real *a = x + t * ld + i / half * width + i % half, *b = a + half;
+                const double angle =
+                    (double)(t - shape->starts[s]) * pow(base, -2.0 * (double)(i % half) / (double)width);
+                const real c = (real)cos(angle), d = (real)sin(back ? -angle : angle), kept = *a;
+                *a = kept * c - *b * d;
+                *b = *b * c + kept * d;
+            }
+}
+
+void KERNEL(rows_mean)(real *y, const real *x, const uint32_t *starts, size_t n, size_t width)
+{
+    for (size_t s = 0; s < n; s++)
+        for (size_t i = 0; i < width; i++) {
+            real sum = 0;
+            for (size_t t = starts[s]; t < starts[s + 1]; t++)
+                sum += x[t * width + i];
+            y[s * width + i] = sum / (real)(starts[s + 1] - starts[s]);
+        }
 }
 
 void KERNEL(tanh_forward)(real *y, const real *x, size_t n)
@@ -94,7 +142,7 @@ void KERNEL(layernorm_forward)(real *y, real *mean, real *rstd, const real *x, c
             squares += (x[i] - mean[r]) * (x[i] - mean[r]);
         rstd[r] = (real)(1 / sqrt((double)(squares / (real)width + epsilon)));
         for (size_t i = 0; i < width; i++)
-            y[i] = (x[i] - mean[r]) * rstd[r] * gain[i] + shift[i];
+            y[i] = (x[i] - mean[r]) * rstd[r] * gain[i] + (shift ? shift[i] : 0);
     }
 }
 
@@ -106,7 +154,8 @@ void KERNEL(layernorm_backward)(real *dx, real *dgain, real *dshift, const real 
         for (size_t i = 0; i < width; i++) {
             const real h = (x[i] - mean[r]) * rstd[r];
             dgain[i] += dy[i] * h;
-            dshift[i] += dy[i];
+            if (dshift)
+                dshift[i] += dy[i];
             sum += dy[i] * gain[i];
             product += dy[i] * gain[i] * h;
         }
@@ -123,8 +172,8 @@ void KERNEL(embedding_forward)(real *y, const int32_t *ids, const uint32_t *star
     for (size_t s = 0; s < n; s++)
         for (size_t t = starts[s]; t < starts[s + 1]; t++)
             for (size_t i = 0; i < width; i++)
-                y[t * width + i] =
-                    tokens[(size_t)ids[t] * width + i] + positions[(t - starts[s]) * width + i] + type[i];
+                y[t * width + i] = tokens[(size_t)ids[t] * width + i] +
+                                   (positions ? positions[(t - starts[s]) * width + i] + type[i] : 0);
 }
 
 void KERNEL(embedding_backward)(real *dtokens, real *dpositions, real *dtype, const real *dy, const int32_t *ids,
@@ -134,6 +183,8 @@ void KERNEL(embedding_backward)(real *dtokens, real *dpositions, real *dtype, co
         for (size_t t = starts[s]; t < starts[s + 1]; t++)
             for (size_t i = 0; i < width; i++) {
                 dtokens[(size_t)ids[t] * width + i] += dy[t * width + i];
+                if (!dpositions)
+                    continue;
                 dpositions[(t - starts[s]) * width + i] += dy[t * width + i];
                 dtype[i] += dy[t * width + i];
             }
@@ -198,6 +249,9 @@ void KERNEL(attention_forward)(real *context, real *probabilities, const real *q
                 probabilities[j] = 0;
                 for (size_t c = 0; c < head_width; c++)
                     probabilities[j] += query[c] * key[c] * scale;
+                const size_t place = i - shape->q_starts[s], apart = place > j ? place - j : j - place;
+                if (shape->window && apart > shape->window)
+                    probabilities[j] = -(real)INFINITY;
             }
             KERNEL(softmax_rows)(probabilities, probabilities, 1, nk);
             for (size_t c = 0; c < head_width; c++)

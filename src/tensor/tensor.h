@@ -19,12 +19,24 @@
  * which the caller's scratch was sized; called at the start of each pass. */
 void tensor_use_threads(uint32_t most);
 
+/* Around each pass, on the thread that runs it: tensor_use_threads, and between the two no signal is taken, for
+ * oneDNN's products and a signal's handler do not bear one another (pass.c). May be nested. */
+typedef struct tensor_pass {
+    uint64_t signals[16]; /* a sigset_t: those that were held back before */
+    bool has_tiles;
+} tensor_pass;
+void tensor_begin(tensor_pass *pass, uint32_t most);
+void tensor_end(const tensor_pass *pass);
+/* Inside a parallel region of OpenMP: which of its threads this is, and how many there are. */
+uint32_t tensor_thread(void);
+uint32_t tensor_team(void);
+
 /* ---- matrix products (matmul.c) */
 /* C[m][n] = op(A)[m][k] op(B)[k][n] + beta C. transpose_a: A is stored [k][m]; transpose_b: B is stored [n][k]. ld*:
  * floats between rows as stored. Runs on one thread inside a parallel region. */
 void matmul(bool transpose_a, bool transpose_b, size_t m, size_t n, size_t k, const float *a, size_t lda,
             const float *b, size_t ldb, float beta, float *c, size_t ldc);
-/* y[rows][out] = x[rows][in] w[out][in]^T + bias[out] */
+/* y[rows][out] = x[rows][in] w[out][in]^T + bias[out]; bias may be NULL, and then dbias is */
 void linear_forward(float *y, const float *x, const float *w, const float *bias, size_t rows, size_t in, size_t out);
 /* dx[rows][in] = dx_beta dx + dy w (skipped when dx is NULL); dw[out][in] += dy^T x; dbias[out] += column sums of dy.
  */
@@ -35,6 +47,9 @@ void linear_backward(float *dx, float dx_beta, float *dw, float *dbias, const fl
 /* y = x Phi(x), Phi by the error function (BERT's "gelu"); y may be x. Absolute error below 1e-6 |x|. */
 void gelu_forward(float *y, const float *x, size_t n);
 void gelu_backward(float *dx, const float *dy, const float *x, size_t n); /* dx may be dy */
+/* y[rows][width] = gelu(first half of a row of up[rows][2 width]) times its second half */
+void geglu_forward(float *y, const float *up, size_t rows, size_t width);
+void geglu_backward(float *dup, const float *dy, const float *up, size_t rows, size_t width);
 void tanh_forward(float *y, const float *x, size_t n);
 void tanh_backward(float *dx, const float *dy, const float *y, size_t n); /* from the output y */
 
@@ -50,7 +65,8 @@ float dropout_factor(const dropout *site, uint32_t index); /* 0 or 1 / (1 - rate
 /* y = dropout(x) + residual; residual may be NULL; y may be x. Its own backward without the residual. */
 void dropout_add(float *y, const float *x, const float *residual, size_t n, const dropout *site);
 
-/* ---- layer normalisation (norm.c): y = (x - mean) / sqrt(variance + epsilon) * gain + shift, over each row */
+/* ---- layer normalisation (norm.c): y = (x - mean) / sqrt(variance + epsilon) * gain + shift, over each row; shift may
+ * be NULL, and then dshift is */
 void layernorm_forward(float *y, float *mean, float *rstd, const float *x, const float *gain, const float *shift,
                        size_t rows, size_t width, float epsilon);
 void layernorm_backward(float *dx, float *dgain, float *dshift, const float *dy, const float *x, const float *mean,
@@ -61,21 +77,39 @@ void bias_backward(float *dbias, const float *dy, size_t rows, size_t width);
 void rows_gather(float *y, const float *x, const uint32_t *rows, size_t n, size_t width);
 void rows_scatter_add(float *dx, const float *dy, const uint32_t *rows, size_t n, size_t width);
 
-/* ---- embeddings (embedding.c): y[t] = tokens[ids[t]] + positions[t - start of its sequence] + type[0] */
+/* y[s] = mean of x's rows starts[s] .. starts[s + 1] (gated.c); the backward pass overwrites dx */
+void rows_mean(float *y, const float *x, const uint32_t *starts, size_t n, size_t width);
+void rows_mean_backward(float *dx, const float *dy, const uint32_t *starts, size_t n, size_t width);
+
+/* ---- embeddings (embedding.c): y[t] = tokens[ids[t]] + positions[t - start of its sequence] + type[0]; positions and
+ * type may both be NULL, and then their gradients are */
 void embedding_forward(float *y, const int32_t *ids, const uint32_t *starts, size_t n, const float *tokens,
                        const float *positions, const float *type, size_t width);
 void embedding_backward(float *dtokens, float *dpositions, float *dtype, const float *dy, const int32_t *ids,
                         const uint32_t *starts, size_t n, size_t width);
 
+/* ---- rotary positions (rotary.c): of row t of a sequence, columns i and i + half of each head turn by the angle
+ * t * base^(-2 i / head_width). table: [longest][head_width], cosines before sines. The backward pass turns back. */
+typedef struct rotary_shape {
+    size_t heads, head_width;
+    const uint32_t *starts;
+    size_t n;
+} rotary_shape;
+void rotary_table(float *table, size_t longest, size_t head_width, float base);
+void rotary_forward(float *x, size_t ld, const rotary_shape *shape, const float *table);
+void rotary_backward(float *dx, size_t ld, const rotary_shape *shape, const float *table);
+
 /* ---- attention (attention.c): for each sequence and head, softmax(q k^T / sqrt(head width)) v
  * q[.][width] holds the queries of sequence s in rows q_starts[s] .. q_starts[s + 1]; kv[.][2 width] its keys (first
- * half of a row) and values in rows kv_starts[s] .. The two differ in the last layer, where only [CLS] asks.
+ * half of a row) and values in rows kv_starts[s] .. The two differ in the last layer, where only [CLS] asks. With a
+ * window query i sees the keys i - window .. i + window alone.
  * log_sum[.][heads] keeps the softmax's logarithmic sum of each query and head, from which the backward pass makes the
  * probabilities again instead of storing them. scratch: attention_scratch(longest, threads) floats. */
 typedef struct attention_shape {
     size_t width, heads;
     const uint32_t *q_starts, *kv_starts;
     size_t n, longest; /* sequences; most keys of one */
+    size_t window;     /* 0: all keys are seen */
 } attention_shape;
 size_t attention_scratch(size_t longest, uint32_t threads);
 void attention_forward(float *context, float *log_sum, const float *q, const float *kv, const attention_shape *shape,

@@ -2,6 +2,7 @@
 #ifndef DRR_TRAIN_BACKWARD_INTERNAL_H
 #define DRR_TRAIN_BACKWARD_INTERNAL_H
 
+#include "critic/encoder_family.h"
 #include "train/train.h"
 
 #include <string.h>
@@ -11,6 +12,7 @@ struct encoder_tape {
     float *dx, *da;               /* [T][n_embd] the gradient of the stream, and a second one */
     float *db, *dwide, *dq, *dkv; /* fp32: [T][n_embd], [T][n_ff], [T][n_embd], [T][2 n_embd] */
     bf16 *half_wide, *half_dcontext, *half_dq, *half_dkv;
+    float *dact;            /* [T][n_ff] of a gated feed-forward; else dwide */
     float *norm_scratch;    /* bf16 */
     float *dlogits, *dhead; /* [reads], [reads][n_embd] */
     float *memory;

@@ -182,9 +182,9 @@ drr_status corpus_read(corpus *c, const drr_train_options *o, const drr_hooks *h
         status = error_set(err, DRR_E_EMPTY, "%s holds no traces to test on", o->test_traces);
     if (status == DRR_OK && c->n_empty == c->n)
         status = error_set(err, DRR_E_EMPTY,
-                           "none of the %zu traces holds any text: a critic reads the reasoner's words, so record them "
-                           "(field \"text\")",
-                           c->n);
+                           "%s: none of the %zu traces holds any text: a critic reads the reasoner's words, so record "
+                           "them (field \"text\")",
+                           o->traces, c->n);
     if (status == DRR_OK)
         status = split(c, o, err);
     if (status == DRR_OK && c->n_leaks)

@@ -311,6 +311,8 @@ static drr_status open_journal(repeating *r, buffer *path, bool *resumed, drr_er
     if (status == DRR_OK)
         status = train_check_corpus(&ignored, &r->c, r->o, !isnan(r->o->target_error), err);
     if (status == DRR_OK)
+        status = corpus_check_sound(&r->c, r->o->traces, r->hooks, err);
+    if (status == DRR_OK)
         status = work_identity(&identity, &r->c, r->o, err);
     if (status == DRR_OK)
         status = buffer_printf(path, err, "%s.runs", r->o->out);

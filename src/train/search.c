@@ -348,6 +348,8 @@ static drr_status open_search(searching *s, buffer *path, bool *resumed, drr_err
         status = corpus_read(&s->c, s->o, s->hooks, err);
     if (status == DRR_OK)
         status = train_check_corpus(&counts, &s->c, s->o, !isnan(s->o->target_error), err);
+    if (status == DRR_OK)
+        status = corpus_check_sound(&s->c, s->o->traces, s->hooks, err);
     if (status == DRR_OK && counts.n_dev_questions < DEV_SCORE_FEWEST)
         status = error_set(err, DRR_E_EMPTY,
                            "%llu dev questions are too few to compare settings by: it takes %d; give traces of more "

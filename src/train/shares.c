@@ -31,11 +31,22 @@ void share_of(size_t *from, size_t *to, const examples *x, const size_t *order, 
     *to = rank + 1 == n ? end : cut_at(x, order, begin, end, all * (rank + 1) / n);
 }
 
+/* Back to where a group begins that must stay together. */
+static size_t group_at(const batch_plan *plan, size_t begin, size_t at, size_t end)
+{
+    while (plan->joined && at > begin && at < end && plan->joined[at])
+        at--;
+    return at;
+}
+
 step_pieces step_pieces_of(const batch_plan *plan, const examples *x, size_t begin, size_t end, const ranks *r)
 {
     step_pieces s = {.plan = plan, .x = x, .end = end, .at = begin, .from = begin, .to = end};
-    if (r)
+    if (r) {
         share_of(&s.from, &s.to, x, plan->order, begin, end, r->rank, r->n);
+        s.from = group_at(plan, begin, s.from, end);
+        s.to = group_at(plan, begin, s.to, end);
+    }
     return s;
 }
 

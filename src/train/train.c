@@ -28,7 +28,6 @@ void drr_train_options_defaults(drr_train_options *options)
                                    .dropout = 0.1,
                                    .dev_share = 0.2,
                                    .test_share = 0.15,
-                                   .precision = DRR_PRECISION_FP32,
                                    .seed = 1,
                                    .target_error = NAN,
                                    .delta = 0.1,
@@ -78,6 +77,8 @@ drr_status train_check_options(const drr_train_options *o, drr_error *err)
     const bool text = o->kind != DRR_CRITIC_PROBE;
     if (!o->traces || (!o->encoder && text) || !o->out)
         return error_set(err, DRR_E_ARGUMENT, "training needs traces, an encoder and a file to write");
+    if (o->precision == DRR_PRECISION_INT8)
+        return error_set(err, DRR_E_ARGUMENT, "int8 is for scoring alone: train in fp32 or bf16");
     if (o->max_length < 16 && text)
         return error_set(err, DRR_E_ARGUMENT, "%u tokens leave no room for question and answer: give at least 16",
                          o->max_length);
@@ -157,9 +158,9 @@ drr_status train_check_corpus(drr_train_result *result, const corpus *c, const d
         *(part == CORPUS_TRAIN ? &result->n_train : &result->n_dev) = n;
         if (right == 0 || right == n)
             return error_set(err, DRR_E_EMPTY,
-                             "all %llu %s traces are %s, and a critic learns from both right and wrong ones: take %s "
-                             "questions, or more of them",
-                             (unsigned long long)n, names[part], right ? "right" : "wrong",
+                             "%s: all %llu %s traces are %s, and a critic learns from both right and wrong ones: take "
+                             "%s questions, or more of them",
+                             o->traces, (unsigned long long)n, names[part], right ? "right" : "wrong",
                              right ? "harder" : "easier");
     }
     if (o->leave_one_task_out && !strchr(c->tasks ? c->tasks : "", ','))
@@ -294,11 +295,12 @@ static drr_status prepare(session *s, drr_train_result *result, const drr_train_
                           const drr_hooks *hooks, drr_error *err)
 {
     const char *left_out = v->left_out;
+    const bool is_read = s->c.n == 0; /* other rows were looked at where they were read */
     char folder[4096];
     bool has_head = false;
     s->meta.no_encoder = o->kind == DRR_CRITIC_PROBE;
     drr_status status = s->meta.no_encoder ? DRR_OK : drr_cache_path(folder, sizeof folder, o->encoder, err);
-    if (status == DRR_OK && s->c.n == 0)
+    if (status == DRR_OK && is_read)
         status = corpus_read(&s->c, o, hooks, err);
     if (status == DRR_OK && left_out)
         corpus_leave_out(&s->c, left_out);
@@ -310,6 +312,8 @@ static drr_status prepare(session *s, drr_train_result *result, const drr_train_
         status = probe_fit(&s->meta.probe, result, &s->c, hooks, err);
     if (status == DRR_OK)
         status = train_check_corpus(result, &s->c, o, !isnan(o->target_error) && !left_out, err);
+    if (status == DRR_OK && is_read && !left_out)
+        status = corpus_check_sound(&s->c, o->traces, hooks, err);
     result->kind = o->kind;
     s->meta.seed = o->seed;
     result->precision = DRR_PRECISION_FP32;
@@ -496,6 +500,8 @@ drr_status train_critic(drr_train_result *out, const drr_train_options *o, drr_r
         hooks_log(hooks, DRR_LOG_INFO, "rank 0 waited %.1f s for sums and for other ranks, of %.1f s of steps",
                   ranks_waited_s(s.job), result.seconds);
     status = name_critic(&s.meta, &s.c, o, err);
+    if (status == DRR_OK && s.e && ranks_first(s.job))
+        status = critic_probes_make(&s.meta, s.e, s.tokenizer, err);
     if (status == DRR_OK && ranks_first(s.job))
         status = critic_write(o->out, s.e, s.tokenizer, &s.meta, err);
     status = ranks_agree(s.job, status, err);

@@ -204,6 +204,9 @@ typedef struct corpus {
 /* Reads the traces of options, and those of options->test_traces, and splits by question: never two parts for one. */
 drr_status corpus_read(corpus *c, const drr_train_options *options, const drr_hooks *hooks, drr_error *err);
 void corpus_clear(corpus *c);
+/* Labels that contradict one another and texts that are empty: many are DRR_E_FORMAT or DRR_E_EMPTY, a few a warning to
+ * the hooks (sound.c). */
+drr_status corpus_check_sound(const corpus *c, const char *traces, const drr_hooks *hooks, drr_error *err);
 size_t corpus_questions(const corpus *c, corpus_part part);
 
 /* Leaves of one task the test questions alone, and of the others all but these. */

@@ -134,6 +134,21 @@ if [ -f "$encoder/model.safetensors" ]; then
     cp "$encoder/model.safetensors" cut/ && echo '{"hidden_size": 384' >cut/config.json
     refuses "a broken config.json" "config.json" "$drr" train --traces some.replay.jsonl --encoder cut --out c.gguf
     refuses "no traces to learn from" "empty.jsonl" "$drr" train --traces empty.jsonl --encoder "$encoder" --out c.gguf
+    # --- traces that nothing can be learnt from
+    train() { refuses "$1" "$2" "$drr" train --traces "$3" --encoder "$encoder" --out c.gguf; }
+    "$questions" 49 --traces recorder >few.jsonl
+    train "traces of fewer than 50 questions" "few.jsonl 49" few.jsonl
+    sed 's/"correct": false/"correct": true/' some.replay.jsonl >right.jsonl
+    train "traces that are all right" "right.jsonl harder" right.jsonl
+    sed 's/"correct": true/"correct": false/' some.replay.jsonl >wrong.jsonl
+    train "traces that are all wrong" "wrong.jsonl easier" wrong.jsonl
+    sed 's/"text": "[^"]*"/"text": " "/' some.replay.jsonl >silent.jsonl
+    train "traces without a word of reasoning" "silent.jsonl text" silent.jsonl
+    { cat some.replay.jsonl; sed 's/"correct": true/"correct": none/; s/"correct": false/"correct": true/; s/"correct": none/"correct": false/; s/"sample": /"sample": 1/' some.replay.jsonl; } >both.jsonl
+    train "labels that contradict one another" "both.jsonl contradict regrade" both.jsonl
+    cp "$encoder/model.safetensors" noise/ && head -n 20000 "$encoder/vocab.txt" >noise/vocab.txt
+    refuses "a vocabulary of another encoder" "noise/vocab.txt 20000 one" "$drr" train --traces some.replay.jsonl --encoder noise \
+        --out c.gguf
 else
     skip "broken safetensors files (all-minilm-l6-v2 is not in the cache)"
 fi

@@ -72,8 +72,31 @@ test_that "the card names the critic's file" grep -q "$(sha256sum made.gguf | cu
 expect "critic show" 0 "$drr" critic show made.gguf --json
 test_that "shows both promises" json "$work/out" "[g['turns'] for g in j['guarantees']] == [1, 2] and all(g['found'] for g in j['guarantees'])"
 cp "$work/out" shown.json
+expect "critic verify" 0 "$drr" critic verify --critic made.gguf --json
+test_that "finds it whole, as its card and its stored texts say" json "$work/out" \
+    "j['good'] and [(f['what'], f['outcome']) for f in j['findings']] == [('file', 'good'), ('card', 'good'), ('probes', 'good')]"
 expect "critic export" 0 "$drr" critic export --critic made.gguf --to made-hf
+expect "critic verify --against its export" 0 "$drr" critic verify --critic made.gguf --against made-hf
+test_that "says OK" grep -qx 'made.gguf: OK' "$work/out"
 expect "critic import" 0 "$drr" critic import made-hf --out back.gguf
+expect "critic verify --against what came back" 0 "$drr" critic verify --critic made.gguf --against back.gguf
+python3 - <<'PY' # one weight of the head
+import shutil, struct
+shutil.copy("made.gguf", "bent.gguf")
+shutil.copy("made.card.md", "bent.card.md")
+with open("bent.gguf", "r+b") as file:
+    file.seek(-32, 2)
+    file.write(struct.pack("<f", 3.5))
+PY
+expect "a critic with another weight is wrong" 1 "$drr" critic verify --critic bent.gguf --against made-hf --json
+test_that "say card, stored texts and export" json "$work/out" \
+    "not j['good'] and [f['what'] for f in j['findings'] if f['outcome'] == 'wrong'] == ['card', 'probes', 'against']"
+test_that "in a sentence that names the file" grep -q '^drr: bent.gguf: its SHA-256 is' "$work/err"
+head -c 100000 made.gguf >cut.gguf
+expect "a critic that is cut short is wrong" 1 "$drr" critic verify --critic cut.gguf
+test_that "and the sentence names it" grep -q '^drr: cut.gguf: ' "$work/err"
+expect "a critic that is not there is an error" 1 "$drr" critic verify --critic absent.gguf
+expect "verify without a critic is put wrongly" 2 "$drr" critic verify
 expect "what comes back" 0 "$drr" critic show back.gguf --json
 test_that "is the same critic, promises and all" json "$work/out" \
     "{k: v for k, v in j.items() if k != 'sha256'} == {k: v for k, v in __import__('json').load(open('shown.json')).items() if k != 'sha256'}"

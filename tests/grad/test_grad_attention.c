@@ -79,16 +79,16 @@ static const uint32_t one_token[] = {0, 1}, one[] = {0, 5}, unequal[] = {0, 3, 4
 static void attention_without_dropout(void **state)
 {
     (void)state;
-    const attention_shape shapes[] = {{6, 2, one, one, 1, 5},
-                                      {5, 1, one, one, 1, 9},
-                                      {8, 4, unequal, unequal, 4, 7},
-                                      {12, 3, unequal, unequal, 4, 30},
-                                      {8, 8, unequal, unequal, 4, 7}};
+    const attention_shape shapes[] = {{6, 2, one, one, 1, 5, 0},
+                                      {5, 1, one, one, 1, 9, 0},
+                                      {8, 4, unequal, unequal, 4, 7, 0},
+                                      {12, 3, unequal, unequal, 4, 30, 0},
+                                      {8, 8, unequal, unequal, 4, 7, 0}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         attention a = attention_at(&shapes[i], NULL, 1);
         check(&a, true);
     }
-    const attention_shape large = {96, 3, longer, longer, 3, 133};
+    const attention_shape large = {96, 3, longer, longer, 3, 133, 0};
     attention a = attention_at(&large, NULL, 1);
     check(&a, false);
 }
@@ -96,7 +96,7 @@ static void attention_without_dropout(void **state)
 static void one_token_attends_to_itself(void **state)
 {
     (void)state;
-    const attention_shape shape = {6, 2, one_token, one_token, 1, 1};
+    const attention_shape shape = {6, 2, one_token, one_token, 1, 1, 0};
     attention a = attention_at(&shape, NULL, 1);
     attention_forward(a.context.f, a.log_sum.f, a.q.f, a.kv.f, &shape, NULL, a.scratch.f);
     assert_close_f("its own value", a.context.f, a.kv.d + 6, 6, F32);
@@ -111,14 +111,14 @@ static void attention_with_dropout(void **state)
 {
     (void)state;
     const dropout site = dropout_site(0.25f, 1, 2, 3);
-    const attention_shape shapes[] = {{6, 2, one, one, 1, 5}, {8, 4, unequal, unequal, 4, 7}};
+    const attention_shape shapes[] = {{6, 2, one, one, 1, 5, 0}, {8, 4, unequal, unequal, 4, 7, 0}};
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         attention a = attention_at(&shapes[i], &site, 1), bare = attention_at(&shapes[i], NULL, 1);
         check(&a, true);
         attention_loss(&bare);
         assert_memory_not_equal(a.context.d, bare.context.d, a.context.n * sizeof(double));
     }
-    const attention_shape large = {96, 3, longer, longer, 3, 133};
+    const attention_shape large = {96, 3, longer, longer, 3, 133, 0};
     attention a = attention_at(&large, &site, 1);
     check(&a, false);
 }
@@ -127,7 +127,7 @@ static void only_the_first_row_of_each_sequence_asks(void **state)
 {
     (void)state;
     const dropout site = dropout_site(0.25f, 1, 2, 3);
-    const attention_shape shape = {8, 4, firsts, unequal, 4, 7};
+    const attention_shape shape = {8, 4, firsts, unequal, 4, 7, 0};
     attention bare = attention_at(&shape, NULL, 1), dropping = attention_at(&shape, &site, 1);
     check(&bare, true);
     check(&dropping, true);
@@ -137,7 +137,7 @@ static void only_the_first_row_of_each_sequence_asks(void **state)
 static void sharp_attention_stays_finite(void **state)
 {
     (void)state;
-    const attention_shape shape = {8, 2, unequal, unequal, 4, 7};
+    const attention_shape shape = {8, 2, unequal, unequal, 4, 7, 0};
     attention a = attention_at(&shape, NULL, 300);
     attention_loss(&a);
     attention_forward(a.context.f, a.log_sum.f, a.q.f, a.kv.f, &shape, NULL, a.scratch.f);

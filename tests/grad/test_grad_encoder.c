@@ -9,7 +9,14 @@
 enum { WIDTH = 16, HEADS = 4, FF = 24, VOCABULARY = 50, LAYERS = 2, POSITIONS = 12, SEQUENCES = 4, TOKENS = 22 };
 #define EPSILON 1e-12
 
-static const encoder_shape tiny = {LAYERS, WIDTH, HEADS, FF, VOCABULARY, POSITIONS, 2, (float)EPSILON};
+static const encoder_shape tiny = {.n_layers = LAYERS,
+                                   .n_embd = WIDTH,
+                                   .n_heads = HEADS,
+                                   .n_ff = FF,
+                                   .n_vocab = VOCABULARY,
+                                   .n_positions = POSITIONS,
+                                   .n_types = 2,
+                                   .norm_epsilon = (float)EPSILON};
 
 static const uint32_t starts[SEQUENCES + 1] = {0, 7, 8, 12, TOKENS};
 static const int32_t ids[TOKENS] = {2, 7, 9, 9, 30, 7, 3, 2, 2, 49, 0, 3, 2, 11, 12, 13, 14, 15, 11, 30, 30, 3};
@@ -83,7 +90,7 @@ static void twin_layer(const twin *t, uint32_t layer, double *x, bool first_only
         sum[TOKENS * WIDTH], mid[TOKENS * WIDTH], up[TOKENS * FF], mean[TOKENS], rstd[TOKENS],
         probabilities[HEADS * TOKENS * TOKENS];
     static const uint32_t ones[SEQUENCES + 1] = {0, 1, 2, 3, 4};
-    const attention_shape shape = {WIDTH, HEADS, first_only ? ones : starts, starts, SEQUENCES, POSITIONS};
+    const attention_shape shape = {WIDTH, HEADS, first_only ? ones : starts, starts, SEQUENCES, POSITIONS, 0};
     const size_t rows = shape.q_starts[SEQUENCES];
     const dropout sites[3] = {encoder_layer_site(t->d, layer, ENCODER_SITE_PROBABILITIES),
                               encoder_layer_site(t->d, layer, ENCODER_SITE_ATTENTION),

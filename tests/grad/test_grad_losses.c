@@ -225,7 +225,12 @@ static void twin_layer(const twin *t, uint32_t layer, double *x, bool read_only)
     static double asks[TOKENS * WIDTH], q[TOKENS * WIDTH], kv[TOKENS * 2 * WIDTH], context[TOKENS * WIDTH],
         sum[TOKENS * WIDTH], mid[TOKENS * WIDTH], up[TOKENS * FF], mean[TOKENS], rstd[TOKENS],
         probabilities[HEADS * TOKENS * TOKENS];
-    const attention_shape shape = {WIDTH, HEADS, read_only ? row_starts : starts, starts, SEQUENCES, POSITIONS};
+    const attention_shape shape = {.width = WIDTH,
+                                   .heads = HEADS,
+                                   .q_starts = read_only ? row_starts : starts,
+                                   .kv_starts = starts,
+                                   .n = SEQUENCES,
+                                   .longest = POSITIONS};
     const size_t n = shape.q_starts[SEQUENCES];
     const dropout sites[3] = {encoder_layer_site(t->d, layer, ENCODER_SITE_PROBABILITIES),
                               encoder_layer_site(t->d, layer, ENCODER_SITE_ATTENTION),

@@ -20,7 +20,7 @@ import shutil
 import sys
 import tempfile
 
-VERSIONS = {"torch": "1.13.0a0", "transformers": "4.41.2"}
+VERSIONS = {"torch": "1.13.0a0", "transformers": "4.48.3"}
 
 import torch  # noqa: E402
 import transformers  # noqa: E402

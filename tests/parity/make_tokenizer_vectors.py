@@ -20,7 +20,7 @@ import struct
 import sys
 import unicodedata
 
-TRANSFORMERS, TOKENIZERS = "4.41.2", "0.19.1"
+TRANSFORMERS, TOKENIZERS = "4.48.3", "0.21.0"
 
 import tokenizers  # noqa: E402
 import transformers  # noqa: E402

@@ -3,6 +3,7 @@
  * layout. */
 #include "critic/encoder_layers.h"
 #include "critic/gguf.h"
+#include "parity/rerank.h"
 #include "reasoner/llama_internal.h"
 
 #include <math.h>
@@ -112,42 +113,6 @@ static int close_all(void **state)
     return unlink(f->path);
 }
 
-/* What llama.cpp's server does for /v1/rerank where a model has no template of its own. */
-static size_t rerank_ids(const fixture *f, const char *question, const char *text, int32_t *ids)
-{
-    const struct llama_vocab *vocab = llama_model_get_vocab(f->model);
-    size_t n = 0;
-    if (llama_vocab_get_add_bos(vocab))
-        ids[n++] = llama_vocab_bos(vocab);
-    n += (size_t)llama_tokenize(vocab, question, (int32_t)strlen(question), ids + n, MAX_LENGTH / 2, false, false);
-    if (llama_vocab_get_add_eos(vocab))
-        ids[n++] = llama_vocab_eos(vocab);
-    if (llama_vocab_get_add_sep(vocab))
-        ids[n++] = llama_vocab_sep(vocab);
-    n += (size_t)llama_tokenize(vocab, text, (int32_t)strlen(text), ids + n, MAX_LENGTH / 2, false, false);
-    if (llama_vocab_get_add_eos(vocab))
-        ids[n++] = llama_vocab_eos(vocab);
-    return n;
-}
-
-static double llama_logit(const fixture *f, int32_t *ids, size_t n)
-{
-    struct llama_batch batch = llama_batch_init(MAX_LENGTH, 0, 1);
-    for (size_t i = 0; i < n; i++) {
-        batch.token[i] = ids[i];
-        batch.pos[i] = (int32_t)i;
-        batch.n_seq_id[i] = 1;
-        batch.seq_id[i][0] = 0;
-        batch.logits[i] = 1;
-    }
-    batch.n_tokens = (int32_t)n;
-    assert_int_equal(llama_encode(f->context, batch), 0);
-    const float *scores = llama_get_embeddings_seq(f->context, 0);
-    assert_non_null(scores);
-    llama_batch_free(batch);
-    return (double)scores[0];
-}
-
 static double drr_logit(const fixture *f, const int32_t *ids, size_t n)
 {
     encoder_workspace *w = NULL;
@@ -176,7 +141,7 @@ static void llama_joins_a_pair_into_the_same_ids(void **state)
         const drr_status status =
             wordpiece_encode_pair(f->w, pairs[i].question, pairs[i].text, MAX_LENGTH, ours, &n, NULL, NULL);
         assert_int_equal(status, DRR_OK);
-        assert_int_equal(rerank_ids(f, pairs[i].question, pairs[i].text, theirs), n);
+        assert_int_equal(rerank_ids(f->model, MAX_LENGTH, pairs[i].question, pairs[i].text, theirs), n);
         assert_memory_equal(ours, theirs, n * sizeof *ours);
     }
 }
@@ -187,8 +152,8 @@ static void llama_computes_the_same_logit(void **state)
     double lowest = INFINITY, highest = -INFINITY;
     for (size_t i = 0; i < N_PAIRS; i++) {
         int32_t ids[2 * MAX_LENGTH];
-        const size_t n = rerank_ids(f, pairs[i].question, pairs[i].text, ids);
-        const double theirs = llama_logit(f, ids, n), ours = drr_logit(f, ids, n);
+        const size_t n = rerank_ids(f->model, MAX_LENGTH, pairs[i].question, pairs[i].text, ids);
+        const double theirs = llama_logit(f->context, ids, n), ours = drr_logit(f, ids, n);
         print_message("%zu tokens: drr %.6f, llama.cpp %.6f\n", n, ours, theirs);
         assert_true(fabs(ours - theirs) < 1e-3); /* not so for NaN */
         lowest = fmin(lowest, ours);

@@ -50,7 +50,14 @@ enum { N_WORDS = sizeof words / sizeof *words };
 /* Through a critic's file, for that is what writes such folders. */
 static inline void write_encoder(void)
 {
-    static const encoder_shape shape = {2, 16, 2, 32, N_WORDS, 128, 2, 1e-12f};
+    static const encoder_shape shape = {.n_layers = 2,
+                                        .n_embd = 16,
+                                        .n_heads = 2,
+                                        .n_ff = 32,
+                                        .n_vocab = N_WORDS,
+                                        .n_positions = 128,
+                                        .n_types = 2,
+                                        .norm_epsilon = 1e-12f};
     encoder *e = NULL;
     wordpiece *w = NULL;
     drr_critic *critic = NULL;

@@ -95,7 +95,14 @@ static inline void write_promising_critic(char *path, double agreement, const dr
     encoder *e;
     wordpiece *w;
     drr_error err;
-    const encoder_shape shape = {1, 8, 2, 8, 6, 64, 1, 1e-12f};
+    const encoder_shape shape = {.n_layers = 1,
+                                 .n_embd = 8,
+                                 .n_heads = 2,
+                                 .n_ff = 8,
+                                 .n_vocab = 6,
+                                 .n_positions = 64,
+                                 .n_types = 1,
+                                 .norm_epsilon = 1e-12f};
     critic_meta meta = {.threshold = 0.5, .max_length = 32, .calibration = {1, 0}, .has_stack = true};
     meta.name = meta.reasoner = meta.prompt = meta.encoder = meta.tasks = meta.created = (char *)(uintptr_t) "test";
     for (uint32_t j = 0; stack_feature_name(j); j++) {

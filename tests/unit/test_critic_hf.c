@@ -241,7 +241,7 @@ static void a_config_that_is_not_of_such_an_encoder_is_refused_by_name(void **st
     (void)state;
     static const struct {
         const char *field, *value, *says;
-    } cases[] = {{"model_type", "\"roberta\"", "model_type"},
+    } cases[] = {{"model_type", "\"distilbert\"", "model_type"},
                  {"model_type", "null", "model_type"},
                  {"hidden_act", "\"relu\"", "relu"},
                  {"position_embedding_type", "\"relative_key\"", "relative_key"},

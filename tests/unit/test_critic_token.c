@@ -460,6 +460,35 @@ static void a_line_that_cannot_be_cut_is_named(void **state)
     drr_critic_close(critic);
 }
 
+static void it_is_verified_against_its_export(void **state)
+{
+    (void)state;
+    encoder *e = token_encoder(3);
+    wordpiece *w = small_tokenizer(true);
+    critic_meta m = small_meta(true);
+    drr_verification v;
+    m.n_train_questions = 12;
+    m.n_train_steps = 4711;
+    assert_int_equal(critic_probes_make(&m, e, w, NULL), DRR_OK);
+    assert_int_equal(critic_write(at("a.gguf"), e, w, &m, NULL), DRR_OK);
+    drr_critic *critic = open_critic(at("a.gguf"));
+    assert_int_equal(drr_critic_export(critic, at("hf"), NULL), DRR_OK);
+    drr_critic_close(critic);
+    for (int same = 1; same >= 0; same--) {
+        assert_int_equal(drr_critic_verify(&v, at("a.gguf"), at("hf"), NULL), DRR_OK);
+        assert_int_equal(v.n_findings, 4);
+        assert_int_equal(v.findings[2].outcome, DRR_FINDING_GOOD); /* its probes */
+        assert_int_equal(v.findings[3].outcome, same ? DRR_FINDING_GOOD : DRR_FINDING_WRONG);
+        if (!same)
+            assert_non_null(strstr(v.findings[3].words, "n_train_steps"));
+        m.n_train_steps++;
+        assert_int_equal(critic_write(at("a.gguf"), e, w, &m, NULL), DRR_OK);
+    }
+    critic_meta_clear(&m);
+    wordpiece_free(w);
+    encoder_free(e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -477,6 +506,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_cannot_be_scored_is_refused, make_place, remove_place),
         cmocka_unit_test_setup_teardown(lines_are_cut_by_their_kind_or_their_own_steps, make_place, remove_place),
         cmocka_unit_test_setup_teardown(a_line_that_cannot_be_cut_is_named, make_place, remove_place),
+        cmocka_unit_test_setup_teardown(it_is_verified_against_its_export, make_place, remove_place),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

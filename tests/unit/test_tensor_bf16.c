@@ -208,7 +208,7 @@ static void check_attention(const dropout *site)
 {
     enum { WIDTH = 32, HEADS = 4, SEQUENCES = 3, ROWS = 90, LONGEST = 50, N = ROWS * WIDTH };
     static const uint32_t starts[SEQUENCES + 1] = {0, 1, 40, ROWS};
-    const attention_shape shape = {WIDTH, HEADS, starts, starts, SEQUENCES, LONGEST};
+    const attention_shape shape = {WIDTH, HEADS, starts, starts, SEQUENCES, LONGEST, 0};
     float *q = draw(N, 1, 1), *kv = draw(2 * N, 2, 1), *dcontext = draw(N, 3, 1);
     float *log_sum = zeros(ROWS * HEADS * sizeof *log_sum), *context = zeros(N * sizeof *context);
     float *dq = zeros(N * sizeof *dq), *dkv = zeros(2 * N * sizeof *dkv);

@@ -69,6 +69,29 @@ static void every_text_of_a_step_is_in_one_share_and_shares_are_of_a_size(void *
     examples_clear(&x);
 }
 
+static void what_is_joined_stays_on_one_rank(void **state)
+{
+    (void)state;
+    examples x = marked_texts(TEXTS, 3);
+    batch_plan plan = plan_of(x.n);
+    size_t at = 0;
+    plan.joined = calloc(x.n, sizeof *plan.joined);
+    assert_non_null(plan.joined);
+    for (size_t i = 0; i < x.n; i++)
+        plan.joined[i] = i % 3 != 0;
+    for (uint32_t rank = 0; rank < 4; rank++) {
+        const ranks r = {.rank = rank, .n = 4};
+        step_pieces pieces = step_pieces_of(&plan, &x, 0, BATCH, &r);
+        for (step_piece p; step_pieces_next(&pieces, &p); at = p.end) {
+            assert_int_equal(p.begin, at);
+            assert_int_equal(p.begin % 3, 0);
+        }
+    }
+    assert_int_equal(at, BATCH);
+    batch_plan_clear(&plan);
+    examples_clear(&x);
+}
+
 /* ---- a step's gradients, computed as n ranks compute them, in one process */
 
 typedef struct step {
@@ -266,6 +289,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(every_text_of_a_step_is_in_one_share_and_shares_are_of_a_size),
+        TEST(what_is_joined_stays_on_one_rank),
         TEST(ranks_drop_what_one_drops_and_add_up_to_its_gradients),
         TEST(in_bf16_too),
         TEST(what_is_ready_changes_no_more),

@@ -52,7 +52,14 @@ enum { MARK = 7, FIXTURE_VOCABULARY = 30 };
 /* Two layers of width 16, small random weights, norms of gain 1: as a new BERT has them. */
 static inline encoder *tiny_encoder(uint64_t seed)
 {
-    static const encoder_shape shape = {2, 16, 2, 32, FIXTURE_VOCABULARY, 24, 2, 1e-12f};
+    static const encoder_shape shape = {.n_layers = 2,
+                                        .n_embd = 16,
+                                        .n_heads = 2,
+                                        .n_ff = 32,
+                                        .n_vocab = FIXTURE_VOCABULARY,
+                                        .n_positions = 24,
+                                        .n_types = 2,
+                                        .norm_epsilon = 1e-12f};
     encoder *e = NULL;
     rng r;
     assert_int_equal(encoder_new(&e, &shape, NULL), DRR_OK);

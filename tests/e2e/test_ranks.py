@@ -29,7 +29,8 @@ EPOCH = re.compile(r"^epoch (\d+) of \d+: train loss ([\d.]+), dev loss ([\d.]+)
 
 def words(out, *more, traces="traces.jsonl", epochs=12):
     return ["train", "--traces", traces, "--encoder", "encoder", "--out", out, "--epochs", str(epochs), "--batch", "16",
-            "--patience", "0", "--learning-rate", "3e-3", "--max-length", "64", "--threads", "1", "--seed", "3", "--json", *more]
+            "--patience", "0", "--learning-rate", "3e-3", "--max-length", "64", "--threads", "1", "--seed", "3", "--json",
+            "--precision", "fp32", *more]  # in bf16 another order of sums moves the losses as little, and weights by some hundredths
 
 
 def command(ranks, arguments):

@@ -78,6 +78,8 @@ drr_status critic_of_parts(drr_critic **critic, encoder *e, wordpiece *tokenizer
     c->tokenizer = tokenizer;
     c->meta = *meta;
     memcpy(c->sha256, hex, sizeof c->sha256);
+    hidden_layer_name(c->probe_layer, c->meta.probe.layer);
+    probe_pools_text(c->probe_pools, &c->meta.probe);
     *critic = c;
     return DRR_OK;
 }

@@ -191,15 +191,14 @@ static drr_status read_wordpiece(wordpiece **tokenizer, const char *folder, drr_
 }
 
 /* A table of embeddings is often padded, to a multiple of 64 or 128 rows; more rows than that belong to tokens. */
-static drr_status check_vocabulary(size_t n_tokens, uint32_t n_rows, const char *folder, drr_error *err)
+static drr_status check_vocabulary(size_t n_tokens, const encoder_shape *shape, const char *folder, drr_error *err)
 {
-    if (n_tokens <= n_rows && n_rows - n_tokens < MOST_PADDING)
+    if (n_tokens <= shape->n_vocab && shape->n_vocab - n_tokens < MOST_PADDING)
         return DRR_OK;
-    return error_set(
-        err, DRR_E_FORMAT,
-        "%s: the tokenizer has %zu tokens, and by config.json the encoder knows %u: the two are of different "
-        "models; take both from one",
-        folder, n_tokens, n_rows);
+    return error_set(err, DRR_E_FORMAT,
+                     "%s/%s has %zu tokens, and by config.json the encoder knows %u: the two are of different "
+                     "models; take both from one",
+                     folder, family_of(shape)->has_bytes ? "tokenizer.json" : "vocab.txt", n_tokens, shape->n_vocab);
 }
 
 static drr_status read_tokenizer(wordpiece **tokenizer, const encoder_shape *shape, const char *folder, drr_error *err)
@@ -209,7 +208,7 @@ static drr_status read_tokenizer(wordpiece **tokenizer, const encoder_shape *sha
         f->has_bytes ? bpe_open_hf(tokenizer, f->tokenizer, folder, err) : read_wordpiece(tokenizer, folder, err);
     if (status != DRR_OK)
         return status;
-    status = check_vocabulary(wordpiece_size(*tokenizer), shape->n_vocab, folder, err);
+    status = check_vocabulary(wordpiece_size(*tokenizer), shape, folder, err);
     if (status != DRR_OK)
         return status;
     const int32_t padding = wordpiece_special(*tokenizer, SPECIAL_PAD);

@@ -57,7 +57,7 @@ static drr_status read_folder(encoder **e, wordpiece **tokenizer, critic_meta *m
 {
     char *path = NULL;
     bool has_head = false;
-    encoder_shape shape;
+    encoder_shape shape = {0};
     drr_head head = DRR_HEAD_CLS;
     drr_status status = hf_read_config(&shape, &head, folder, err);
     if (status == DRR_OK)

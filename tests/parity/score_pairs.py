@@ -26,7 +26,7 @@ def main():
     assert model.config.num_labels == 1 and model.config.id2label == {0: "accept"}, model.config
     with open(f"{folder}/pairs.jsonl") as file:
         pairs = [json.loads(line) for line in file]
-    crossed = [float("nan")] * len(pairs)
+    crossed = [None] * len(pairs)
     if model_folder != folder:
         from sentence_transformers import CrossEncoder
         crossed = CrossEncoder(model_folder, device="cpu").predict(
@@ -40,7 +40,7 @@ def main():
             logits = [model(**inputs).logits]
             logits.append(model(inputs["input_ids"], token_type_ids=types).logits if n_types > 1 else logits[0])
             out.write(json.dumps({"ids": ids, "logit": logits[0].item(), "logit_with_types": logits[1].item(),
-                                  "cross_encoder": float(cross)}) + "\n")
+                                  "cross_encoder": None if cross is None else float(cross)}) + "\n")
 
 
 if __name__ == "__main__":

@@ -121,7 +121,7 @@ static void logits_are_those_of_transformers(void **state)
         high = fmax(high, pairs[i].logit);
     }
     print_message("%zu logits from %.3f to %.3f: difference at most %.3g\n", n_pairs, low, high, farthest);
-    assert_true(farthest <= 2e-5);
+    assert_true(farthest <= 1e-4);
     assert_true(high - low > 0.5); /* else the figure above would say little */
     examples_clear(&texts);
     encoder_free(e);
@@ -224,7 +224,7 @@ static void a_critic_file_keeps_all_of_it(void **state)
         const drr_score_item item = {pairs[i].question, pairs[i].text, NULL};
         drr_score score;
         assert_int_equal(drr_critic_score(critic, &score, &item, 1, NULL), DRR_OK);
-        assert_true(fabs(score.logit - pairs[i].logit) <= 2e-5);
+        assert_true(fabs(score.logit - pairs[i].logit) <= 1e-4);
     }
     drr_critic_close(critic);
     encoder_free(e);
@@ -262,7 +262,7 @@ static void an_exported_critic_is_the_same_model_and_comes_back(void **state)
             assert_int_equal(json_array_size(ids), pairs[i].n);
             for (size_t k = 0; k < pairs[i].n; k++)
                 assert_int_equal(json_integer_value(json_array_get(ids, k)), pairs[i].ids[k]);
-            assert_true(fabs(json_number_or(row, "logit", NAN) - pairs[i].logit) <= 2e-5);
+            assert_true(fabs(json_number_or(row, "logit", NAN) - pairs[i].logit) <= 1e-4);
         }
         json_decref(row);
     }

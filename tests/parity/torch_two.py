@@ -1,6 +1,8 @@
-"""What ModernBERT in transformers asks of torch 2, for Debian 12's torch 1.13: a decorator that is not used by what the
-tests call, and norms without a bias, whose arithmetic is the same. To be imported before the model's class is."""
+"""What transformers asks of torch 2, for Debian 12's torch 1.13: of ModernBERT a decorator that is not used by what the
+tests call, and norms without a bias, whose arithmetic is the same; of its trainer, which sentence-transformers imports, a
+class by its new name. To be imported before these are."""
 import torch
+import torch.optim.lr_scheduler as schedulers
 
 if not hasattr(torch, "compile"):
 
@@ -12,3 +14,4 @@ if not hasattr(torch, "compile"):
 
     torch.compile = lambda *arguments, **options: arguments[0] if arguments else (lambda function: function)
     torch.nn.LayerNorm = LayerNorm
+    schedulers.LRScheduler = schedulers._LRScheduler

@@ -111,9 +111,8 @@ static drr_status read_family(encoder_family *which, const tensorfile *f, drr_er
     for (int i = 0; status == DRR_OK && !found && i < ENCODER_FAMILIES; i++)
         found = strcmp(architecture, family_at((encoder_family)i)->architecture) == 0;
     if (status == DRR_OK && !found)
-        status = error_set(err, DRR_E_FORMAT,
-                           "%s: the key \"general.architecture\" is \"%.40s\", which no critic has", f->path,
-                           architecture);
+        status = error_set(err, DRR_E_FORMAT, "%s: the key \"general.architecture\" is \"%.40s\", which no critic has",
+                           f->path, architecture);
     found = false;
     if (status == DRR_OK)
         status = tensorfile_string(&model, f, "tokenizer.ggml.model", err);

@@ -868,6 +868,9 @@ typedef struct drr_result {
     uint64_t n_escalated_prompt_tokens, n_escalated_tokens; /* of these, the other reasoner's */
 } drr_result;
 void drr_result_clear(drr_result *result);
+/* Is the answer one that the critic accepted a turn for? Not where it was settled otherwise, or is another reasoner's.
+ */
+bool drr_result_accepted(const drr_result *result);
 
 /* Hears each turn as it ends and, with turn NULL, each question as it ends. */
 typedef void (*drr_turn_fn)(void *user, const drr_result *so_far, const drr_turn *turn);

@@ -145,18 +145,10 @@ static void show_turn(void *user, const drr_result *so_far, const drr_turn *turn
     fflush(stdout);
 }
 
-static bool was_accepted(const drr_result *r)
-{
-    for (size_t i = 0; i < r->n_turns && !r->escalated; i++)
-        if (r->turns[i].verdict == DRR_VERDICT_ACCEPT)
-            return r->outcome == DRR_ANSWERED;
-    return false;
-}
-
 /* What the critic's guarantee says of this answer: it is about accepted ones. */
 static void print_guarantee(const drr_result *r, const drr_guarantee *g)
 {
-    if (was_accepted(r))
+    if (drr_result_accepted(r))
         printf("guarantee: of answers accepted like this one at most %g %% are wrong, with confidence %g %%\n",
                100 * g->target_error, 100 * (1 - g->delta));
     else if (r->outcome == DRR_ANSWERED)
@@ -204,7 +196,7 @@ static void print_json(const drr_result *r, const asking *a, const drr_policy *p
     if (a->guarantee.turns) {
         cli_json_open(&j, "guarantee", '{');
         cli_guarantee_members(&j, &a->guarantee);
-        cli_json_bool(&j, "covers_this_answer", was_accepted(r));
+        cli_json_bool(&j, "covers_this_answer", drr_result_accepted(r));
         cli_json_close(&j, '}');
     }
     cli_json_open(&j, "turns", '[');

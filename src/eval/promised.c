@@ -12,14 +12,6 @@ static const strategy_run *drr_run(const comparison *c)
     return NULL;
 }
 
-static bool was_accepted(const drr_result *r)
-{
-    for (size_t t = 0; t < r->n_turns; t++)
-        if (r->turns[t].verdict == DRR_VERDICT_ACCEPT)
-            return true;
-    return false;
-}
-
 bool promised_measure(promised *p, const evaluation *e, const comparison *c)
 {
     const strategy_run *run = drr_run(c);
@@ -33,7 +25,7 @@ bool promised_measure(promised *p, const evaluation *e, const comparison *c)
     p->holds = drr_guarantee_holds(p->why, sizeof p->why, p->g, &policy);
     for (size_t i = 0; i < c->n; i++) {
         const drr_result *r = &run->results[i];
-        if (r->outcome != DRR_ANSWERED || r->escalated || !was_accepted(r))
+        if (!drr_result_accepted(r))
             continue;
         p->n_accepted++;
         p->n_wrong += r->correct == 0;

@@ -6,19 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool was_accepted(const drr_result *r)
-{
-    for (size_t i = 0; i < r->n_turns; i++)
-        if (r->turns[i].verdict == DRR_VERDICT_ACCEPT)
-            return true;
-    return false;
-}
-
 static bool is_unsure(const drr_result *r, double below)
 {
     if (r->outcome != DRR_ANSWERED)
         return true;
-    return isnan(below) ? !was_accepted(r) : !(r->p_correct >= below);
+    return isnan(below) ? !drr_result_accepted(r) : !(r->p_correct >= below);
 }
 
 /* Numbered after all that the first reasoner wrote, so that nobody takes them for its own. */

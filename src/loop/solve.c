@@ -22,6 +22,14 @@ void drr_result_clear(drr_result *result)
     *result = (drr_result){0};
 }
 
+bool drr_result_accepted(const drr_result *result)
+{
+    bool accepted = false;
+    for (size_t i = 0; i < result->n_turns; i++)
+        accepted = accepted || result->turns[i].verdict == DRR_VERDICT_ACCEPT;
+    return accepted && result->outcome == DRR_ANSWERED && !result->escalated;
+}
+
 bool loop_budget_left(const loop *l, const seeker *s)
 {
     return !l->policy->max_tokens || s->result->n_tokens < l->policy->max_tokens;

@@ -7,26 +7,7 @@
 
 static encoder *tokens_encoder(uint64_t seed)
 {
-    static const encoder_shape shape = {.n_layers = 2,
-                                        .n_embd = 16,
-                                        .n_heads = 2,
-                                        .n_ff = 32,
-                                        .n_vocab = FIXTURE_VOCABULARY,
-                                        .n_positions = 24,
-                                        .n_types = 2,
-                                        .norm_epsilon = 1e-12f};
-    encoder *e = NULL;
-    rng r;
-    assert_int_equal(encoder_new_headed(&e, &shape, DRR_HEAD_TOKEN, NULL), DRR_OK);
-    rng_seed(&r, seed);
-    for (size_t t = 0; t < e->n_tensors; t++) {
-        const encoder_tensor *tensor = &e->tensors[t];
-        for (size_t i = 0; i < (size_t)tensor->rows * tensor->columns; i++)
-            e->parameters[tensor->offset + i] = tensor->decay                         ? 0.1f * (float)rng_normal(&r)
-                                                : strstr(tensor->name, "norm.weight") ? 1.0f
-                                                                                      : 0.0f;
-    }
-    return e;
+    return tiny_encoder_headed(seed, DRR_HEAD_TOKEN);
 }
 
 /* ---- what a row teaches */

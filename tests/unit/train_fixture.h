@@ -50,7 +50,7 @@ static inline const char *at(const char *name)
 enum { MARK = 7, FIXTURE_VOCABULARY = 30 };
 
 /* Two layers of width 16, small random weights, norms of gain 1: as a new BERT has them. */
-static inline encoder *tiny_encoder(uint64_t seed)
+static inline encoder *tiny_encoder_headed(uint64_t seed, drr_head head)
 {
     static const encoder_shape shape = {.n_layers = 2,
                                         .n_embd = 16,
@@ -62,7 +62,7 @@ static inline encoder *tiny_encoder(uint64_t seed)
                                         .norm_epsilon = 1e-12f};
     encoder *e = NULL;
     rng r;
-    assert_int_equal(encoder_new(&e, &shape, NULL), DRR_OK);
+    assert_int_equal(encoder_new_headed(&e, &shape, head, NULL), DRR_OK);
     rng_seed(&r, seed);
     for (size_t t = 0; t < e->n_tensors; t++) {
         const encoder_tensor *tensor = &e->tensors[t];
@@ -72,6 +72,11 @@ static inline encoder *tiny_encoder(uint64_t seed)
                                                                                       : 0.0f;
     }
     return e;
+}
+
+static inline encoder *tiny_encoder(uint64_t seed)
+{
+    return tiny_encoder_headed(seed, DRR_HEAD_CLS);
 }
 
 /* Random texts of 4 to 12 tokens; the label is whether the token MARK is in it, which half of them have. */

@@ -178,13 +178,34 @@ def check_lost(what, out, hurt, wanted):
     check(f"{what}: leaving nothing half-written", not [name for name in os.listdir(WORK) if ".tmp-" in name], os.listdir(WORK))
 
 
+def has_pending(pid, number):
+    try:
+        with open(f"/proc/{pid}/status") as file:
+            return int(re.search(r"^ShdPnd:\s*(\w+)", file.read(), re.M)[1], 16) >> (number - 1) & 1
+    except OSError:
+        return 0
+
+
+def press_ctrl_c(job, pids):
+    """mpirun passes the signal on as SIGCONT and, seconds later, SIGTERM, by when this short run would be over. So the ranks are
+    held until it has come."""
+    job.send_signal(signal.SIGINT)
+    end = time.monotonic() + SOON_S
+    while time.monotonic() < end and not all(has_pending(pid, signal.SIGTERM) for pid in pids.values()):
+        for pid in pids.values():
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(0.01)
+    for pid in pids.values():
+        os.kill(pid, signal.SIGCONT)
+
+
 def check_killed():
     done = run(2, words("long.gguf", epochs=EPOCHS))
     check("a long run, left alone", done.returncode == 0, done.seen)
     lost = r"told to stop while waiting for other ranks|signal 9 \(Killed\)"
     check_lost("rank 1 killed", "lost1.gguf", lambda job, pids: os.kill(pids[1], signal.SIGKILL), lost)
     check_lost("rank 0 killed", "lost0.gguf", lambda job, pids: os.kill(pids[0], signal.SIGKILL), lost)
-    check_lost("Ctrl-C", "stopped.gguf", lambda job, pids: job.send_signal(signal.SIGINT), r"interrupted|told to stop")
+    check_lost("Ctrl-C", "stopped.gguf", press_ctrl_c, r"interrupted|told to stop")
     check_lost("one rank told to stop", "told.gguf", lambda job, pids: os.kill(pids[1], signal.SIGTERM), r"drr: interrupted")
 
 

@@ -1,0 +1,75 @@
+/* http.h: HTTP for the server: connections, limits, keys, TLS, request ids, replies and streams. It knows no route's
+ * meaning; handlers do (engine.h, judge.h, page.h).
+ *
+ * A handler is called on an HTTP thread when the request's body is whole. It must not block. Each call is ended exactly
+ * once, then or later and from any thread, by http_reply* or by http_stream_end; after that it may not be touched. */
+#ifndef DRR_SERVE_HTTP_H
+#define DRR_SERVE_HTTP_H
+
+#include "core/core.h"
+#include "core/json.h"
+
+typedef struct http_server http_server;
+typedef struct http_call http_call; /* one request and its reply under way */
+
+typedef void (*http_handler)(void *user, http_call *call);
+
+typedef enum http_access {
+    HTTP_KEYED, /* where keys are configured, one of them is needed */
+    HTTP_PUBLIC /* health: never */
+} http_access;
+
+typedef struct http_route {
+    const char *method, *path; /* a path that ends in "*" takes all that begin like it */
+    http_access access;
+    http_handler handler;
+    void *user;
+} http_route;
+
+typedef struct http_options {
+    const char *host; /* an address; one that others can reach is refused where there are no keys */
+    uint16_t port;    /* 0: any that is free */
+    const char *const *keys;
+    size_t n_keys;
+    const char *tls_certificate, *tls_key; /* PEM files, or NULL */
+    size_t body_bytes, header_bytes;
+    uint32_t connections, in_flight_per_key;              /* more: refused, 429 with Retry-After */
+    uint32_t header_seconds, body_seconds, write_seconds; /* slow clients are cut */
+} http_options;
+void http_options_defaults(http_options *options);
+
+/* routes live as long as the server. */
+drr_status http_open(http_server **server, const http_options *options, const http_route *routes, size_t n_routes,
+                     const drr_hooks *hooks, drr_error *err);
+uint16_t http_port(const http_server *server);
+/* Takes no more connections or requests (503, unavailable_error); those under way go on. */
+void http_drain(http_server *server);
+size_t http_in_flight(const http_server *server);
+void http_close(http_server *server); /* cuts what is under way; every call has been ended by its handler's owner */
+
+/* ---- the request: all of it lives until the call is ended */
+const char *http_method(const http_call *call);
+const char *http_path(const http_call *call);
+const char *http_query(const http_call *call, const char *name);  /* NULL: not there */
+const char *http_header(const http_call *call, const char *name); /* the same, any case */
+const char *http_body(const http_call *call, size_t *size);       /* NUL-terminated behind size bytes */
+const char *http_id(const http_call *call); /* the client's x-request-id where it is a sane one, else one made here;
+                                               sent back as x-drr-request-id (and x-request-id) with every reply */
+
+/* ---- the reply */
+void http_add_header(http_call *call, const char *name, const char *value); /* before the reply or the stream begins */
+void http_reply(http_call *call, int status, const char *type, char *body, size_t size); /* takes body, from malloc */
+void http_reply_json(http_call *call, int status, json_t *value);                        /* takes the reference */
+/* OpenAI's error object: {"error": {"message", "type", "param", "code"}}; param and code may be NULL. The type is that
+ * of the status where type is NULL (../shared/wire.md, "Errors"). */
+void http_reply_error(http_call *call, int status, const char *type, const char *param, const char *code,
+                      const char *format, ...) __attribute__((format(printf, 6, 7)));
+
+void http_stream_begin(http_call *call, int status, const char *type); /* "text/event-stream" adds its usual headers */
+bool http_stream_write(http_call *call, const char *data,
+                       size_t size); /* copies, never blocks; false: nobody listens */
+void http_stream_end(http_call *call);
+/* Called once, on an HTTP thread, when the client leaves before the end. The call still has to be ended. */
+void http_on_gone(http_call *call, void (*gone)(void *user), void *user);
+
+#endif

@@ -37,6 +37,7 @@ typedef struct engine_turn {   /* what became of one attempt, for recorders and 
 } engine_turn;
 typedef struct engine_record {                   /* a finished request; all of it lives during the call */
     const char *id, *model, *question, *outcome; /* outcome: as in the drr object's verdict */
+    drr_kind kind;                               /* of the answer, as it was told or guessed */
     const json_t *request;                       /* the client's body */
     const engine_turn *turns;
     size_t n_turns;

@@ -11,6 +11,8 @@ typedef struct judge_item {
     const char *question, *text;      /* as the critic reads them; copied */
     const drr_token_stats *stats;     /* NULL: none known */
     uint32_t n_others, n_agree;       /* other answers to the question that are known, and of these the same */
+    uint32_t turn, n_written;         /* after so many rejections; tokens of the text: as of drr_features */
+    bool parsed;                      /* an answer was read in the text */
     double logit, p_correct, p_alone; /* set; p_alone: as if no other answer were known */
     uint32_t n_tokens;                /* set: what the critic read */
 } judge_item;
@@ -27,6 +29,9 @@ drr_critic_info judge_info(judge *j); /* a copy, consistent */
 const char *judge_name(judge *j);     /* "name@sha256 cut to 8": the dm field; lives as long as j, also over swaps */
 /* items live until done is called. */
 drr_status judge_submit(judge *j, judge_item *items, size_t n, judge_done done, void *user, drr_error *err);
+/* p_correct and p_alone again, from the items' logits and what is known of other answers by now: no encoder pass, at
+ * once, on the caller's thread. */
+void judge_combine(judge *j, judge_item *items, size_t n);
 
 /* The routes, user: the judge. */
 void judge_rerank(void *user, http_call *call);

@@ -51,6 +51,7 @@ void http_close(http_server *server); /* cuts what is under way; every call has 
 const char *http_method(const http_call *call);
 const char *http_path(const http_call *call);
 const char *http_query(const http_call *call, const char *name);  /* NULL: not there */
+const char *http_query_string(const http_call *call);             /* all of it as it came, behind the "?"; "" */
 const char *http_header(const http_call *call, const char *name); /* the same, any case */
 const char *http_body(const http_call *call, size_t *size);       /* NUL-terminated behind size bytes */
 const char *http_id(const http_call *call); /* the client's x-request-id where it is a sane one, else one made here;
@@ -69,7 +70,8 @@ void http_stream_begin(http_call *call, int status, const char *type); /* "text/
 bool http_stream_write(http_call *call, const char *data,
                        size_t size); /* copies, never blocks; false: nobody listens */
 void http_stream_end(http_call *call);
-/* Called once, on an HTTP thread, when the client leaves before the end. The call still has to be ended. */
+/* Called once, on an HTTP thread, when the client leaves before the end (at once where it has left already). The call
+ * still has to be ended; ending it waits for a `gone` that is running, and after that none is called. */
 void http_on_gone(http_call *call, void (*gone)(void *user), void *user);
 
 #endif

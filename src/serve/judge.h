@@ -13,14 +13,14 @@ typedef struct judge_item {
     const char *question, *text;  /* as the critic reads them; live as long as the item, as stats and hidden do */
     const drr_token_stats *stats; /* NULL: none known */
     uint32_t n_others, n_agree;   /* other answers to the question that are known, and of these the same */
-    /* What else a turn offers (drr_features): zeroed, it is a fresh turn whose answer could be read. */
-    uint32_t turn, n_written; /* n_written: tokens of the turn; 0: not known */
-    bool unparsed;            /* no answer could be read in it */
-    bool alone;         /* a text that others hand in: nothing else counts, and the drift alarm does not hear it */
+    uint32_t turn, n_written;     /* after so many rejections; tokens of the text: as of drr_features */
+    bool parsed;                  /* an answer was read in the text */
+    bool alone; /* a text that others hand in: nothing else of it counts, and the drift alarm does not hear it */
     const void *hidden; /* as drr_trace.hidden, for a critic with a probe; NULL: none */
     size_t hidden_size;
     /* Set: */
     double logit, p_correct, p_alone; /* p_alone: as if no other answer were known */
+    double probe;                     /* the log-odds of the critic's probe; NaN: it has none, or there was no hidden */
     double threshold;                 /* of the critic that scored it, whose name `critic` is: as judge_name */
     const char *critic;
     uint32_t n_tokens; /* that the critic read */
@@ -42,6 +42,9 @@ drr_critic_info judge_info(judge *j); /* a copy, consistent; its strings live as
 const char *judge_name(judge *j);     /* "name@sha256 cut to 8": the dm field; lives as long as j, also over swaps */
 /* items live until done is called. DRR_E_LIMIT: too much waits already (503); done is not called then. */
 drr_status judge_submit(judge *j, judge_item *items, size_t n, judge_done done, void *user, drr_error *err);
+/* p_correct and p_alone again, from the items' logits and what is known of other answers by now: no encoder pass, at
+ * once, on the caller's thread, by the critic that scored them. */
+void judge_combine(judge *j, judge_item *items, size_t n);
 /* Whatever was submitted with this user and has not begun is ended with DRR_E_INTERRUPTED, soon, on the judge's thread.
  */
 void judge_cancel(judge *j, void *user);

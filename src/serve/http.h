@@ -64,6 +64,7 @@ void http_close(http_server *server); /* cuts what is under way; every call has 
 const char *http_method(const http_call *call);
 const char *http_path(const http_call *call);
 const char *http_query(const http_call *call, const char *name);  /* NULL: not there */
+const char *http_query_string(const http_call *call);             /* all of it as it came, behind the "?"; "" */
 const char *http_header(const http_call *call, const char *name); /* the same, any case */
 const char *http_body(const http_call *call, size_t *size);       /* NUL-terminated behind size bytes */
 const char *http_id(const http_call *call); /* the client's x-request-id where it is a sane one, else one made here;

@@ -174,6 +174,11 @@ const char *http_query(const http_call *call, const char *name)
     return NULL;
 }
 
+const char *http_query_string(const http_call *call)
+{
+    return call->query_string;
+}
+
 const char *http_header(const http_call *call, const char *name)
 {
     for (size_t i = 0; i < call->n_headers; i++)
@@ -377,9 +382,12 @@ void *call_request_line(void *user, const char *uri, struct MHD_Connection *conn
 {
     const http_server *s = user;
     http_link *link = watch_link(connection);
-    (void)uri;
-    if (link)
+    const char *query = strchr(uri, '?');
+    if (link) {
+        free(link->query);
+        link->query = query ? string_copy(query + 1) : NULL;
         watch_phase(link, PHASE_HEADERS, s->options.header_seconds, NULL);
+    }
     return NULL; /* what *context is at first */
 }
 
@@ -400,7 +408,9 @@ static enum MHD_Result begin(http_server *s, struct MHD_Connection *connection, 
     *context = call;
     call->path = arena_copy(call->memory, url, strlen(url));
     call->method = arena_copy(call->memory, method, strlen(method));
-    if (!call->link || !call->path || !call->method)
+    const char *query = call->link && call->link->query ? call->link->query : "";
+    call->query_string = arena_copy(call->memory, query, strlen(query));
+    if (!call->link || !call->path || !call->method || !call->query_string)
         return MHD_NO;
     const bool fit = take_fields(call, MHD_HEADER_KIND, &call->headers, &call->n_headers) &&
                      take_fields(call, MHD_GET_ARGUMENT_KIND, &call->query, &call->n_query);

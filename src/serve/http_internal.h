@@ -32,6 +32,7 @@ typedef struct http_link {
     double deadline; /* of the phase; INFINITY: none */
     bool closed, gone, surplus, tls, resumed;
     http_call *call; /* the request under way, or NULL; holds a reference */
+    char *query;     /* of the request whose line was read last; its own thread's alone */
 } http_link;
 
 typedef struct http_field { /* a header or a query argument */
@@ -57,7 +58,7 @@ struct http_call {
     http_link *link;
     const http_route *route;
     arena *memory;
-    const char *method, *path;
+    const char *method, *path, *query_string;
     http_field *headers, *query;
     size_t n_headers, n_query;
     char id[HTTP_ID_MOST + 1];

@@ -232,6 +232,7 @@ static void bury(http_server *s)
     pthread_mutex_unlock(&s->lock);
     while (dead) {
         http_link *next = dead->after;
+        free(dead->query);
         free(dead);
         dead = next;
     }

@@ -456,20 +456,28 @@ static void an_interrupted_evaluation_goes_on_where_it_stopped(void **state)
 static void a_difference_within_noise_is_called_that(void **state)
 {
     (void)state;
-    drr_result none = {0};
-    strategy_run runs[2] = {{.strategy = DRR_STRATEGY_COT, .results = &none}, {.strategy = DRR_STRATEGY_DRR}};
-    const comparison c = {.runs = runs, .n_runs = 2};
-    pair p = {
-        .a = 1, .b = 0, .only_a = 6, .only_b = 4, .p = 0.75, .difference = {0.02, -0.04, 0.08}, .tokens = {12, 9, 15}};
+    pair p = {.a = 1,
+              .only_a = 6,
+              .only_b = 4,
+              .p = 0.75,
+              .p_holm = 0.75,
+              .difference = {0.02, -0.04, 0.08},
+              .tokens = {12, 9, 15}};
     buffer b = {0};
-    assert_int_equal(pair_sentence(&b, &c, &p, NULL), DRR_OK);
+    assert_int_equal(pair_sentence(&b, "drr", "cot", &p, NULL), DRR_OK);
     assert_non_null(strstr(b.data, "within noise"));
     assert_non_null(strstr(b.data, "12 tokens a question more"));
     buffer_clear(&b);
     p.p = 0.001;
+    p.p_holm = 0.006;
     p.difference.value = -0.083;
-    assert_int_equal(pair_sentence(&b, &c, &p, NULL), DRR_OK);
+    assert_int_equal(pair_sentence(&b, "drr", "cot", &p, NULL), DRR_OK);
     assert_non_null(strstr(b.data, "drr is 8.3 points below cot"));
+    assert_non_null(strstr(b.data, "McNemar p = 0.001, 0.006 by Holm"));
+    buffer_clear(&b);
+    p.p_holm = 0.06; /* one of many tests, and not the surest */
+    assert_int_equal(pair_sentence(&b, "drr", "cot", &p, NULL), DRR_OK);
+    assert_non_null(strstr(b.data, "within noise"));
     buffer_clear(&b);
 }
 

@@ -256,7 +256,7 @@ static ssize_t more(void *user, uint64_t position, char *to, size_t most)
     if (c->gone)
         return MHD_CONTENT_READER_END_WITH_ERROR;
     if (!left_over) {
-        c->whole = true;
+        c->whole = c->fault != BADJSON;
         return MHD_CONTENT_READER_END_OF_STREAM;
     }
     if (middle && c->fault == STALL && !c->stalled) {

@@ -30,8 +30,9 @@ def missing():
     for path, what in ((DRR, "run make build"), (UPSTREAM, "tools/setup build makes it")):
         if not os.access(path, os.X_OK):
             return f"there is no {path}: {what}"
-    if subprocess.run([DRR, "serve", "--help"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment()).returncode:
-        return "this drr has no `serve`"
+    said = subprocess.run([DRR, "serve", "--help"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment(), text=True).stdout
+    if "--upstream" not in said:
+        return "this drr has no `serve --upstream`"
     return None
 
 

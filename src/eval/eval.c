@@ -160,7 +160,7 @@ static drr_status run_strategies(comparison *c, const evaluation *e, drr_reasone
     for (size_t s = 0; status == DRR_OK && s < c->n_runs; s++)
         status = grade_run(&c->runs[s], c->n, o->checker, hooks, err);
     if (status == DRR_OK)
-        status = comparison_measure(c, o, critic != NULL, err);
+        status = comparison_measure(c, o, critic || o->policy.judge, err);
     return status;
 }
 
@@ -254,10 +254,13 @@ static void describe(evaluation *e, drr_reasoner *reasoner, drr_critic *critic, 
     e->reasoner = drr_reasoner_id(reasoner);
     e->reasoner_description = drr_reasoner_describe(reasoner);
     e->prompts = drr_prompts_id(prompts);
-    e->has_critic = critic != NULL;
-    if (critic)
-        drr_critic_describe(critic, &e->critic);
-    if (critic) /* what a recording was prompted with, its own words do not say */
+    const drr_judge *judge = e->options->policy.judge;
+    const drr_critic *judging = judge ? drr_judge_critic(judge) : critic;
+    e->has_critic = judging != NULL;
+    if (judging)
+        drr_critic_describe(judging, &e->critic);
+    e->judge = judge ? drr_judge_name(judge) : judging ? e->critic.name : NULL;
+    if (judging) /* what a recording was prompted with, its own words do not say */
         critic_mismatch(e->mismatch, sizeof e->mismatch, &e->critic, e->reasoner,
                         reasoner_get_basis(reasoner)->recording[0] ? NULL : e->prompts);
     if (gmtime_r(&now, &utc))

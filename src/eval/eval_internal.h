@@ -65,6 +65,8 @@ typedef struct strategy_run {
     uint64_t n_answered, n_abstained, n_unparsed, n_failed;
     uint64_t n_escalated; /* to the second reasoner */
     double mean_escalated_tokens;
+    double mean_cuts, mean_cut_tokens; /* early rejections, and what they threw away */
+    double mean_judge_seconds;
     uint64_t n_ungraded; /* answered, and its checker could not say whether rightly */
 } strategy_run;
 
@@ -89,6 +91,7 @@ typedef struct judged {      /* figures over one set of rows; NaN where not defi
     drr_strategy strategy;   /* whose rows they are */
     uint64_t n, n_right;
     uint64_t n_unparsed; /* answers that could not be read: no rows */
+    uint64_t n_unscored; /* answers without a score that is a number: no rows either */
     double auroc, auroc_text, auprc, brier, ece, length_auroc, vote_auroc;
     drr_within within, within_text, within_length, within_vote; /* no pairs where questions have one row each */
     double *p;
@@ -115,7 +118,8 @@ typedef struct evaluation {
     const drr_eval_options *options;
     const char *reasoner, *reasoner_description, *prompts;
     drr_critic_info critic;
-    bool has_critic;
+    bool has_critic;    /* and it is the judge */
+    const char *judge;  /* who gave P(correct); NULL: nobody */
     char mismatch[700]; /* what the critic was trained on, where it was not this; "" */
     char date[32];
     comparison *comparisons;
@@ -124,7 +128,7 @@ typedef struct evaluation {
 
 /* Risk against coverage of one strategy over its answers that have a P(correct); *points is the caller's. */
 drr_status run_risk(risk_point **points, size_t *n, const strategy_run *run, size_t n_questions, drr_error *err);
-drr_status comparison_measure(comparison *c, const drr_eval_options *options, bool has_critic, drr_error *err);
+drr_status comparison_measure(comparison *c, const drr_eval_options *options, bool has_judge, drr_error *err);
 /* Holm's p over all comparisons of all data sets. */
 drr_status evaluation_correct(evaluation *e, drr_error *err);
 /* A finding about strategy a beside b: "drr is 8.3 points above cot ...". */
@@ -167,7 +171,6 @@ drr_status evaluate_part(char **json, char **table, const part_forms *forms, drr
 drr_status part_write(const part_forms *forms, const evaluation *e, drr_error *err); /* plot_files.c */
 
 /* ---- figures.c */
-bool turn_is_answer(const drr_turn *turn);
 bool result_first_right(const drr_result *result); /* its first answer was right */
 uint64_t result_cluster(const drr_result *result); /* of the question's text */
 drr_status run_figures(strategy_run *run, size_t n, drr_error *err);

@@ -101,11 +101,6 @@ double risk_coverage_at(const risk_point *points, size_t n, double accuracy)
 
 /* ---- of a run */
 
-bool turn_is_answer(const drr_turn *t)
-{
-    return strcmp(t->role, "critique") != 0;
-}
-
 static bool is_first_reasoners(const drr_turn *t)
 {
     return strcmp(t->role, "escalation") != 0;
@@ -114,7 +109,7 @@ static bool is_first_reasoners(const drr_turn *t)
 static const drr_turn *first_answer(const drr_result *r)
 {
     for (size_t t = 0; t < r->n_turns; t++)
-        if (turn_is_answer(&r->turns[t]))
+        if (drr_turn_answers(&r->turns[t]))
             return is_first_reasoners(&r->turns[t]) ? &r->turns[t] : NULL;
     return NULL;
 }
@@ -128,7 +123,7 @@ bool result_first_right(const drr_result *r)
 static bool any_right(const drr_result *r)
 {
     for (size_t t = 0; t < r->n_turns; t++)
-        if (turn_is_answer(&r->turns[t]) && r->turns[t].correct == 1)
+        if (drr_turn_answers(&r->turns[t]) && r->turns[t].correct == 1)
             return true;
     return r->correct == 1;
 }

@@ -17,7 +17,7 @@ static json_t *question_json(const comparison *c, const strategy_run *run, const
     size_t turns = 0;
     snprintf(text, sizeof text, "%016llx", (unsigned long long)result_cluster(r));
     for (size_t t = 0; t < r->n_turns; t++)
-        turns += turn_is_answer(&r->turns[t]);
+        turns += drr_turn_answers(&r->turns[t]);
     json_object_set_new(o, "task", json_string(c->name));
     json_object_set_new(o, "id", json_string(r->task->id));
     json_object_set_new(o, "text", json_string(text));

@@ -55,7 +55,11 @@ drr_status run_note(buffer *b, const comparison *c, const strategy_run *r, drr_e
 drr_status judged_note(buffer *b, const judged *set, drr_error *err)
 {
     const char *why = judged_undefined(set);
-    return why ? buffer_printf(b, err, "%s (%s): %s.", figure_unknown, set->words, why) : DRR_OK;
+    drr_status status = why ? buffer_printf(b, err, "%s (%s): %s.", figure_unknown, set->words, why) : DRR_OK;
+    if (status == DRR_OK && set->n_unscored)
+        status = buffer_printf(b, err, "%sOf %s, %llu have no score that is a number and are left out.",
+                               b->size ? " " : "", set->words, (unsigned long long)set->n_unscored);
+    return status;
 }
 
 /* McNemar's test, corrected for the report's other comparisons, is the judge of whether two strategies differ; the
@@ -135,6 +139,11 @@ static json_t *run_json(const evaluation *e, const comparison *c, const strategy
     set_count(o, "failed", r->n_failed);
     if (r->n_ungraded)
         set_count(o, "ungraded", r->n_ungraded);
+    set_number(o, "mean_judge_seconds", r->mean_judge_seconds);
+    if (r->mean_cuts > 0) {
+        set_number(o, "mean_cuts", r->mean_cuts);
+        set_number(o, "mean_cut_tokens", r->mean_cut_tokens);
+    }
     if (r->n_escalated) {
         set_count(o, "escalated", r->n_escalated);
         set_number(o, "mean_escalated_tokens", r->mean_escalated_tokens);
@@ -169,6 +178,8 @@ static void set_judged(json_t *o, const judged *f)
     set_count(o, "n", f->n);
     set_count(o, "n_right", f->n_right);
     set_count(o, "n_unparsed", f->n_unparsed);
+    if (f->n_unscored)
+        set_count(o, "n_unscored", f->n_unscored);
     set_number(o, "auroc", f->auroc);
     set_number(o, "auroc_text", f->auroc_text);
     set_number(o, "auprc", f->auprc);
@@ -220,7 +231,7 @@ static json_t *comparison_json(const evaluation *e, const comparison *c)
                                       e->options->equal_budget == DRR_BUDGET_CALLS ? "calls" : "tokens", "reference",
                                       c->budget_of, "mean", c->budget));
     json_object_set_new(o, "comparisons", pairs);
-    if (e->has_critic)
+    if (e->judge)
         json_object_set_new(o, "critic", critic_json(c));
     if (promised_measure(&guarantee, e, c))
         json_object_set_new(o, "guarantee", promised_json(&guarantee));
@@ -240,7 +251,11 @@ json_t *policy_json(const drr_policy *p)
     set_number(o, "abstain_below", p->abstain_below);
     set_number(o, "escalate_below", p->escalate_below); /* null: what no turn was accepted of */
     json_object_set_new(o, "on_exhausted", json_string(exhausted[p->on_exhausted & 3]));
-    json_object_set_new(o, "feedback", json_string(p->feedback == DRR_FEEDBACK_WORDS ? "words" : "restart"));
+    json_object_set_new(o, "feedback", json_string(drr_feedback_name(p->feedback)));
+    set_number(o, "max_seconds", p->max_seconds);
+    set_number(o, "early_below", p->early_below);
+    set_count(o, "early_steps", p->early_steps);
+    set_count(o, "early_cuts", p->early_cuts);
     set_number(o, "first_temperature", (double)p->first_temperature);
     set_number(o, "temperature", (double)p->temperature);
     set_number(o, "top_p", (double)p->top_p);
@@ -279,6 +294,7 @@ drr_status report_json(char **json, const evaluation *e, drr_error *err)
     if (*e->mismatch)
         json_object_set_new(root, "warning", json_string(e->mismatch));
     json_object_set_new(root, "critic", e->has_critic ? critic_identity(&e->critic) : json_null());
+    json_object_set_new(root, "judge", e->judge ? json_string(e->judge) : json_null());
     if (!o->entries) /* else each strategy has its own */
         json_object_set_new(root, "policy", policy_json(&o->policy));
     set_count(root, "seed", o->policy.seed);
@@ -426,7 +442,7 @@ static drr_status comparison_text(buffer *b, const evaluation *e, const comparis
         buffer words = {0};
         status = put_note(b, &words, promised_sentence(&words, &guarantee, c, err), err);
     }
-    if (status == DRR_OK && e->has_critic)
+    if (status == DRR_OK && e->judge)
         status = critic_text(b, c, err);
     return status == DRR_OK ? buffer_puts(b, "\n", err) : status;
 }

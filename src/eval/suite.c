@@ -5,6 +5,7 @@
 #include "eval/suite_internal.h"
 #include "trace/trace.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -51,6 +52,15 @@ static drr_status sign_entries(buffer *b, const suite *s, drr_error *err)
     return status;
 }
 
+static drr_status sign_judge(buffer *b, const suite_critic *judge, drr_error *err)
+{
+    const drr_judge_options *o = &judge->options;
+    drr_status status = sign_file(b, "judge", judge->source, err);
+    return status == DRR_OK ? buffer_printf(b, err, "route %s scale %s model %s\n", o->route ? o->route : "",
+                                            o->scale ? o->scale : "", o->model ? o->model : "")
+                            : status;
+}
+
 static drr_status sign(plan *p, const suite *s, drr_error *err)
 {
     buffer b = {0};
@@ -74,7 +84,7 @@ static drr_status sign(plan *p, const suite *s, drr_error *err)
     if (status == DRR_OK && p->reasoner->prompts)
         status = sign_file(&b, "prompts", p->reasoner->prompts, err);
     if (status == DRR_OK && p->critic)
-        status = sign_file(&b, "critic", p->critic->path, err);
+        status = p->critic->path ? sign_file(&b, "critic", p->critic->path, err) : sign_judge(&b, p->critic, err);
     if (status == DRR_OK) {
         sha256_begin(&h);
         sha256_add(&h, b.data, b.size);
@@ -94,7 +104,8 @@ static void name_part(char *name, size_t size, const plan *p)
 
 typedef struct opened {
     drr_dataset *sets[MOST_LISTED];
-    drr_critic *critic;
+    drr_critic *critic; /* the judge's, where a judge is a critic's file */
+    drr_judge *judge;
     drr_prompts *prompts;
     drr_reasoner *reasoner;
 } opened;
@@ -105,7 +116,9 @@ static void close_all(opened *o)
         drr_dataset_free(o->sets[i]);
     drr_reasoner_close(o->reasoner);
     drr_prompts_free(o->prompts);
-    drr_critic_close(o->critic);
+    if (!o->judge)
+        drr_critic_close(o->critic);
+    drr_judge_close(o->judge);
     *o = (opened){0};
 }
 
@@ -134,11 +147,35 @@ static drr_status open_data(opened *o, const suite *s, drr_error *err)
     return status;
 }
 
-static drr_status open_critic(opened *o, const suite *s, const suite_critic *critic, drr_error *err)
+static size_t n_judges(const suite *s)
 {
+    size_t n = 0;
+    for (size_t i = 0; i < s->n_critics; i++)
+        n += s->critics[i].source != NULL;
+    return n;
+}
+
+static drr_status open_critic(opened *o, const suite *s, const suite_critic *critic, const drr_hooks *hooks,
+                              drr_error *err)
+{
+    drr_status status;
     if (!critic)
         return DRR_OK;
-    return at_line(drr_critic_open(&o->critic, critic->path, err), s, "critic", (size_t)(critic - s->critics), err);
+    const size_t i = (size_t)(critic - s->critics), n_files = s->n_critics - n_judges(s);
+    if (critic->path)
+        return at_line(drr_critic_open(&o->critic, critic->path, err), s, "critic", i, err);
+    drr_judge_options options = critic->options;
+    options.hooks = hooks;
+    status = drr_judge_open(&o->judge, critic->source, &options, err);
+    if (status == DRR_OK)
+        o->critic = drr_judge_critic(o->judge);
+    for (size_t k = 0; k < s->n_entries && status == DRR_OK; k++)
+        if (s->entries[k].policy.strategy == DRR_STRATEGY_DRR && isnan(s->entries[k].policy.threshold) &&
+            !drr_judge_calibrated(o->judge))
+            status = error_set(err, DRR_E_ARGUMENT,
+                               "the judge %s has no threshold of its own: give the strategy %s one (threshold = 0.5)",
+                               critic->name, s->entries[k].name);
+    return at_line(status, s, "judge", i - n_files, err);
 }
 
 static drr_status open_reasoner(opened *o, const suite *s, const plan *p, const drr_hooks *hooks, drr_error *err)
@@ -162,9 +199,12 @@ static drr_status check_files(const suite *s, drr_error *err)
     opened o = {0};
     drr_status status = open_data(&o, s, err);
     for (size_t i = 0; i < s->n_critics && status == DRR_OK; i++) {
-        status = open_critic(&o, s, &s->critics[i], err);
-        drr_critic_close(o.critic);
+        status = open_critic(&o, s, &s->critics[i], NULL, err);
+        if (!o.judge)
+            drr_critic_close(o.critic);
+        drr_judge_close(o.judge);
         o.critic = NULL;
+        o.judge = NULL;
     }
     close_all(&o);
     return status;
@@ -208,12 +248,16 @@ static drr_status run_part(const suite *s, const plan *p, const suite_part *part
     how.checker = options->checker;
     drr_status status = open_data(&o, s, err);
     if (status == DRR_OK)
-        status = open_critic(&o, s, p->critic, err);
+        status = open_critic(&o, s, p->critic, hooks, err);
     if (status == DRR_OK)
         status = open_reasoner(&o, s, p, hooks, err);
+    how.policy.judge = o.judge;
+    for (size_t i = 0; i < s->n_entries; i++)
+        entries[i].policy.judge = o.judge;
     if (status == DRR_OK)
         status = evaluate_part(&json, &table, &(part_forms){.body = body, .plots = plots, .limits = limits}, o.reasoner,
-                               o.critic, o.prompts, (const drr_dataset *const *)o.sets, s->n_data, &how, hooks, err);
+                               o.judge ? NULL : o.critic, o.prompts, (const drr_dataset *const *)o.sets, s->n_data,
+                               &how, hooks, err);
     if (status == DRR_OK)
         status = write_signature(part->folder, p->signature, err);
     free(json);

@@ -18,8 +18,9 @@ typedef struct suite_reasoner {
     drr_reasoner_options options;
 } suite_reasoner;
 
-typedef struct suite_critic {
-    const char *name, *path;
+typedef struct suite_critic { /* of [[critic]], by its path, or of [[judge]], by its source */
+    const char *name, *path, *source;
+    drr_judge_options options;
 } suite_critic;
 
 typedef struct suite { /* strings are the suite's */
@@ -32,7 +33,7 @@ typedef struct suite { /* strings are the suite's */
     suite_reasoner reasoners[MOST_LISTED];
     size_t n_reasoners;
     suite_critic critics[MOST_LISTED];
-    size_t n_critics;
+    size_t n_critics; /* judges stand behind them */
     drr_eval_entry entries[MOST_LISTED];
     size_t n_entries;
     uint64_t seeds[MOST_LISTED];

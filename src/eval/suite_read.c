@@ -22,13 +22,17 @@ typedef struct suite_key {
 #define OF(type, member) offsetof(type, member)
 
 static const char *const exhausted_names[] = {"vote", "best", "last", "abstain", NULL};
-static const char *const feedback_names[] = {"words", "restart", NULL};
+static const char *const feedback_names[] = {"words", "restart", "score", "step", NULL};
 
 #define POLICY_KEYS                                                                                                    \
     {"samples", KEY_U32, OF(drr_policy, samples), 1, 1024, NULL},                                                      \
         {"stop_confidence", KEY_DOUBLE, OF(drr_policy, stop_confidence), 0, 1, NULL},                                  \
         {"max_turns", KEY_U32, OF(drr_policy, max_turns), 1, 64, NULL},                                                \
         {"max_tokens", KEY_U64, OF(drr_policy, max_tokens), 0, 1e12, NULL},                                            \
+        {"max_seconds", KEY_DOUBLE, OF(drr_policy, max_seconds), 0, 1e9, NULL},                                        \
+        {"early_below", KEY_DOUBLE, OF(drr_policy, early_below), 0, 1, NULL},                                          \
+        {"early_steps", KEY_U32, OF(drr_policy, early_steps), 1, 4096, NULL},                                          \
+        {"early_cuts", KEY_U32, OF(drr_policy, early_cuts), 0, 64, NULL},                                              \
         {"turn_tokens", KEY_U32, OF(drr_policy, turn_tokens), 1, 1 << 20, NULL},                                       \
         {"threshold", KEY_DOUBLE, OF(drr_policy, threshold), 0, 1, NULL},                                              \
         {"abstain_below", KEY_DOUBLE, OF(drr_policy, abstain_below), 0, 1, NULL},                                      \
@@ -51,6 +55,7 @@ static const suite_key top_keys[] = {{"title", KEY_TEXT, OF(suite, title), 0, 0,
                                      {"data", KEY_TEXT, NOWHERE, 0, 0, NULL},
                                      {"reasoner", KEY_TEXT, NOWHERE, 0, 0, NULL},
                                      {"critic", KEY_TEXT, NOWHERE, 0, 0, NULL},
+                                     {"judge", KEY_TEXT, NOWHERE, 0, 0, NULL},
                                      {"strategy", KEY_TEXT, NOWHERE, 0, 0, NULL},
                                      {0}};
 static const suite_key policy_keys[] = {POLICY_KEYS, {0}};
@@ -78,6 +83,14 @@ static const suite_key reasoner_keys[] = {
 static const suite_key critic_keys[] = {{"name", KEY_TEXT, OF(suite_critic, name), 0, 0, NULL},
                                         {"path", KEY_PATH, OF(suite_critic, path), 0, 0, NULL},
                                         {0}};
+
+static const suite_key judge_keys[] = {{"name", KEY_TEXT, OF(suite_critic, name), 0, 0, NULL},
+                                       {"source", KEY_PATH, OF(suite_critic, source), 0, 0, NULL},
+                                       {"route", KEY_TEXT, OF(suite_critic, options.route), 0, 0, NULL},
+                                       {"scale", KEY_TEXT, OF(suite_critic, options.scale), 0, 0, NULL},
+                                       {"model", KEY_TEXT, OF(suite_critic, options.model), 0, 0, NULL},
+                                       {"seconds", KEY_U32, OF(suite_critic, options.seconds), 0, 1e6, NULL},
+                                       {0}};
 
 /* ---- what is wrong */
 
@@ -293,7 +306,30 @@ static drr_status read_critics(suite *s, drr_error *err)
         if (status == DRR_OK && !c->name && !(c->name = stem_of(s, c->path)))
             status = error_memory(err);
     }
-    return status == DRR_OK ? check_names(s, "critic", s->critics, s->n_critics, sizeof *s->critics, err) : status;
+    return status;
+}
+
+static drr_status read_judges(suite *s, drr_error *err)
+{
+    size_t n = 0;
+    drr_status status = count_list(s, "judge", &n, err);
+    for (size_t i = 0; i < n && status == DRR_OK; i++) {
+        char where[40];
+        snprintf(where, sizeof where, "judge[%zu]", i);
+        if (s->n_critics == MOST_LISTED)
+            return wrong(s, where, err, "%d critics and judges are the most", MOST_LISTED);
+        suite_critic *c = &s->critics[s->n_critics++];
+        drr_judge_options_defaults(&c->options);
+        status = take_table(s, json_array_get(json_object_get(s->root, "judge"), i), where, judge_keys, c, err);
+        if (status == DRR_OK && !c->source)
+            status = wrong(s, where, err, "[[judge]] needs a source: self, length, logprob, vote or an address");
+        if (status == DRR_OK && !c->name)
+            c->name = strstr(c->source, "://") ? "remote" : stem_of(s, c->source);
+        if (status == DRR_OK && !c->name)
+            status = error_memory(err);
+    }
+    return status == DRR_OK ? check_names(s, n ? "judge" : "critic", s->critics, s->n_critics, sizeof *s->critics, err)
+                            : status;
 }
 
 /* ---- strategies, and budgets that cannot be */
@@ -341,7 +377,9 @@ static drr_status read_strategy(suite *s, size_t i, const drr_policy *common, dr
     entry->name = json_string_or(table, "name", strategy);
     if (s->n_critics == 0 &&
         (entry->policy.strategy == DRR_STRATEGY_DRR || entry->policy.strategy == DRR_STRATEGY_BEST_OF_N))
-        return wrong(s, where, err, "the strategy %s needs a critic: add [[critic]] and its path", strategy);
+        return wrong(s, where, err,
+                     "the strategy %s needs a critic: add [[critic]] and its path, or a [[judge]] and its source",
+                     strategy);
     return check_budget(s, &entry->policy, where, err);
 }
 
@@ -408,6 +446,8 @@ drr_status suite_read(suite *s, const char *path, drr_error *err)
         status = read_reasoners(s, err);
     if (status == DRR_OK)
         status = read_critics(s, err);
+    if (status == DRR_OK)
+        status = read_judges(s, err);
     if (status == DRR_OK)
         status = read_strategies(s, err);
     if (status == DRR_OK)

@@ -54,10 +54,10 @@ static drr_status each_task(const suite_part *parts, size_t n, visit_fn visit, v
 static json_t *add_row(json_t *rows, const suite_part *part, const char *task)
 {
     json_t *row = json_object();
-    const char *critic = json_string_or(json_object_get(part->report, "critic"), "name", NULL);
+    const char *judge = json_string_or(part->report, "judge", NULL);
     json_object_set_new(row, "part", json_string(part->name));
     json_object_set_new(row, "reasoner", json_string(json_string_or(part->report, "reasoner", "")));
-    json_object_set_new(row, "critic", critic ? json_string(critic) : json_null());
+    json_object_set_new(row, "judge", judge ? json_string(judge) : json_null());
     json_object_set_new(row, "seed", json_incref(json_object_get(part->report, "seed")));
     json_object_set_new(row, "task", json_string(task));
     return json_array_append_new(rows, row) ? NULL : row;

@@ -910,6 +910,19 @@ drr_status drr_eval(char **json, char **table, drr_reasoner *reasoner, drr_criti
                     const drr_dataset *const *datasets, size_t n_datasets, const drr_eval_options *options,
                     const drr_hooks *hooks, drr_error *err);
 
+/* ---- a server in front of a model: src/serve ------------------------------------------------------ */
+
+typedef struct drr_serve_options {
+    const char *host; /* an address of this machine; one that others can reach needs an API key */
+    uint32_t port;    /* 0: any that is free */
+    const char *critic;
+} drr_serve_options;
+void drr_serve_options_defaults(drr_serve_options *options);
+
+/* Answers requests until hooks->cancelled says so; then takes no more, and returns when those under way are answered.
+ */
+drr_status drr_serve(const drr_serve_options *options, const drr_hooks *hooks, drr_error *err);
+
 /* ---- this machine -------------------------------------------------------------------------------- */
 
 /* JSON (caller frees): versions of drr and the libraries it runs on, CPU features, the code path that ggml and oneDNN

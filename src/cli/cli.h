@@ -24,7 +24,7 @@ typedef struct cli_command {
 } cli_command;
 
 extern const cli_command cli_distill, cli_train, cli_reason, cli_eval, cli_run, cli_data, cli_models, cli_traces,
-    cli_critic, cli_critic_verify, cli_doctor;
+    cli_critic, cli_critic_verify, cli_doctor, cli_serve;
 
 /* Finds a command in a list that ends with a NULL; argv[0] is the word to look for. An unknown one is answered with the
  * nearest known. */

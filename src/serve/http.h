@@ -26,6 +26,15 @@ typedef struct http_route {
     void *user;
 } http_route;
 
+typedef struct http_done { /* a request that is over, for logs */
+    const char *id, *method, *path;
+    int status; /* 0: the client left before there was one */
+    size_t body_bytes, sent_bytes;
+    size_t key; /* which of the keys, from 0; n_keys: none */
+    double seconds;
+    bool gone; /* the client left before the end */
+} http_done;
+
 typedef struct http_options {
     const char *host; /* an address; one that others can reach is refused where there are no keys */
     uint16_t port;    /* 0: any that is free */
@@ -33,8 +42,12 @@ typedef struct http_options {
     size_t n_keys;
     const char *tls_certificate, *tls_key; /* PEM files, or NULL */
     size_t body_bytes, header_bytes;
-    uint32_t connections, in_flight_per_key;              /* more: refused, 429 with Retry-After */
-    uint32_t header_seconds, body_seconds, write_seconds; /* slow clients are cut */
+    uint32_t connections;       /* at this many the longest idle is closed; where none is idle, 503 */
+    uint32_t in_flight_per_key; /* more: 429 with Retry-After; 0: any number */
+    uint32_t header_seconds, body_seconds, write_seconds, idle_seconds; /* slow clients are cut */
+    uint32_t threads;                                                   /* of HTTP; 0: by the number of cores */
+    void (*done)(void *user, const http_done *done);                    /* on an HTTP thread; must be quick; or NULL */
+    void *done_user;
 } http_options;
 void http_options_defaults(http_options *options);
 
@@ -70,8 +83,10 @@ void http_stream_begin(http_call *call, int status, const char *type); /* "text/
 bool http_stream_write(http_call *call, const char *data,
                        size_t size); /* copies, never blocks; false: nobody listens */
 void http_stream_end(http_call *call);
-/* Called once, on an HTTP thread, when the client leaves before the end (at once where it has left already). The call
- * still has to be ended; ending it waits for a `gone` that is running, and after that none is called. */
+/* Called once, on an HTTP thread, when the client leaves before the end, soon after this call where it has left
+ * already. The call still has to be ended. While gone() runs, whoever ends the call waits for it to return (but for
+ * gone() itself, which may end it); afterwards it is not called. So gone() may take no lock that is held over ending a
+ * call. */
 void http_on_gone(http_call *call, void (*gone)(void *user), void *user);
 
 #endif

@@ -15,8 +15,8 @@ enum { ENGINE_MOST_TURNS = 32, ENGINE_MOST_CHOICES = 26 };
 
 /* ---- engine_question.c: what is asked, as a critic reads it */
 typedef struct question {
-    char *text;    /* as the critic reads it: "... (A) one (B) two" */
-    char *bare;    /* without choices */
+    char *text; /* as the critic reads it: "... (A) one (B) two" */
+    char *bare; /* without choices */
     char *choices[ENGINE_MOST_CHOICES];
     bool told;     /* the client named the kind of answer */
     drr_task task; /* of the parts above */
@@ -137,7 +137,7 @@ struct engine {
     request *requests;
     double due_s; /* when something is to be done by the clock */
     rng random;
-    atomic_ullong n_ids;
+    atomic_uint n_judging; /* items that the judge has */
 };
 
 /* engine.c */
@@ -146,7 +146,8 @@ void request_hand_over(request *r); /* to the engine's thread; from there on r i
 void request_drop(request *r);      /* before it was handed over; its call has been ended */
 /* The call has been ended: all that is under way for r is dropped, and so is r. */
 void request_end(request *r);
-void request_due(request *r, double when_s); /* engine_tick is wanted then */
+void request_due(request *r, double when_s);                      /* engine_tick is wanted then */
+drr_status request_judge(request *r, attempt *a, drr_error *err); /* chat_judged follows, unless r has ended */
 policy_box *policy_hold(engine *e);
 void policy_release(policy_box *box);
 
@@ -166,6 +167,7 @@ void reply_failure(request *r, upstream_reply *reply);
 void reply_error(request *r, int status, const char *code, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 json_t *reply_turn(const attempt *a);
+char *reply_usage(const request *r);        /* the object's text; the caller frees */
 const char *attempt_text(const attempt *a); /* what was said, without thoughts */
 /* A JSON string with its quotes; bytes that are no UTF-8 become U+FFFD. */
 drr_status put_json_string(buffer *b, const char *text, size_t size);

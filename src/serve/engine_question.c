@@ -128,8 +128,8 @@ static bool find_choices(question *q, const char *text)
         return (q->bare = string_copy(text)) != NULL;
     char *before = trimmed(text, 0, begin), *after = trimmed(text, end, strlen(text));
     buffer b = {0};
-    bool good = before && after &&
-                buffer_printf(&b, NULL, "%s%s%s", before, *before && *after ? " " : "", after) == DRR_OK;
+    bool good =
+        before && after && buffer_printf(&b, NULL, "%s%s%s", before, *before && *after ? " " : "", after) == DRR_OK;
     free(before);
     free(after);
     q->bare = buffer_take(&b);
@@ -151,8 +151,8 @@ static bool has(const char *text, const char *words)
 /* The last sentence that ends in a question mark begins with such a verb. */
 static bool asks_yes_or_no(const char *text)
 {
-    static const char *const verbs[] = {"is",  "are",  "was",   "were",   "am",   "do",  "does", "did",
-                                        "can", "could", "would", "should", "will", "has", "have", "had", "may", "might"};
+    static const char *const verbs[] = {"is",    "are",   "was",    "were", "am",  "do",   "does", "did", "can",
+                                        "could", "would", "should", "will", "has", "have", "had",  "may", "might"};
     const char *mark = strrchr(text, '?');
     if (!mark)
         return false;
@@ -172,10 +172,11 @@ static bool asks_yes_or_no(const char *text)
 static drr_kind guess_kind(const char *text)
 {
     static const char *const counts[] = {"how many", "how much", "what percent", "what fraction"};
-    static const char *const reckons[] = {"how long", "how far",  "how old",  "how fast",  "calculate", "compute",
-                                          "evaluate", "the sum",  "total",    "the value", "average",   "solve",
+    static const char *const reckons[] = {"how long", "how far",  "how old",  "how fast",  "calculate",  "compute",
+                                          "evaluate", "the sum",  "total",    "the value", "average",    "solve",
                                           "what is",  "how tall", "in total", "remainder", "probability"};
-    if (has(text, "write a function") || has(text, "write a python") || has(text, "```") || has(text, "write a program"))
+    if (has(text, "write a function") || has(text, "write a python") || has(text, "```") ||
+        has(text, "write a program"))
         return DRR_KIND_CHECKED;
     if (has(text, "yes or no") || has(text, "true or false"))
         return DRR_KIND_BOOLEAN;

@@ -1,4 +1,5 @@
-/* upstream.c: the common part of both kinds of upstream: one epoll set that all waiting is done on, and who is asked. */
+/* upstream.c: the common part of both kinds of upstream: one epoll set that all waiting is done on, and who is asked.
+ */
 #include "serve/upstream_internal.h"
 
 #include <errno.h>

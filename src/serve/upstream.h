@@ -1,6 +1,6 @@
-/* upstream.h: where attempts come from, an OpenAI-compatible server or an embedded model, and the loop cannot tell which.
- * One thread, the engine's, calls all but upstream_wake; what has come is told from within upstream_wait alone. A server
- * is asked at the address of the options and nowhere else, with the key of the options and no other. */
+/* upstream.h: where attempts come from, an OpenAI-compatible server or an embedded model, and the loop cannot tell
+ * which. One thread, the engine's, calls all but upstream_wake; what has come is told from within upstream_wait alone.
+ * A server is asked at the address of the options and nowhere else, with the key of the options and no other. */
 #ifndef DRR_SERVE_UPSTREAM_H
 #define DRR_SERVE_UPSTREAM_H
 
@@ -32,11 +32,11 @@ typedef struct upstream_reply {
     json_t *root;         /* the body of a server that did not stream */
     const char *text, *thoughts; /* of the first choice; never NULL at 200. In root, or in the two buffers */
     buffer own_text, own_thoughts;
-    bool other;       /* the model called a tool, or answered with something that is not text */
-    json_t *deltas;   /* of a stream with `other`: those deltas that held it */
-    char finish[32];  /* "stop", "length" */
-    char *model;      /* as the server calls it; NULL: it did not say */
-    bool counted;     /* the next ones are the server's own numbers */
+    bool other;      /* the model called a tool, or answered with something that is not text */
+    json_t *deltas;  /* of a stream with `other`: those deltas that held it */
+    char finish[32]; /* "stop", "length" */
+    char *model;     /* as the server calls it; NULL: it did not say */
+    bool counted;    /* the next ones are the server's own numbers */
     uint32_t n_prompt, n_cached, n_written, n_thought;
     reasoner_token *tokens; /* n_tokens of them: log-probabilities, where known */
     uint32_t n_tokens;
@@ -52,16 +52,16 @@ typedef struct upstream_ask {
     json_t *body;      /* of /chat/completions; read in upstream_begin alone */
     const char *bytes; /* the same as text, alive until the call has ended; NULL: it has not been written yet */
     size_t size;
-    upstream_piece piece;      /* NULL: the answer is wanted whole */
-    upstream_done done;        /* called once, unless the call is cancelled */
+    upstream_piece piece; /* NULL: the answer is wanted whole */
+    upstream_done done;   /* called once, unless the call is cancelled */
     void *user;
     const char *question; /* for recorded answers: which one */
     uint32_t sample;
     uint64_t seed; /* where the body has none and the backend needs one */
 } upstream_ask;
 
-/* A request passed on as it is. What is no 200 comes whole, in `done`; a 200 begins with `head`, goes on with `bytes` and
- * ends with `done`, whose status then says whether it was whole. */
+/* A request passed on as it is. What is no 200 comes whole, in `done`; a 200 begins with `head`, goes on with `bytes`
+ * and ends with `done`, whose status then says whether it was whole. */
 typedef struct upstream_fetch {
     const char *method, *path; /* "/models": behind the base address */
     const char *query;         /* "" or what stands behind the "?" */
@@ -84,8 +84,8 @@ drr_status upstream_begin(upstream_call **call, upstream *u, const upstream_ask 
 drr_status upstream_pass(upstream_call **call, upstream *u, const upstream_fetch *fetch, drr_error *err);
 void upstream_cancel(upstream_call *call); /* nothing more is heard of it. Not from within `piece`, `head` or `more` */
 
-void upstream_wake(upstream *u);                          /* any thread: ends upstream_wait now, or the next one at once */
-void upstream_wait(upstream *u, double seconds);          /* moves what there is to move; at most so long */
+void upstream_wake(upstream *u);                 /* any thread: ends upstream_wait now, or the next one at once */
+void upstream_wait(upstream *u, double seconds); /* moves what there is to move; at most so long */
 
 /* ---- upstream_reply.c: the parts that need no network */
 /* A whole completion, reply->body, into the rest of *reply; false: it is none, and status and message say so. */

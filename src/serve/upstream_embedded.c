@@ -161,7 +161,8 @@ static void finish(upstream_embedded *b, embedded_call *c, reasoner_completion *
 
 static void admit(upstream_embedded *b)
 {
-    const size_t most = 2 * (size_t)reasoner_width(b->reasoner); /* enough to be never idle; the rest can be withdrawn */
+    const size_t most =
+        2 * (size_t)reasoner_width(b->reasoner); /* enough to be never idle; the rest can be withdrawn */
     for (;;) {
         drr_error error = {0};
         pthread_mutex_lock(&b->lock);
@@ -378,8 +379,8 @@ static void fill_reply(upstream_reply *reply, embedded_call *c)
     }
     if (done->finish == DRR_FINISH_FAILED || done->finish == DRR_FINISH_CANCELLED) {
         const bool too_long = context && done->n_prompt_tokens + REASONER_LEAST_ROOM > context;
-        upstream_reply_fail(reply, too_long ? 400 : 500, too_long ? "context_length_exceeded" : "model_failed", "%.500s",
-                            done->failure ? done->failure : "the model gave up");
+        upstream_reply_fail(reply, too_long ? 400 : 500, too_long ? "context_length_exceeded" : "model_failed",
+                            "%.500s", done->failure ? done->failure : "the model gave up");
         return;
     }
     const char *text = done->text ? done->text : "";

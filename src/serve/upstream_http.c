@@ -1,8 +1,8 @@
 /* upstream_http.c: asks a server over libcurl: many calls at once on one thread, connections and handles used again,
  * tries that failed made again after a wait as long as nothing has been handed on. What a reply says is
  * upstream_reply.c's; which of them are worth another try is upstream_try.c's. */
-#include "reasoner/remote_budget.h"
 #include "serve/upstream_http.h"
+#include "reasoner/remote_budget.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -48,8 +48,8 @@ void http_backend_event(upstream_http *h, int fd, uint32_t what)
 {
     int running;
     /* A socket that has broken is read from too: that tells how. */
-    const int mask = (what & (EPOLLIN | EPOLLHUP | EPOLLERR) ? CURL_CSELECT_IN : 0) |
-                     (what & EPOLLOUT ? CURL_CSELECT_OUT : 0);
+    const int mask =
+        (what & (EPOLLIN | EPOLLHUP | EPOLLERR) ? CURL_CSELECT_IN : 0) | (what & EPOLLOUT ? CURL_CSELECT_OUT : 0);
     curl_multi_socket_action(h->multi, fd, mask, &running);
 }
 

@@ -1,5 +1,5 @@
-/* upstream_http.h: what the two files of the HTTP upstream share: upstream_http.c moves bytes, upstream_try.c judges what
- * a try was worth. */
+/* upstream_http.h: what the two files of the HTTP upstream share: upstream_http.c moves bytes, upstream_try.c judges
+ * what a try was worth. */
 #ifndef DRR_SERVE_UPSTREAM_HTTP_H
 #define DRR_SERVE_UPSTREAM_HTTP_H
 
@@ -22,11 +22,11 @@ typedef struct http_transfer {
     char *own_bytes;
     upstream_reply reply;
     sse_parser events;
-    buffer held;           /* bytes that may be the beginning of the key */
-    long status;           /* HTTP's; 0: no reply has come */
-    bool running, waiting; /* in the multi handle; for another try */
-    bool seen;             /* the reply's head */
-    bool onward;           /* what comes goes straight to `fetch` */
+    buffer held;                   /* bytes that may be the beginning of the key */
+    long status;                   /* HTTP's; 0: no reply has come */
+    bool running, waiting;         /* in the multi handle; for another try */
+    bool seen;                     /* the reply's head */
+    bool onward;                   /* what comes goes straight to `fetch` */
     bool streaming, ended, broken; /* events; "[DONE]"; the reply is a failure already */
     bool given;                    /* something was handed on: no other try can be made */
     uint32_t tries;

@@ -1,6 +1,7 @@
-/* upstream_try.c: what one try at a server was worth: an answer, a refusal that is the client's to hear, or a failure with
- * the status that the client gets: 502 where the upstream is broken, 503 where it is not ready, 504 where it is late, 429
- * where it is busy. The server's key is the operator's affair: a refusal of it is a 502, without the upstream's words. */
+/* upstream_try.c: what one try at a server was worth: an answer, a refusal that is the client's to hear, or a failure
+ * with the status that the client gets: 502 where the upstream is broken, 503 where it is not ready, 504 where it is
+ * late, 429 where it is busy. The server's key is the operator's affair: a refusal of it is a 502, without the
+ * upstream's words. */
 #include "serve/upstream_http.h"
 
 #include <string.h>
@@ -24,8 +25,8 @@ static bool judge_failure(http_transfer *t, CURLcode code)
     const upstream_options *o = &t->h->owner->options;
     const char *name = t->h->owner->name, *says = *t->curl_says ? t->curl_says : curl_easy_strerror(code);
     if (code == CURLE_OPERATION_TIMEDOUT && clock_seconds() + 0.05 >= t->began_s + o->timeout_seconds) {
-        upstream_reply_fail(&t->reply, 504, "upstream_timeout", "the upstream %s gave no whole answer within %u s", name,
-                            o->timeout_seconds);
+        upstream_reply_fail(&t->reply, 504, "upstream_timeout", "the upstream %s gave no whole answer within %u s",
+                            name, o->timeout_seconds);
         return false;
     }
     if (t->status == 0)
@@ -72,10 +73,14 @@ static bool judge_refusal(http_transfer *t)
                             "the upstream %s asks for fewer requests%s%.300s", name, colon, words);
     } else if (status == 408 || status == 425 || status >= 500) {
         again = status != 501;
-        upstream_reply_fail(reply, status == 503 ? 503 : status == 504 || status == 408 ? 504 : 502, "upstream_error",
-                            "the upstream %s answers %ld%s%.300s", name, status, colon, words);
+        upstream_reply_fail(reply,
+                            status == 503                    ? 503
+                            : status == 504 || status == 408 ? 504
+                                                             : 502,
+                            "upstream_error", "the upstream %s answers %ld%s%.300s", name, status, colon, words);
     } else if (status < 400) {
-        upstream_reply_fail(reply, 502, "upstream_error", "the upstream %s answers %ld and no completion", name, status);
+        upstream_reply_fail(reply, 502, "upstream_error", "the upstream %s answers %ld and no completion", name,
+                            status);
     } else {
         reply->status = (int)status; /* in the upstream's own words */
     }
@@ -90,8 +95,8 @@ static bool judge_stream(http_transfer *t, CURLcode code)
     if (!*reply->finish && !t->ended) {
         if (code != CURLE_OK)
             return judge_failure(t, code);
-        upstream_reply_fail(reply, 502, "upstream_broke_off", "the upstream %s ended its stream in the middle of an answer",
-                            t->h->owner->name);
+        upstream_reply_fail(reply, 502, "upstream_broke_off",
+                            "the upstream %s ended its stream in the middle of an answer", t->h->owner->name);
         return true;
     }
     if (!*reply->finish)

@@ -10,6 +10,9 @@
 #include <strings.h>
 #include <sys/epoll.h>
 
+/* The usage that follows an answer may be late, but is not waited for long. */
+static const double AFTER_FINISH_S = 2;
+
 enum { MOST_BODY = 64 << 20, MOST_REFUSAL = 1 << 20, MOST_EVENT = 4 << 20, IDLE_CONNECTIONS = 256 };
 
 /* ---- libcurl's sockets in our epoll set */
@@ -66,7 +69,22 @@ static drr_status on_event(void *user, const char *data, size_t size, drr_error 
         return DRR_E_BACKEND;
     }
     t->given = t->given || (t->ask.piece && t->reply.own_text.size + t->reply.own_thoughts.size > before);
+    if (*t->reply.finish && t->finished_s <= 0) {
+        t->finished_s = clock_seconds();
+        t->h->retry_s = fmin(t->h->retry_s, t->finished_s + AFTER_FINISH_S);
+    }
     return DRR_OK;
+}
+
+bool http_transfer_reread(http_transfer *t)
+{
+    const buffer *b = &t->reply.body;
+    if (b->size < 5 || (memcmp(b->data, "data:", 5) != 0 && b->data[0] != ':'))
+        return false;
+    t->streaming = true;
+    if (sse_feed(&t->events, b->data, b->size, on_event, t, NULL) == DRR_OK)
+        sse_end(&t->events, on_event, t, NULL);
+    return true;
 }
 
 static void note_head(http_transfer *t)
@@ -221,6 +239,7 @@ static bool try_once(http_transfer *t)
     t->held.size = 0;
     t->streaming = t->ended = t->broken = t->seen = t->onward = t->waiting = false;
     t->status = 0;
+    t->finished_s = 0;
     t->curl_says[0] = '\0';
     t->tries++;
     t->try_s = clock_seconds();
@@ -369,17 +388,30 @@ static void settle(http_transfer *t, CURLcode code)
     h->retry_s = t->not_before_s < h->retry_s ? t->not_before_s : h->retry_s;
 }
 
-static void try_again(upstream_http *h, double now)
+/* Tries whose time has come, and answers that are whole though their stream goes on. */
+static void watch(upstream_http *h, double now)
 {
     h->retry_s = INFINITY;
     for (http_transfer *t = h->active, *next; t; t = next) {
+        double due = INFINITY;
         next = t->next;
-        if (!t->waiting)
-            continue;
-        if (t->not_before_s > now)
-            h->retry_s = t->not_before_s < h->retry_s ? t->not_before_s : h->retry_s;
-        else if (!try_once(t))
-            t->waiting = true, t->not_before_s = now + 0.1, h->retry_s = now + 0.1;
+        if (t->waiting)
+            due = t->not_before_s;
+        else if (t->running && t->finished_s > 0)
+            due = t->finished_s + AFTER_FINISH_S;
+        if (due > now) {
+            h->retry_s = fmin(h->retry_s, due);
+        } else if (t->waiting && !try_once(t)) {
+            t->waiting = true;
+            t->not_before_s = now + 0.1;
+            h->retry_s = fmin(h->retry_s, t->not_before_s);
+        } else if (t->running && t->finished_s > 0) {
+            curl_multi_remove_handle(h->multi, t->easy);
+            t->running = false;
+            settle(t, CURLE_OK);
+            h->retry_s = now; /* what follows may have changed the list */
+            return;
+        }
     }
 }
 
@@ -389,7 +421,7 @@ void http_backend_step(upstream_http *h)
     int left;
     const double now = clock_seconds();
     if (now >= h->retry_s)
-        try_again(h, now);
+        watch(h, now);
     if (now >= h->timer_s) {
         h->timer_s = INFINITY;
         curl_multi_socket_action(h->multi, CURL_SOCKET_TIMEOUT, 0, &left);

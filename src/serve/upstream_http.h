@@ -30,7 +30,7 @@ typedef struct http_transfer {
     bool streaming, ended, broken; /* events; "[DONE]"; the reply is a failure already */
     bool given;                    /* something was handed on: no other try can be made */
     uint32_t tries;
-    double began_s, try_s, not_before_s;
+    double began_s, try_s, not_before_s, finished_s; /* finished_s: the reason for the end was seen; 0: not yet */
     char curl_says[CURL_ERROR_SIZE];
 } http_transfer;
 
@@ -47,5 +47,7 @@ struct upstream_http {
 
 /* Settles t->reply of a try that is over. True: another try may go better. */
 bool http_transfer_judge(http_transfer *t, CURLcode code);
+/* The type is a claim: true where the body is a stream of events after all, and has been read as one. */
+bool http_transfer_reread(http_transfer *t);
 
 #endif

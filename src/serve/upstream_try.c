@@ -120,6 +120,11 @@ bool http_transfer_judge(http_transfer *t, CURLcode code)
             t->reply.status = (int)t->status;
         return false;
     }
+    if (t->status == 200 && !t->streaming && http_transfer_reread(t)) {
+        if (t->broken)
+            return true;
+        return judge_stream(t, code);
+    }
     if (t->status != 200)
         return code == CURLE_OK ? judge_refusal(t) : judge_failure(t, code);
     if (t->streaming)

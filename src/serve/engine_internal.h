@@ -88,7 +88,8 @@ struct request {
     http_call *call;
     request_kind kind;
     inbox_node arrived, gone, judged;
-    bool under_way, left, judging, over; /* left: its client has; over: answered, and only the judge still holds it */
+    bool under_way, left, judging, over,
+        deadline_passed; /* left: its client has; over: answered, and only the judge still holds it */
     drr_status judge_status;
     char judge_message[300];
     double began_s, deadline_s, ping_s;
@@ -113,6 +114,7 @@ struct request {
     uint32_t most, n_attempts, n_running;
     json_t *history; /* of words: the conversation with all turns so far */
     const char *ended_by;
+    bool direct;               /* what comes goes straight to the client: nothing could be taken back anyway */
     bool streaming, role_sent; /* the client has got a head; a first delta */
     uint64_t n_prompt, n_cached, n_written, n_thought;
 

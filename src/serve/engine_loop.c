@@ -21,14 +21,9 @@ const char *attempt_text(const attempt *a)
 
 /* ---- asking */
 
-static bool is_direct(const request *r) /* what comes goes straight to the client: nothing can be taken back anyway */
-{
-    return r->stream && (r->unjudged || r->policy.shadow);
-}
-
 static bool is_streamed(const request *r, const attempt *a)
 {
-    return r->stream && (is_direct(r) || (r->policy.live && (r->e->options.critic || a->number == 0)));
+    return r->stream && (r->direct || (r->policy.live && (r->e->options.critic || a->number == 0)));
 }
 
 /* Attempts after the first must differ from it: where the client wants the likeliest words, they are drawn like ours.
@@ -114,7 +109,8 @@ static drr_status attempt_begin(request *r, char *feedback, drr_error *err)
 void chat_begin(request *r)
 {
     drr_error err = {0};
-    if (is_direct(r) && r->unjudged && !upstream_is_embedded(r->e->up)) {
+    r->direct = r->stream && (r->unjudged || r->policy.shadow);
+    if (r->direct && r->unjudged && !upstream_is_embedded(r->e->up)) {
         chat_pass(r);
         return;
     }
@@ -322,7 +318,7 @@ static void decide(request *r, attempt *a)
     const bool readable = a->answer || !r->question.told;
     a->verdict = readable && a->p_correct >= r->threshold ? DRR_VERDICT_ACCEPT : DRR_VERDICT_REJECT;
     metrics_turn(r->e->options.counts, a->verdict == DRR_VERDICT_ACCEPT);
-    if (r->stream && r->policy.live && !is_direct(r))
+    if (r->stream && r->policy.live && !r->direct)
         stream_turn(r, a);
     if (a->verdict == DRR_VERDICT_ACCEPT)
         reply_answer(r, a, "accept", "accept");
@@ -416,7 +412,7 @@ static void settle_what_there_is(request *r, const char *ended_by)
             r->unjudged = ended_by;
             reply_answer(r, chosen, "passthrough", NULL);
         } else {
-            reply_error(r, 504, "deadline", "no judged answer within %u ms", r->policy.deadline_ms);
+            reply_error(r, r->deadline_passed ? 504 : 502, "unjudged", "no answer could be judged (%s)", ended_by);
         }
         return;
     }
@@ -439,6 +435,7 @@ static void settle_what_there_is(request *r, const char *ended_by)
 void chat_deadline(request *r)
 {
     r->deadline_s = 0;
+    r->deadline_passed = true;
     for (uint32_t i = 0; i < r->n_attempts; i++)
         if (r->attempts[i].call) {
             upstream_cancel(r->attempts[i].call);

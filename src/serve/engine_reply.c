@@ -107,11 +107,10 @@ static bool put_judge(const request *r, json_t *o)
 }
 
 /* The account of the loop; NULL when memory is out. */
-static json_t *make_drr(const request *r, const attempt *chosen, const char *verdict, const char *chosen_by)
+static json_t *make_drr(const request *r, const attempt *chosen, double p, const char *verdict, const char *chosen_by)
 {
     json_t *o = json_object(), *turns = json_array();
-    bool good = o && turns && put(o, "verdict", json_string(verdict)) &&
-                put(o, "p_correct", json_number_or_null(p_of(chosen))) &&
+    bool good = o && turns && put(o, "verdict", json_string(verdict)) && put(o, "p_correct", json_number_or_null(p)) &&
                 put(o, "threshold", r->unjudged ? json_null() : json_real(r->threshold)) && put_judge(r, o);
     for (uint32_t i = 0; good && i < r->n_attempts; i++)
         good = !r->attempts[i].ended || json_array_append_new(turns, reply_turn(&r->attempts[i])) == 0;
@@ -137,9 +136,9 @@ static json_t *make_drr(const request *r, const attempt *chosen, const char *ver
     return NULL;
 }
 
-static char *drr_text(const request *r, const attempt *chosen, const char *verdict, const char *chosen_by)
+static char *drr_text(const request *r, const attempt *chosen, double p, const char *verdict, const char *chosen_by)
 {
-    json_t *o = make_drr(r, chosen, verdict, chosen_by), *below = NULL;
+    json_t *o = make_drr(r, chosen, p, verdict, chosen_by), *below = NULL;
     if (o && chosen && (below = json_object_get(chosen->reply.root, "drr"))) /* the upstream is a drr too */
         json_object_set(o, "upstream", below);
     char *text = o ? json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(6)) : NULL;
@@ -315,14 +314,13 @@ static uint32_t n_turns(const request *r)
 
 void reply_answer(request *r, attempt *a, const char *verdict, const char *chosen_by)
 {
-    char *drr = drr_text(r, a, verdict, chosen_by);
+    char *drr = drr_text(r, a, p_of(a), verdict, chosen_by);
     buffer b = {0};
     bool good = drr != NULL;
     if (good && r->stream) {
         account(r, a, verdict);
         reply_headers(r, verdict, n_turns(r), p_of(a));
-        stream_answer(r, a, a->shown && (r->unjudged || r->policy.shadow) && !r->policy.live ? NULL : attempt_text(a),
-                      NULL, a->reply.finish, drr);
+        stream_answer(r, a, a->shown && r->direct ? NULL : attempt_text(a), NULL, a->reply.finish, drr);
     } else if (good) {
         account(r, a, verdict);
         good =
@@ -353,7 +351,7 @@ void reply_abstain(request *r)
     }
     if (r->n_attempts)
         r->attempts[r->n_attempts - 1].verdict = DRR_VERDICT_ABSTAIN;
-    char *drr = drr_text(r, NULL, "abstain", "abstain");
+    char *drr = drr_text(r, NULL, p_of(best), "abstain", "abstain");
     buffer b = {0};
     bool good = drr != NULL;
     account(r, NULL, "abstain");

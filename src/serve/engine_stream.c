@@ -83,7 +83,6 @@ void stream_piece(void *user, const char *thoughts, size_t n_thoughts, const cha
 {
     attempt *a = user;
     request *r = a->r;
-    const bool direct = r->unjudged || r->policy.shadow;
     buffer b = {0};
     if (!stream_begin(r))
         return;
@@ -93,7 +92,7 @@ void stream_piece(void *user, const char *thoughts, size_t n_thoughts, const cha
     if (good && n_thoughts)
         good = put_piece(&b, r, NULL, "reasoning_content", thoughts, n_thoughts, NULL);
     if (good && n_text)
-        good = put_piece(&b, r, NULL, direct ? "content" : "reasoning_content", text, n_text, NULL);
+        good = put_piece(&b, r, NULL, r->direct ? "content" : "reasoning_content", text, n_text, NULL);
     a->shown = true;
     if (good)
         write_out(r, &b);

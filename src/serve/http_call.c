@@ -491,12 +491,16 @@ void call_completed(void *user, struct MHD_Connection *connection, void **contex
     pthread_mutex_lock(&call->lock);
     const bool ended = call->progress == CALL_READY || call->progress == CALL_ENDED;
     const bool unread = call->progress == CALL_READING; /* no handler has it */
+    struct MHD_Response *unsent = call->response;       /* a stream's holds a reference of the call */
+    call->response = NULL;
     call->finished = true;
     if (code != MHD_REQUEST_TERMINATED_COMPLETED_OK)
         call->gone = true;
     if (unread)
         call->progress = CALL_ENDED;
     pthread_mutex_unlock(&call->lock);
+    if (unsent)
+        MHD_destroy_response(unsent);
     if (unread)
         call_release(call); /* the owner's */
     else if (!ended)

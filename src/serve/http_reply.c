@@ -69,10 +69,14 @@ void http_reply(http_call *call, int status, const char *type, char *body, size_
     lock_owned(call);
     call->progress = CALL_READY;
     call->status = status;
-    call->response = response; /* NULL, memory being out: the connection is closed */
+    if (!call->finished)
+        call->response = response; /* NULL, memory being out: the connection is closed */
+    const bool unsent = call->finished && response;
     atomic_store(&call->n_sent, size);
     resume_locked(call);
     pthread_mutex_unlock(&call->lock);
+    if (unsent)
+        MHD_destroy_response(response);
     call_release(call);
 }
 
@@ -228,9 +232,13 @@ void http_stream_begin(http_call *call, int status, const char *type)
     pthread_mutex_lock(&call->lock);
     call->progress = CALL_STREAM;
     call->status = status;
-    call->response = response;
+    if (!call->finished)
+        call->response = response;
+    const bool unsent = call->finished && response;
     resume_locked(call);
     pthread_mutex_unlock(&call->lock);
+    if (unsent)
+        MHD_destroy_response(response);
 }
 
 bool http_stream_write(http_call *call, const char *data, size_t size)

@@ -13,10 +13,10 @@ void drr_serve_options_defaults(drr_serve_options *options)
 {
     http_options http;
     engine_policy policy;
-    page_options page;
+    page_options pages;
     http_options_defaults(&http);
     engine_policy_defaults(&policy);
-    page_options_defaults(&page);
+    page_options_defaults(&pages);
     *options = (drr_serve_options){.host = http.host,
                                    .port = 8377,
                                    .max_body_bytes = http.body_bytes,
@@ -44,8 +44,8 @@ void drr_serve_options_defaults(drr_serve_options *options)
                                    .abstain_text = policy.abstain_text,
                                    .keepalive_seconds = 15,
                                    .drain_seconds = 30,
-                                   .page_bytes = page.bytes,
-                                   .page_texts = page.texts};
+                                   .page_bytes = pages.bytes,
+                                   .page_texts = pages.texts};
     drr_reasoner_options_defaults(&options->reasoner_options);
 }
 

@@ -55,7 +55,8 @@ static void get_metrics(void *user, http_call *call)
 
 static json_t *policy_value(const drr_serve_options *o)
 {
-    static const char *const exhausted[] = {"vote", "best", "last", "abstain"}, *const feedback[] = {"words", "restart"};
+    static const char *const exhausted[] = {"vote", "best", "last", "abstain"}, *const feedback[] = {"words",
+                                                                                                     "restart"};
     return json_pack("{s:i, s:i, s:I, s:i, s:o, s:s, s:s, s:b, s:f, s:s, s:s}", "max_turns", (int)o->max_turns,
                      "samples", (int)o->samples, "max_tokens", (json_int_t)o->max_tokens, "deadline_ms",
                      (int)o->deadline_ms, "threshold", json_number_or_null(o->threshold), "on_exhausted",
@@ -93,12 +94,13 @@ static void get_props(void *user, http_call *call)
     pthread_mutex_lock(&s->lock);
     const drr_serve_options *o = s->now;
     pthread_mutex_unlock(&s->lock);
-    json_t *props = json_pack(
-        "{s:s, s:o, s:o, s:s, s:o, s:o, s:I, s:f}", "build_info", "drr " DRR_VERSION, "model",
-        s->reasoner ? json_string(drr_reasoner_id(s->reasoner)) : o->model ? json_string(o->model) : json_null(),
-        "upstream", upstream_value(s->first.upstream), "judge", s->judge ? "critic" : "agreement", "critic",
-        critic_value(s), "policy", policy_value(o), "in_flight", (json_int_t)http_in_flight(s->http), "uptime_seconds",
-        clock_seconds() - s->started);
+    json_t *props = json_pack("{s:s, s:o, s:o, s:s, s:o, s:o, s:I, s:f}", "build_info", "drr " DRR_VERSION, "model",
+                              s->reasoner ? json_string(drr_reasoner_id(s->reasoner))
+                              : o->model  ? json_string(o->model)
+                                          : json_null(),
+                              "upstream", upstream_value(s->first.upstream), "judge", s->judge ? "critic" : "agreement",
+                              "critic", critic_value(s), "policy", policy_value(o), "in_flight",
+                              (json_int_t)http_in_flight(s->http), "uptime_seconds", clock_seconds() - s->started);
     if (!props) {
         http_reply_error(call, 500, NULL, NULL, NULL, "out of memory");
         return;
@@ -111,8 +113,8 @@ static void get_props(void *user, http_call *call)
         json_object_set_new(props, "drift", judge_drift(s->judge));
     if (s->recorder) {
         recorder_counts(s->recorder, &n_written, &n_lost);
-        json_object_set_new(props, "recorded", json_pack("{s:I, s:I}", "turns", (json_int_t)n_written, "lost",
-                                                         (json_int_t)n_lost));
+        json_object_set_new(props, "recorded",
+                            json_pack("{s:I, s:I}", "turns", (json_int_t)n_written, "lost", (json_int_t)n_lost));
     }
     http_reply_json(call, 200, props);
 }
@@ -152,11 +154,11 @@ void serve_routes(serve *s)
     static const struct {
         const char *path;
         http_handler handler;
-    } judged[] = {{"/v1/rerank", judge_rerank},       {"/rerank", judge_rerank},     {"/v1/reranking", judge_rerank},
-                  {"/reranking", judge_rerank},       {"/v2/rerank", judge_rerank},  {"/v1/classify", judge_classify},
-                  {"/classify", judge_classify},      {"/v1/score", judge_score},    {"/score", judge_score},
-                  {"/v1/decisions", judge_decisions}, {"/v1/systemone", judge_systemone},
-                  {"/get_reward", judge_reward}};
+    } judged[] = {
+        {"/v1/rerank", judge_rerank},       {"/rerank", judge_rerank},          {"/v1/reranking", judge_rerank},
+        {"/reranking", judge_rerank},       {"/v2/rerank", judge_rerank},       {"/v1/classify", judge_classify},
+        {"/classify", judge_classify},      {"/v1/score", judge_score},         {"/score", judge_score},
+        {"/v1/decisions", judge_decisions}, {"/v1/systemone", judge_systemone}, {"/get_reward", judge_reward}};
     add(s, "POST", "/v1/chat/completions", HTTP_KEYED, engine_chat, &s->engine);
     add(s, "POST", "/chat/completions", HTTP_KEYED, engine_chat, &s->engine);
     add(s, "GET", "/v1/models", HTTP_KEYED, engine_models, &s->engine);

@@ -33,7 +33,7 @@ bench: ## make bench NAME=x runs bench/x
 
 format: ## lay out the C code as .clang-format says
 	@tools/setup test-packages
-	@git ls-files -co --exclude-standard '*.c' '*.h' | xargs -r clang-format-14 -i
+	@git ls-files -co --exclude-standard '*.c' '*.cpp' '*.h' | xargs -r clang-format-14 -i
 
 clean: ## remove build/ (the cache stays)
 	rm -rf build

@@ -1,4 +1,4 @@
-"""What the benchmarks of critics share: a Python with a current torch, transformers and ONNX Runtime, made in the cache."""
+"""What the benchmarks share: Pythons with their peers, made in the cache of pinned and checked wheels."""
 import os
 import shutil
 import subprocess
@@ -10,33 +10,44 @@ sys.dont_write_bytecode = True
 from fetch import Trouble, cache_root, locked, make_folder, say, sha256_of  # noqa: E402
 
 PINNED = os.path.join(ROOT, "bench", "requirements-peers.txt")
+PINNED_SERVE = os.path.join(ROOT, "bench", "requirements-serve.txt")
 TRIM = os.path.join(ROOT, "bench", "torch_without_cuda.py")
 
 
-def peers_python():
-    """The interpreter. DRR_PARITY_PYTHON names another one. Wheels are pinned and checked; CUDA's are not fetched."""
-    given = os.environ.get("DRR_PARITY_PYTHON")
-    if given:
-        return given
-    folder = os.path.join(cache_root(), "venv-peers")
-    marker = os.path.join(folder, f"complete-{sha256_of(PINNED)[:12]}-{sha256_of(TRIM)[:12]}")
+def made_python(name, what, pinned, *more):
+    """The interpreter of CACHE/NAME, made of the wheels that the file pins, and by these further commands of it."""
+    folder = os.path.join(cache_root(), name)
+    marker = os.path.join(folder, "-".join(["complete", sha256_of(pinned)[:12]] + [sha256_of(step[0])[:12] for step in more if
+                                                                                  os.path.exists(step[0])]))
     python = os.path.join(folder, "bin", "python")
-    with locked("venv-peers"):
+    with locked(name):
         if os.path.exists(marker):
             return python
-        say("peers: making a Python with torch and ONNX Runtime; 700 MB to fetch, a few minutes, once")
+        say(what)
         make_folder(cache_root())
         shutil.rmtree(folder, ignore_errors=True)
         steps = [["/usr/bin/python3", "-m", "venv", folder],
-                 [python, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", PINNED],
-                 [sys.executable, TRIM, os.path.join(folder, "lib", "python3.11", "site-packages", "torch")],
-                 [python, "-c", "import torch, transformers, onnxruntime; torch.ones(8, 8) @ torch.ones(8, 8)"]]
-        for step in steps:
+                 [python, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:", "-r", pinned]]
+        for step in steps + [[python, *step] for step in more]:
             if subprocess.run(step, stdout=sys.stderr).returncode:
                 raise Trouble(f"the peers' Python could not be made in {folder} (see above)")
         with open(marker, "w", encoding="utf-8") as file:
             file.write("installed\n")
     return python
+
+
+def peers_python():
+    """torch, transformers and ONNX Runtime; CUDA's libraries are not fetched. DRR_PARITY_PYTHON names another Python."""
+    return os.environ.get("DRR_PARITY_PYTHON") or made_python(
+        "venv-peers", "peers: making a Python with torch and ONNX Runtime; 700 MB to fetch, a few minutes, once", PINNED,
+        [TRIM, os.path.join(cache_root(), "venv-peers", "lib", "python3.11", "site-packages", "torch")],
+        ["-c", "import torch, transformers, onnxruntime; torch.ones(8, 8) @ torch.ones(8, 8)"])
+
+
+def optillm_python():
+    """optillm's proxy and what it imports."""
+    return made_python("venv-serve", "peers: making a Python with optillm; 100 MB to fetch, a minute, once", PINNED_SERVE,
+                       ["-c", "import optillm.server"])
 
 
 def find(path, what):

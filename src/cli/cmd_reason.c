@@ -27,7 +27,8 @@ const cli_command cli_reason = {
 enum { MOST_CHOICES = 26 };
 
 typedef struct asking {
-    const char *question, *choices, *kind, *answer, *critic, *strategy;
+    const char *question, *choices, *kind, *answer, *critic, *question_critic, *strategy;
+    cli_judging judging;
     bool json, guaranteed;
     drr_guarantee guarantee; /* that holds for answers sought like this, where turns is not 0 */
     char *read, *split;
@@ -100,11 +101,13 @@ static int prepare(asking *a, drr_policy *policy)
         return cli_usage(&cli_reason, "%s", err.message);
     if ((a->task.kind == DRR_KIND_CHOICE) != (a->choices != NULL))
         return cli_usage(&cli_reason, "--kind choice and --choices belong together");
-    policy->strategy = a->critic ? DRR_STRATEGY_DRR : DRR_STRATEGY_COT;
+    const bool judged = a->critic || a->judging.source;
+    policy->strategy = judged ? DRR_STRATEGY_DRR : DRR_STRATEGY_COT;
     if (a->strategy && drr_strategy_parse(&policy->strategy, a->strategy, &err) != DRR_OK)
         return cli_usage(&cli_reason, "%s", err.message);
-    if (!a->critic && (policy->strategy == DRR_STRATEGY_DRR || policy->strategy == DRR_STRATEGY_BEST_OF_N))
-        return cli_usage(&cli_reason, "the strategy %s needs --critic FILE", drr_strategy_name(policy->strategy));
+    if (!judged && (policy->strategy == DRR_STRATEGY_DRR || policy->strategy == DRR_STRATEGY_BEST_OF_N))
+        return cli_usage(&cli_reason, "the strategy %s needs --critic FILE, or another --judge",
+                         drr_strategy_name(policy->strategy));
     return CLI_DONE;
 }
 
@@ -121,28 +124,58 @@ static void print_indented(const char *text)
         fputc('\n', stdout);
 }
 
-static void show_turn(void *user, const drr_result *so_far, const drr_turn *turn)
+static void show_verdict(const drr_turn *turn)
 {
-    const asking *a = user;
-    char time[24], p[24];
-    (void)so_far;
-    if (!turn || a->json)
-        return;
-    cli_clear_progress();
-    if (turn->feedback && *turn->feedback) {
-        printf("feedback:\n");
-        print_indented(turn->feedback);
-    }
-    printf("%s %u.%u (%u tokens, %s):\n", turn->role ? turn->role : "turn", turn->sample, turn->turn, turn->n_tokens,
-           cli_duration(time, turn->seconds));
-    print_indented(turn->text ? turn->text : "");
-    printf("-> %s", turn->answer ? turn->answer : "no answer that can be read");
+    char p[24];
+    printf("-> %s%s", turn->answer ? turn->answer : "no answer that can be read",
+           turn->finish == DRR_FINISH_TIME ? " (its seconds were over)" : "");
     if (isfinite(turn->p_correct))
         printf(", P(correct) %s", cli_number(p, turn->p_correct, 2));
     if (turn->verdict != DRR_VERDICT_NONE)
         printf(": %s", drr_verdict_name(turn->verdict));
     printf("\n\n");
     fflush(stdout);
+}
+
+/* The answer that the reasoner was asked about. */
+static const drr_turn *judged_by(const drr_result *r, const drr_turn *word)
+{
+    const drr_turn *found = word;
+    for (size_t i = 0; i < r->n_turns; i++) {
+        const drr_turn *t = &r->turns[i];
+        if (drr_turn_answers(t) && t->sample == word->sample && t->turn == word->turn && t->cuts == word->cuts)
+            found = t;
+    }
+    return found;
+}
+
+static void show_turn(void *user, const drr_result *so_far, const drr_turn *turn)
+{
+    const asking *a = user;
+    char time[24], p[24];
+    if (!turn || a->json)
+        return;
+    cli_clear_progress();
+    if (turn->feedback && *turn->feedback && !turn->cuts) {
+        printf("feedback:\n");
+        print_indented(turn->feedback);
+    }
+    printf("%s %u.%u (%u tokens, %s", turn->role ? turn->role : "turn", turn->sample, turn->turn, turn->n_tokens,
+           cli_duration(time, turn->seconds));
+    if (turn->kept)
+        printf(", behind %u that were kept", turn->n_kept_tokens);
+    printf("):\n");
+    print_indented(turn->text ? turn->text : "");
+    if (turn->finish == DRR_FINISH_CUT) {
+        printf("-> stopped early: a step of P %s\n\n", cli_number(p, turn->p_correct, 2));
+        fflush(stdout);
+        return;
+    }
+    if (strcmp(turn->role, "judge") == 0) { /* the verdict that was waited for */
+        show_verdict(judged_by(so_far, turn));
+        return;
+    }
+    show_verdict(turn);
 }
 
 /* What the critic's guarantee says of this answer: it is about accepted ones. */
@@ -188,10 +221,15 @@ static void print_json(const drr_result *r, const asking *a, const drr_policy *p
     cli_json_string(&j, "answer", r->answer);
     cli_json_bool(&j, "escalated", r->escalated);
     cli_json_number(&j, "p_correct", r->p_correct);
+    cli_json_number(&j, "p_question", r->p_question);
     cli_json_int_or_null(&j, "correct", r->correct);
     cli_json_uint(&j, "n_prompt_tokens", r->n_prompt_tokens);
     cli_json_uint(&j, "n_tokens", r->n_tokens);
+    cli_json_uint(&j, "n_cuts", r->n_cuts);
+    cli_json_uint(&j, "n_cut_tokens", r->n_cut_tokens);
     cli_json_number(&j, "seconds", r->seconds);
+    cli_json_number(&j, "judge_seconds", r->judge_seconds);
+    cli_json_string(&j, "judge", policy->judge ? drr_judge_name(policy->judge) : a->critic);
     cli_json_string(&j, "failure", r->failure);
     if (a->guarantee.turns) {
         cli_json_open(&j, "guarantee", '{');
@@ -215,6 +253,9 @@ static void print_json(const drr_result *r, const asking *a, const drr_policy *p
         cli_json_string(&j, "verdict", drr_verdict_name(t->verdict));
         cli_json_string(&j, "finish", drr_finish_name(t->finish));
         cli_json_uint(&j, "n_tokens", t->n_tokens);
+        cli_json_uint(&j, "cuts", t->cuts);
+        cli_json_uint(&j, "kept", t->kept);
+        cli_json_uint(&j, "n_kept_tokens", t->n_kept_tokens);
         cli_json_number(&j, "seconds", t->seconds);
         cli_json_close(&j, '}');
     }
@@ -227,7 +268,7 @@ static drr_status solve(drr_result *result, asking *a, drr_policy *policy, const
                         const cli_escalation *to, drr_error *err)
 {
     drr_reasoner *second = NULL;
-    drr_critic *critic = NULL;
+    drr_critic *critic = NULL, *question = NULL;
     drr_prompts *prompts = NULL;
     drr_reasoner *reasoner = NULL;
     const drr_task *task = &a->task;
@@ -235,7 +276,11 @@ static drr_status solve(drr_result *result, asking *a, drr_policy *policy, const
     char layer[16];
     drr_status status = a->critic ? drr_critic_open(&critic, a->critic, err) : DRR_OK;
     if (status == DRR_OK)
+        status = cli_open_question(&question, policy, a->question_critic, err);
+    if (status == DRR_OK)
         status = cli_guarantee(&a->guarantee, policy, critic, a->guaranteed, err);
+    if (status == DRR_OK)
+        status = cli_open_judge(&policy->judge, &a->judging, choice, err);
     if (status == DRR_OK)
         cli_hidden_of_critic(&chosen, layer, critic);
     if (status == DRR_OK)
@@ -264,6 +309,8 @@ static drr_status solve(drr_result *result, asking *a, drr_policy *policy, const
     drr_reasoner_close(second);
     drr_reasoner_close(reasoner);
     drr_prompts_free(prompts);
+    drr_critic_close(question);
+    drr_judge_close(policy->judge);
     drr_critic_close(critic);
     return status;
 }
@@ -300,7 +347,9 @@ static int run(int argc, char **argv)
          .meaning = "the reference answer, to see whether it is met"},
         CLI_REASONER_OPTIONS(choice),
         CLI_ESCALATION_OPTIONS(to),
+        CLI_JUDGE_OPTIONS(a.judging),
         CLI_POLICY_OPTIONS(policy),
+        CLI_QUESTION_OPTIONS(a.question_critic, policy),
         CLI_GUARANTEED_OPTION(a.guaranteed),
         {.name = "seed",
          .argument = "N",
@@ -316,7 +365,9 @@ static int run(int argc, char **argv)
         return code;
     a.question = argv[0];
     choice.options.seed = policy.seed;
-    code = prepare(&a, &policy);
+    code = cli_judge_or_critic(&a.judging, &a.critic, &cli_reason);
+    if (code == CLI_DONE)
+        code = prepare(&a, &policy);
     if (code == CLI_DONE && to.source && policy.strategy != DRR_STRATEGY_DRR)
         code = cli_usage(&cli_reason, "--escalate is for the strategy drr, whose critic says what is unsure");
     if (code == CLI_DONE) {

@@ -6,10 +6,12 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
-bool loop_turn_answers(const drr_turn *turn)
+bool drr_turn_answers(const drr_turn *turn)
 {
-    return turn->role != role_critique;
+    return strcmp(turn->role, role_critique) != 0 && strcmp(turn->role, role_judge) != 0 &&
+           strcmp(turn->role, role_cut) != 0;
 }
 
 static bool agree(const seeker *s, const drr_turn *a, const drr_turn *b)
@@ -29,13 +31,13 @@ static drr_features features_of(const seeker *s, size_t i, bool alone)
     drr_features f;
     drr_features_defaults(&f);
     f.stats = t->stats;
-    f.n_tokens = t->n_tokens;
+    f.n_tokens = t->n_kept_tokens + t->n_tokens;
     f.turn = t->turn;
     f.probe = t->probe;
     f.parsed = t->answer != NULL;
     for (size_t k = 0; !alone && k < s->result->n_turns; k++) {
         const drr_turn *other = &s->result->turns[k];
-        if (k == i || !loop_turn_answers(other))
+        if (k == i || !drr_turn_answers(other))
             continue;
         f.n_others++;
         f.n_agree += agree(s, t, other);
@@ -47,29 +49,49 @@ drr_status loop_score_turn(loop *l, seeker *s, size_t i, drr_error *err)
 {
     drr_turn *t = &s->result->turns[i];
     const drr_features f = features_of(s, i, true); /* of which a probe alone takes its score */
-    const drr_score_item item = {.question = s->question, .text = t->text, .features = &f};
-    drr_score score;
-    if (!l->critic || !loop_turn_answers(t))
+    const judged_turn judged = {.question = s->question, .text = t->text, .features = &f};
+    if (!l->judge || !l->judge->class->score || !drr_turn_answers(t))
         return DRR_OK;
-    drr_status status = drr_critic_score(l->critic, &score, &item, 1, err);
-    if (status == DRR_OK)
-        t->logit = score.logit;
+    if (l->judge->class->needs_logprobs && f.stats.n == 0 && f.n_tokens)
+        return error_set(err, DRR_E_MISMATCH,
+                         "the judge %s reads the log-probabilities of tokens, and %s gives none: take another judge",
+                         l->judge->name, drr_reasoner_id(l->reasoner));
+    const double began = clock_seconds();
+    drr_status status = l->judge->class->score(l->judge, &t->logit, &judged, err);
+    s->result->judge_seconds += clock_seconds() - began;
     return status;
 }
 
-static double probability(const loop *l, const seeker *s, size_t i, bool alone)
+drr_status loop_judge_question(loop *l, seeker *s, drr_error *err)
+{
+    const drr_policy *p = l->policy;
+    const drr_score_item item = {.question = s->question, .text = CRITIC_NO_TEXT};
+    drr_score score;
+    if (!p->question_critic || p->strategy != DRR_STRATEGY_DRR)
+        return DRR_OK;
+    drr_status status = drr_critic_score(p->question_critic, &score, &item, 1, err);
+    if (status != DRR_OK)
+        return status;
+    s->result->p_question = score.p_correct;
+    s->sure = score.p_correct >= p->sure_above;
+    if (score.p_correct < p->hopeless_below)
+        loop_settle_abstain(l, s);
+    return DRR_OK;
+}
+
+double loop_turn_p(const loop *l, const seeker *s, size_t i, bool alone)
 {
     const drr_turn *t = &s->result->turns[i];
-    if (!l->critic || !loop_turn_answers(t))
+    if (!l->judge || !drr_turn_answers(t))
         return NAN;
     const drr_features f = features_of(s, i, alone);
-    return drr_critic_combine(l->critic, t->logit, &f);
+    return l->judge->class->p(l->judge, t->logit, &f);
 }
 
 void loop_judge_turn(loop *l, seeker *s, size_t i)
 {
-    s->result->turns[i].p_alone = probability(l, s, i, true);
-    s->result->turns[i].p_correct = probability(l, s, i, false);
+    s->result->turns[i].p_alone = loop_turn_p(l, s, i, true);
+    s->result->turns[i].p_correct = loop_turn_p(l, s, i, false);
 }
 
 void loop_judge_turns(loop *l, seeker *s)
@@ -93,7 +115,7 @@ static void settle(seeker *s, const char *answer, double p)
 
 void loop_settle_on(loop *l, seeker *s, size_t i)
 {
-    settle(s, s->result->turns[i].answer, probability(l, s, i, false));
+    settle(s, s->result->turns[i].answer, loop_turn_p(l, s, i, false));
 }
 
 void loop_settle_last(loop *l, seeker *s)
@@ -113,8 +135,8 @@ void loop_settle_best(loop *l, seeker *s)
     size_t best = s->result->n_turns;
     double p_best = NAN;
     for (size_t i = 0; i < s->result->n_turns; i++) {
-        const double p = probability(l, s, i, false);
-        if (s->result->turns[i].answer && (best == s->result->n_turns || p > p_best)) {
+        const double p = loop_turn_p(l, s, i, false);
+        if (s->result->turns[i].answer && (best == s->result->n_turns || (isnan(p_best) && !isnan(p)) || p > p_best)) {
             best = i;
             p_best = p;
         }
@@ -125,45 +147,15 @@ void loop_settle_best(loop *l, seeker *s)
         settle(s, NULL, NAN);
 }
 
-/* What one turn weighs in a vote: its own P(correct), blind to the other answers, for their agreement is what the vote
- * itself counts. */
-static double vote_weight(const loop *l, const seeker *s, size_t i, bool weighted)
+void loop_settle_vote(loop *l, seeker *s, drr_votes votes)
 {
-    return weighted && l->critic ? s->result->turns[i].p_alone : 1;
-}
-
-/* Votes for the answer of turn i, and the mean P(correct) of the turns that gave it. */
-static double votes_for(const loop *l, const seeker *s, size_t i, bool weighted, double *mean_p)
-{
-    double votes = 0, p = 0, n = 0;
-    for (size_t k = 0; k < s->result->n_turns; k++) {
-        if (!agree(s, &s->result->turns[i], &s->result->turns[k]))
-            continue;
-        votes += vote_weight(l, s, k, weighted);
-        p += probability(l, s, k, false);
-        n++;
-    }
-    *mean_p = p / n;
-    return votes;
-}
-
-/* Of equals the answer that was given first. */
-void loop_settle_vote(loop *l, seeker *s, bool weighted)
-{
-    double most = -1, p_best = NAN;
-    size_t best = s->result->n_turns;
-    for (size_t i = 0; i < s->result->n_turns; i++) {
-        double p;
-        if (!s->result->turns[i].answer)
-            continue;
-        const double votes = votes_for(l, s, i, weighted, &p);
-        if (votes > most + 1e-12) {
-            most = votes;
-            best = i;
-            p_best = p;
-        }
-    }
-    settle(s, best < s->result->n_turns ? s->result->turns[best].answer : NULL, p_best);
+    double surety;
+    const size_t best = loop_vote_leader(l, s, votes, &surety);
+    l->n_unweighed += votes == DRR_VOTES_CONFIDENCE && !loop_confidences_known(s);
+    if (best < s->result->n_turns)
+        settle(s, s->result->turns[best].answer, loop_vote_p(l, s, best));
+    else
+        settle(s, NULL, NAN);
 }
 
 void loop_settle_abstain(loop *l, seeker *s)
@@ -175,8 +167,11 @@ void loop_settle_abstain(loop *l, seeker *s)
     r->outcome = DRR_ABSTAINED;
     if (s->task->answer[0])
         r->correct = 0;
-    if (r->n_turns)
-        r->turns[r->n_turns - 1].verdict = DRR_VERDICT_ABSTAIN;
+    for (size_t i = r->n_turns; i-- > 0;)
+        if (drr_turn_answers(&r->turns[i])) {
+            r->turns[i].verdict = DRR_VERDICT_ABSTAIN;
+            break;
+        }
     s->finished = true;
 }
 

@@ -5,8 +5,11 @@
 #include <string.h>
 
 static const char *const strategy_names[] = {"cot", "self-critique", "vote", "best-of-n", "drr"};
+static const char *const votes_names[] = {"equal", "critic", "posterior", "confidence"};
 static const char *const verdict_names[] = {"none", "accept", "reject", "abstain", "escalate"};
 static const char *const outcome_names[] = {"answered", "abstained", "unparsed", "failed"};
+
+static const char *const feedback_names[] = {"words", "restart", "score", "step"};
 
 static const char *name_at(const char *const *names, size_t n, int i)
 {
@@ -20,6 +23,11 @@ const char *drr_strategy_name(drr_strategy strategy)
     return NAME_AT(strategy_names, strategy);
 }
 
+const char *drr_votes_name(drr_votes votes)
+{
+    return NAME_AT(votes_names, votes);
+}
+
 const char *drr_verdict_name(drr_verdict verdict)
 {
     return NAME_AT(verdict_names, verdict);
@@ -28,6 +36,11 @@ const char *drr_verdict_name(drr_verdict verdict)
 const char *drr_outcome_name(drr_outcome outcome)
 {
     return NAME_AT(outcome_names, outcome);
+}
+
+const char *drr_feedback_name(drr_feedback feedback)
+{
+    return NAME_AT(feedback_names, feedback);
 }
 
 drr_status drr_strategy_parse(drr_strategy *strategy, const char *name, drr_error *err)
@@ -46,16 +59,20 @@ void drr_policy_defaults(drr_policy *policy)
 {
     *policy = (drr_policy){.strategy = DRR_STRATEGY_DRR,
                            .samples = 5,
+                           .keep_votes = 1,
                            .max_turns = 5,
                            .turn_tokens = 200,
                            .threshold = NAN,
                            .escalate_below = NAN,
+                           .sure_above = NAN,
                            .on_exhausted = DRR_EXHAUSTED_VOTE,
                            .feedback = DRR_FEEDBACK_RESTART,
                            .first_temperature = 0,
                            .temperature = 0.7f,
                            .top_p = 0.95f,
-                           .seed = 1};
+                           .seed = 1,
+                           .early_steps = 1,
+                           .early_cuts = 3};
 }
 
 /* ---- guarantees */
@@ -67,6 +84,9 @@ void drr_policy_guaranteed(drr_policy *policy, const drr_guarantee *g)
     policy->strategy = DRR_STRATEGY_DRR;
     policy->max_turns = g->turns;
     policy->max_tokens = 0;
+    policy->max_seconds = 0;
+    policy->early_below = 0;
+    policy->judge = NULL;
     policy->threshold = g->threshold;
     policy->feedback = DRR_FEEDBACK_RESTART;
     policy->on_exhausted = DRR_EXHAUSTED_ABSTAIN;
@@ -87,8 +107,16 @@ bool drr_guarantee_holds(char *why, size_t size, const drr_guarantee *g, const d
         status = buffer_printf(&b, NULL, "the strategy is %s, not drr; ", drr_strategy_name(p->strategy));
     if (status == DRR_OK && p->max_turns != g->turns)
         status = buffer_printf(&b, NULL, "turns are %u, not %u; ", p->max_turns, g->turns);
+    if (status == DRR_OK && p->question_critic && (p->sure_above <= 1 || p->hopeless_below > 0))
+        status = buffer_puts(&b, "the question alone decides on some; ", NULL);
     if (status == DRR_OK && p->max_tokens)
         status = buffer_puts(&b, "there is a token budget; ", NULL);
+    if (status == DRR_OK && p->max_seconds > 0)
+        status = buffer_puts(&b, "there is a budget of seconds; ", NULL);
+    if (status == DRR_OK && p->early_below > 0)
+        status = buffer_puts(&b, "answers are stopped early; ", NULL);
+    if (status == DRR_OK && p->judge && !drr_judge_calibrated(p->judge))
+        status = buffer_printf(&b, NULL, "the judge is %s; ", drr_judge_name(p->judge));
     if (status == DRR_OK && !isnan(p->threshold) && differ(p->threshold, g->threshold))
         status = buffer_printf(&b, NULL, "the threshold is %.4g, not %.4g; ", p->threshold, g->threshold);
     if (status == DRR_OK && g->turns > 1 && p->feedback != DRR_FEEDBACK_RESTART)

@@ -23,6 +23,8 @@ typedef struct slot {
     float temperature, top_p;
     bool (*complete)(void *user, const char *text, size_t length);
     void *complete_user;
+    void (*watch)(void *watch_user, const reasoner_watched *texts, drr_finish *ends, size_t n);
+    void *watch_user;
     void (*answer_at)(void *user, const char *text, size_t *begin, size_t *end); /* NULL: no hidden states are kept */
     uint16_t *hidden; /* of the tokens read so far, [token][layer][width], with room for all that may be written */
     bool closing;     /* ended, but for its last token, which is yet to be read */
@@ -86,6 +88,8 @@ typedef struct llama_backend {
     uint32_t n_spaces;
     drr_reasoner_timing timing;
     hidden_tap tap;
+    bool (*called)(void *user); /* reasoner_attend */
+    void *called_user;
 } llama_backend;
 
 /* llama_hidden.c */
@@ -108,6 +112,7 @@ drr_status hidden_slot_end(const llama_backend *b, slot *s, reasoner_completion 
 drr_status llama_submit(void *self, const reasoner_request *request, drr_error *err);
 drr_status llama_next(void *self, reasoner_completion *completion, drr_error *err);
 void llama_timing(void *self, drr_reasoner_timing *timing);
+void llama_attend(void *self, bool (*called)(void *user), void *user);
 void llama_cancel(void *self);
 void slots_clear(llama_backend *b);
 

@@ -16,8 +16,8 @@ struct drr_reasoner {
 
 const char *drr_finish_name(drr_finish finish)
 {
-    static const char *const names[] = {"stop", "answered", "length", "cancelled", "failed"};
-    return (size_t)finish < 5 ? names[finish] : "unknown";
+    static const char *const names[] = {"stop", "answered", "length", "cancelled", "failed", "cut", "time"};
+    return (size_t)finish < sizeof names / sizeof *names ? names[finish] : "unknown";
 }
 
 void drr_reasoner_options_defaults(drr_reasoner_options *options)
@@ -137,6 +137,12 @@ drr_status reasoner_next(drr_reasoner *reasoner, reasoner_completion *completion
     if (status == DRR_OK)
         reasoner->pending--;
     return status;
+}
+
+void reasoner_attend(drr_reasoner *reasoner, bool (*called)(void *user), void *user)
+{
+    if (reasoner->backend.attend)
+        reasoner->backend.attend(reasoner->self, called, user);
 }
 
 void reasoner_cancel(drr_reasoner *reasoner)

@@ -10,6 +10,12 @@
 #include "core/hidden.h"
 #include "task/task.h"
 
+typedef struct reasoner_watched { /* a completion under way, as a watch sees it */
+    void *user;                   /* the request's complete_user */
+    const char *text;             /* the prefix included, NUL-terminated */
+    double seconds;               /* since it was admitted */
+} reasoner_watched;
+
 typedef struct reasoner_request {
     uint64_t tag; /* handed back with the completion */
     const drr_message *messages;
@@ -25,6 +31,13 @@ typedef struct reasoner_request {
      * (DRR_FINISH_ANSWERED). */
     bool (*complete)(void *user, const char *text, size_t length);
     void *complete_user;
+    /* Optional: called after each step with all completions under way that have it and are not at their end, on the
+     * thread of reasoner_next, which waits: sets ends[i] to DRR_FINISH_CUT or DRR_FINISH_TIME where one is to end here.
+     * All requests in flight that have one have the same. A backend may never call it (recorded and cached answers are
+     * there at once). */
+    void (*watch)(void *watch_user, const reasoner_watched *texts, drr_finish *ends, size_t n);
+    void *watch_user;
+    const char *cut_by; /* what decides where it says DRR_FINISH_CUT, for caches; NULL: it never does */
     /* Optional: asks for the answer's hidden states, where the basis says that the backend keeps them. Called once,
      * with complete_user and the finished text (without the prefix): where its answer stands, both 0 where none can be
      * read. */
@@ -66,6 +79,7 @@ typedef struct reasoner_backend {
     void (*close)(void *self);
     void (*timing)(void *self, drr_reasoner_timing *timing); /* NULL: it has none */
     size_t (*ready)(const void *self); /* completions that `next` hands back without waiting; NULL: it cannot say */
+    void (*attend)(void *self, bool (*called)(void *user), void *user); /* reasoner_attend; NULL: it never looks up */
 } reasoner_backend;
 
 drr_status reasoner_new(drr_reasoner **reasoner, const reasoner_backend *backend, void *self, const char *id,
@@ -85,6 +99,10 @@ enum { REASONER_LEAST_ROOM = 8 }; /* a prompt that leaves fewer tokens of the co
 /* A request that cannot fit the context comes back as DRR_FINISH_FAILED with a sentence, not as an error here. */
 drr_status reasoner_submit(drr_reasoner *reasoner, const reasoner_request *request, drr_error *err);
 drr_status reasoner_next(drr_reasoner *reasoner, reasoner_completion *completion, drr_error *err);
+/* From now on `called` is asked between two steps while reasoner_next waits; once it says true, reasoner_next returns
+ * DRR_E_INTERRUPTED, with nothing lost, so that more can be submitted in the middle of what is under way. NULL: never.
+ * Only an embedded reasoner looks up like that. */
+void reasoner_attend(drr_reasoner *reasoner, bool (*called)(void *user), void *user);
 void reasoner_cancel(drr_reasoner *reasoner);
 uint32_t reasoner_width(const drr_reasoner *reasoner);
 size_t reasoner_pending(const drr_reasoner *reasoner); /* submitted and not yet handed back */
@@ -99,6 +117,11 @@ drr_status reasoner_open_replay(drr_reasoner **reasoner, const char *path, const
 /* source: the base URL of an OpenAI-compatible API. */
 drr_status reasoner_open_remote(drr_reasoner **reasoner, const char *source, const drr_reasoner_options *options,
                                 drr_error *err);
+
+/* The key for the API at `url`: of the file, or of the environment, as drr_reasoner_options.api_key_file says. NULL:
+ * there is none. */
+drr_status reasoner_key_load(char **key, const char *file, const char *url, drr_error *err);
+void reasoner_key_free(char *key); /* wipes it; NULL is fine */
 
 /* For the doctor: JSON text about libllama and ggml, their devices, the CPU path in use and, with a model, its first
  * logits beside the stored ones. A model that cannot be run has the verdict "WRONG" and the reason in "why". The caller

@@ -29,11 +29,15 @@ typedef struct engine_turn {   /* what became of one attempt, for recorders and 
     const char *text, *answer; /* answer: NULL where none was read */
     double logit, p_correct;   /* NaN: not judged */
     drr_verdict verdict;
+    const char *feedback; /* the words that came before this turn; NULL: it was asked afresh */
+    drr_finish finish;
+    const drr_token_stats *stats; /* NULL: none known */
     uint32_t n_prompt_tokens, n_tokens;
     double seconds;
 } engine_turn;
 typedef struct engine_record {                   /* a finished request; all of it lives during the call */
     const char *id, *model, *question, *outcome; /* outcome: as in the drr object's verdict */
+    drr_kind kind;                               /* of the answer, as it was told or guessed */
     const json_t *request;                       /* the client's body */
     const engine_turn *turns;
     size_t n_turns;
@@ -43,9 +47,10 @@ typedef struct engine_record {                   /* a finished request; all of i
 typedef void (*engine_recorder)(void *user, const engine_record *record); /* on the engine's thread; must be quick */
 
 typedef struct engine_options {
-    const char *upstream;     /* base URL, or NULL */
-    const char *upstream_key; /* or NULL */
-    const char *model;        /* as the upstream calls it; NULL: the client's, or the only one */
+    const char *upstream;         /* base URL, or NULL */
+    const char *upstream_key;     /* or NULL */
+    const char *upstream_ca_file; /* certificates to trust, PEM; NULL: the system's */
+    const char *model;            /* as the upstream calls it; NULL: the client's, or the only one */
     uint32_t timeout_seconds, retries, keepalive_seconds;
     drr_reasoner *reasoner; /* instead of an upstream; used by the engine's own thread alone */
     judge *critic;          /* NULL: agreement between samples judges */
@@ -58,6 +63,13 @@ typedef struct engine_options {
 drr_status engine_open(engine **e, const engine_options *options, const drr_hooks *hooks, drr_error *err);
 void engine_close(engine *e);                                   /* ends every call that is under way */
 void engine_set_policy(engine *e, const engine_policy *policy); /* of requests from now on */
+
+/* Live mode, which the page reads (a request asks with "drr": {"stream_mode": "live"}): an attempt is written as
+ * delta.reasoning_content; after its verdict comes a chunk with an empty delta and "drr": {"turn": TURN}. The last
+ * chunk with choices has the whole drr object, {"verdict", "p_correct", "threshold", "turns": [TURN, ...], "dm", ...}.
+ * TURN:
+ * {"turn": 0.., "verdict": "accept|reject|abstain|none", "p_correct": number or null, "answer": text or null,
+ * "prompt_tokens", "completion_tokens", "seconds"}. */
 
 /* Routes, user: the engine. */
 void engine_chat(void *user, http_call *call);   /* POST /v1/chat/completions */

@@ -26,6 +26,15 @@ typedef struct http_route {
     void *user;
 } http_route;
 
+typedef struct http_done { /* a request that is over, for logs */
+    const char *id, *method, *path;
+    int status; /* 0: the client left before there was one */
+    size_t body_bytes, sent_bytes;
+    size_t key; /* which of the keys, from 0; n_keys: none */
+    double seconds;
+    bool gone; /* the client left before the end */
+} http_done;
+
 typedef struct http_options {
     const char *host; /* an address; one that others can reach is refused where there are no keys */
     uint16_t port;    /* 0: any that is free */
@@ -33,14 +42,20 @@ typedef struct http_options {
     size_t n_keys;
     const char *tls_certificate, *tls_key; /* PEM files, or NULL */
     size_t body_bytes, header_bytes;
-    uint32_t connections, in_flight_per_key;              /* more: refused, 429 with Retry-After */
-    uint32_t header_seconds, body_seconds, write_seconds; /* slow clients are cut */
+    uint32_t connections;       /* at this many the longest idle is closed; where none is idle, 503 */
+    uint32_t in_flight_per_key; /* more: 429 with Retry-After; 0: any number */
+    uint32_t header_seconds, body_seconds, write_seconds, idle_seconds; /* slow clients are cut */
+    uint32_t threads;                                                   /* of HTTP; 0: by the number of cores */
+    void (*done)(void *user, const http_done *done);                    /* on an HTTP thread; must be quick; or NULL */
+    void *done_user;
 } http_options;
 void http_options_defaults(http_options *options);
 
 /* routes live as long as the server. */
 drr_status http_open(http_server **server, const http_options *options, const http_route *routes, size_t n_routes,
                      const drr_hooks *hooks, drr_error *err);
+/* Other keys from now on; none are refused where others can reach the address. */
+drr_status http_set_keys(http_server *server, const char *const *keys, size_t n_keys, drr_error *err);
 uint16_t http_port(const http_server *server);
 /* Takes no more connections or requests (503, unavailable_error); those under way go on. */
 void http_drain(http_server *server);
@@ -51,6 +66,7 @@ void http_close(http_server *server); /* cuts what is under way; every call has 
 const char *http_method(const http_call *call);
 const char *http_path(const http_call *call);
 const char *http_query(const http_call *call, const char *name);  /* NULL: not there */
+const char *http_query_string(const http_call *call);             /* all of it as it came, behind the "?"; "" */
 const char *http_header(const http_call *call, const char *name); /* the same, any case */
 const char *http_body(const http_call *call, size_t *size);       /* NUL-terminated behind size bytes */
 const char *http_id(const http_call *call); /* the client's x-request-id where it is a sane one, else one made here;
@@ -69,7 +85,10 @@ void http_stream_begin(http_call *call, int status, const char *type); /* "text/
 bool http_stream_write(http_call *call, const char *data,
                        size_t size); /* copies, never blocks; false: nobody listens */
 void http_stream_end(http_call *call);
-/* Called once, on an HTTP thread, when the client leaves before the end. The call still has to be ended. */
+/* Called once, on an HTTP thread, when the client leaves before the end, soon after this call where it has left
+ * already. The call still has to be ended. While gone() runs, whoever ends the call waits for it to return (but for
+ * gone() itself, which may end it); afterwards it is not called. So gone() may take no lock that is held over ending a
+ * call. */
 void http_on_gone(http_call *call, void (*gone)(void *user), void *user);
 
 #endif

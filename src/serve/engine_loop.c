@@ -97,6 +97,7 @@ static drr_status attempt_begin(request *r, char *feedback, drr_error *err)
                               .done = on_done,
                               .user = a,
                               .question = r->question.text,
+                              .task = r->unjudged || !r->e->options.critic ? NULL : &r->question.task,
                               .sample = r->policy.feedback == DRR_FEEDBACK_WORDS ? 1000 * a->number : a->number,
                               .seed = rng_next(&r->e->random)};
     drr_status status = good ? upstream_begin(&a->call, r->e->up, &ask, err) : error_memory(err);
@@ -225,7 +226,9 @@ static void ask_critic(request *r, attempt *a)
                            .stats = a->stats.n ? &a->stats : NULL,
                            .turn = r->policy.feedback == DRR_FEEDBACK_WORDS ? a->number : 0,
                            .n_written = a->reply.n_written,
-                           .parsed = a->answer != NULL};
+                           .parsed = a->answer != NULL,
+                           .hidden = a->reply.hidden,
+                           .hidden_size = a->reply.hidden_size};
     count_others(r, a);
     if (request_judge(r, a, &err) != DRR_OK)
         judge_failed(r, a, err.message);
@@ -281,6 +284,12 @@ void chat_judged(request *r)
         return;
     }
     a->p_correct = a->item.p_correct;
+    if (a->item.critic && r->dm && strcmp(a->item.critic, r->dm) != 0) { /* another critic has come meanwhile */
+        r->dm = a->item.critic;
+        if (isnan(r->policy.threshold))
+            r->threshold = a->item.threshold;
+        r->guarantee = NULL; /* the other one made it */
+    }
     metrics_judged(r->e->options.counts, a->p_correct, clock_seconds() - a->judge_began_s);
     decide(r, a);
 }

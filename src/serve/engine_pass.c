@@ -201,6 +201,7 @@ void pass_begin(request *r)
                                   .values = values,
                                   .n_more = 3,
                                   .key_header = strcmp(path, "/messages") == 0,
+                                  .exact = true,
                                   .head = on_head,
                                   .more = on_bytes,
                                   .done = on_passed,

@@ -75,6 +75,7 @@ typedef struct upstream_fetch {
     const char *const *values;
     size_t n_more;
     bool key_header; /* the key goes in x-api-key too */
+    bool exact;      /* what the upstream refuses, whatever it is, comes as it does; else as of a completion */
     void (*head)(void *user, int status, const char *type);
     void (*more)(void *user, const char *bytes, size_t size);
     upstream_done done;

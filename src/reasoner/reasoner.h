@@ -118,6 +118,11 @@ drr_status reasoner_open_replay(drr_reasoner **reasoner, const char *path, const
 drr_status reasoner_open_remote(drr_reasoner **reasoner, const char *source, const drr_reasoner_options *options,
                                 drr_error *err);
 
+/* The key for the API at `url`: of the file, or of the environment, as drr_reasoner_options.api_key_file says. NULL:
+ * there is none. */
+drr_status reasoner_key_load(char **key, const char *file, const char *url, drr_error *err);
+void reasoner_key_free(char *key); /* wipes it; NULL is fine */
+
 /* For the doctor: JSON text about libllama and ggml, their devices, the CPU path in use and, with a model, its first
  * logits beside the stored ones. A model that cannot be run has the verdict "WRONG" and the reason in "why". The caller
  * frees. */

@@ -78,7 +78,17 @@ class Page:
         for domain in ("Page", "Runtime", "Log", "Network", "Accessibility"):
             self.call(domain + ".enable")
         self.call("Page.bringToFront")
+        self.target = target
         self.go(url)
+
+    def close(self):
+        self.browser.call("Target.closeTarget", targetId=self.target)
+
+    def own_events(self, *methods):
+        """Takes them: they are told once."""
+        own = [event for event in self.browser.events if event.get("sessionId") == self.session and event.get("method") in methods]
+        self.browser.events = [event for event in self.browser.events if event not in own]
+        return own
 
     def call(self, method, **parameters):
         return self.browser.call(method, self.session, **parameters)
@@ -148,18 +158,17 @@ class Page:
     def complaints(self):
         """What scripts and the policy complained of, since the last time."""
         found = []
-        for event in self.browser.events:
-            parameters = event.get("params", {})
-            if event.get("method") == "Runtime.exceptionThrown":
+        for event in self.own_events("Runtime.exceptionThrown", "Log.entryAdded", "Runtime.consoleAPICalled"):
+            parameters = event["params"]
+            if event["method"] == "Runtime.exceptionThrown":
                 found.append(parameters["exceptionDetails"].get("exception", {}).get("description") or parameters["exceptionDetails"]["text"])
-            elif event.get("method") == "Log.entryAdded" and parameters["entry"]["level"] == "error":
+            elif event["method"] == "Log.entryAdded" and parameters["entry"]["level"] == "error":
                 found.append(parameters["entry"]["text"] + " " + parameters["entry"].get("url", ""))
-            elif event.get("method") == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "assert"):
+            elif event["method"] == "Runtime.consoleAPICalled" and parameters["type"] in ("error", "assert"):
                 found.append(str(parameters["args"]))
-        self.browser.events = [event for event in self.browser.events if event.get("method") == "Network.requestWillBeSent"]
         return found
 
     def asked_for(self):
-        """Addresses of all requests so far."""
+        """Addresses of its requests so far."""
         self.value("1")
-        return [event["params"]["request"]["url"] for event in self.browser.events if event.get("method") == "Network.requestWillBeSent"]
+        return [event["params"]["request"]["url"] for event in self.own_events("Network.requestWillBeSent")]

@@ -108,7 +108,7 @@ def check_mouse(page, served):
     page.click("#max_turns")
     page.type("2")
     page.click("#max_tokens")
-    page.type("48")
+    page.type("24")
     page.click("#go")
     page.wait(DONE, 60)
     check("a click asks, and turns, a verdict and an answer arrive", page.text("#trouble") == "" and page.text("#answer-text").strip() != "" and
@@ -148,7 +148,7 @@ def check_keyboard(page, served):
     check("its fields are reached", page.tab_to("max_turns"), page.focus())
     page.type("1")
     check("and the tokens", page.tab_to("max_tokens"), page.focus())
-    page.type("24")
+    page.type("16")
     check("so is the button", page.tab_to("go"), page.focus())
     page.press("Enter")
     page.wait(DONE, 60)
@@ -245,7 +245,8 @@ def check_hostile(browser):
         check("an answer that wants to be a script is shown as it is", all("<script>window.pwned = 1</script>" in text for text in shown), *shown)
         check("and runs nowhere", page.value("typeof window.pwned") == "undefined" and
               page.value("document.querySelectorAll('main script, main img, main b[onclick], main svg:not(#plot)').length") == 0)
-        check("without a complaint of the browser", page.complaints() == [])
+        seen = page.complaints()
+        check("without a complaint of the browser", seen == [], seen)
         refused = 0
         for attack in ("document.body.innerHTML = '<img src=x onerror=\"window.pwned = 5\">'", "document.write('<p>')",
                        "document.body.insertAdjacentHTML('beforeend', '<p>')", "(s => { s.textContent = 'window.pwned = 6'; document.body.append(s); })"
@@ -260,12 +261,13 @@ def check_hostile(browser):
         asked = page.asked_for()
         check("the page spoke to its own server alone", asked and all(url.startswith((served.root, "data:", "about:", "http://127.0.0.1:9/")) for url in asked),
               [url for url in asked if not url.startswith(served.root)])
+        page.close()
     server.shutdown()
 
 
 def check_key_and_record(browser, critic):
     with Served(at("keyed.log"), "--reasoner", "smollm2-135m", "--context", "512", "--width", "2", "--critic", critic, "--max-turns", "2", "--max-tokens",
-                "32", "--record", at("served.db"), "--redact", "ssn", DRR_API_KEY=KEY) as served:
+                "24", "--record", at("served.db"), "--redact", "ssn", DRR_API_KEY=KEY) as served:
         page = chromium.Page(browser, served.root + "/")
         check("a server with a key: the page asks for it", page.wait("!document.getElementById('keyform').hidden") and page.focus() == "key", page.focus())
         page.type("wrong")
@@ -316,19 +318,23 @@ def main():
     browser = chromium.Browser(at("browser"), at("browser.log"))
     try:
         critic = make_critic(at("critic"))
-        with Served(at("agreement.log"), "--reasoner", "smollm2-135m", "--context", "512", "--width", "2", "--samples", "2", "--max-tokens", "48") as served:
+        with Served(at("agreement.log"), "--reasoner", "smollm2-135m", "--context", "512", "--width", "2", "--samples", "2", "--max-tokens", "24") as served:
             page = chromium.Page(browser, served.root + "/")
             check_mouse(page, served)
             check_threshold(page, served, critic=False)
             check_looks(page, served)
-            check("no script complained", page.complaints() == [], page.complaints())
+            seen = page.complaints()
+            check("no script complained", seen == [], seen)
+            page.close()
         with Served(at("judged.log"), "--reasoner", "smollm2-135m", "--context", "512", "--width", "2", "--critic", critic, "--max-turns", "3",
-                    "--max-tokens", "60") as served:
+                    "--max-tokens", "40") as served:
             page = chromium.Page(browser, served.root + "/")
             check_mouse(page, served)
             check_keyboard(page, served)
             check_threshold(page, served, critic=True)
-            check("with a critic no script complained either", page.complaints() == [])
+            seen = page.complaints()
+            check("with a critic no script complained either", seen == [], seen)
+            page.close()
         check_hostile(browser)
         check_key_and_record(browser, critic)
     finally:

@@ -115,7 +115,7 @@ static int run(int argc, char **argv)
     cli_escalation to = {0};
     cli_judging judging = {0};
     cli_list data = {0};
-    const char *out = NULL, *critic_path = NULL, *format = NULL;
+    const char *out = NULL, *critic_path = NULL, *question_path = NULL, *format = NULL;
     char path[4096], layer[16];
     evaluation_defaults(&e);
     cli_reasoner_defaults(&choice);
@@ -153,6 +153,7 @@ static int run(int argc, char **argv)
         CLI_ESCALATION_OPTIONS(to),
         CLI_JUDGE_OPTIONS(judging),
         CLI_POLICY_OPTIONS(e.policy),
+        CLI_QUESTION_OPTIONS(question_path, e.policy),
         {.name = "seed",
          .argument = "N",
          .type = CLI_UINT64,
@@ -160,7 +161,7 @@ static int run(int argc, char **argv)
          .meaning = "same seed, same answers"},
         {.name = "json", .type = CLI_FLAG, .value = &e.json, .meaning = "the report as one JSON object on stdout"},
         CLI_END};
-    drr_critic *critic = NULL;
+    drr_critic *critic = NULL, *question = NULL;
     drr_judge *judge = NULL;
     drr_prompts *prompts = NULL;
     drr_reasoner *reasoner = NULL;
@@ -182,6 +183,8 @@ static int run(int argc, char **argv)
     if (status == DRR_OK && critic_path)
         status = drr_critic_open(&critic, critic_path, &err);
     if (status == DRR_OK)
+        status = cli_open_question(&question, &e.policy, question_path, &err);
+    if (status == DRR_OK)
         status = cli_open_judge(&judge, &judging, &choice, &err);
     e.policy.judge = judge;
     if (status == DRR_OK)
@@ -197,6 +200,7 @@ static int run(int argc, char **argv)
     drr_reasoner_close(e.second);
     drr_reasoner_close(reasoner);
     drr_prompts_free(prompts);
+    drr_critic_close(question);
     drr_judge_close(judge);
     drr_critic_close(critic);
     return status == DRR_OK ? CLI_DONE : cli_fail(&err);

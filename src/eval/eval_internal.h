@@ -126,6 +126,9 @@ bool promised_measure(promised *p, const evaluation *e, const comparison *c);
 drr_status promised_sentence(buffer *b, const promised *p, const comparison *c, drr_error *err);
 json_t *promised_json(const promised *p);
 
+/* ---- cascade.c: points and what is picked, of cascade->questions[n] */
+drr_status cascade_points(drr_cascade *cascade, const drr_cascade_options *options, drr_error *err);
+
 /* ---- the report's three forms */
 extern const char figure_unknown[]; /* a dash */
 /* A figure, or the dash for NaN; returns out. */

@@ -221,11 +221,15 @@ static json_t *policy_json(const drr_policy *p)
     json_t *o = json_object();
     set_count(o, "samples", p->samples);
     set_number(o, "stop_confidence", p->stop_confidence);
+    json_object_set_new(o, "weigh_votes", json_string(drr_votes_name(p->votes)));
+    set_number(o, "keep_votes", p->keep_votes);
     set_count(o, "max_turns", p->max_turns);
     set_count(o, "max_tokens", p->max_tokens);
     set_count(o, "turn_tokens", p->turn_tokens);
     set_number(o, "threshold", p->threshold); /* null: the critic's own */
     set_number(o, "abstain_below", p->abstain_below);
+    set_number(o, "sure_above", p->sure_above);
+    set_number(o, "hopeless_below", p->hopeless_below);
     set_number(o, "escalate_below", p->escalate_below); /* null: what no turn was accepted of */
     json_object_set_new(o, "on_exhausted", json_string(exhausted[p->on_exhausted & 3]));
     json_object_set_new(o, "feedback", json_string(drr_feedback_name(p->feedback)));

@@ -61,6 +61,7 @@ typedef struct cli_option {
     double low, high;         /* allowed where low < high */
     const char *const *names; /* of CLI_CHOICE; ends with NULL */
     bool required;
+    const char *variable; /* of the environment, where cli_settings reads it; NULL: DRR_ and the name in capitals */
 } cli_option;
 
 #define CLI_END                                                                                                        \
@@ -72,6 +73,14 @@ typedef struct cli_option {
  * False: return *code, everything has been said. --help and --quiet are always there. */
 bool cli_parse(const cli_command *command, const cli_option *options, int *argc, char ***argv, int least, int most,
                int *code);
+/* Stores one value; `where` names it where it is wrong; text NULL: a flag that is set. Returns an exit code. */
+int cli_store(const cli_command *command, const cli_option *option, const char *where, const char *text);
+/* Did the command line that cli_parse read last have this option of the table? */
+bool cli_was_given(const cli_option *options, size_t index);
+/* Settings of a command that runs long, after cli_parse: what the command line did not give comes from the TOML file
+ * (NULL: none), where a setting has an option's name, and what that does not say from the environment, where it is
+ * DRR_ and the name in capitals (settings.c). Strings live until the program ends. Returns an exit code. */
+int cli_settings(const cli_command *command, const cli_option *options, const char *file);
 /* One sentence about a command put wrongly, and where its help is; returns CLI_USAGE. */
 int cli_usage(const cli_command *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

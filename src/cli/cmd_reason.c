@@ -124,11 +124,35 @@ static void print_indented(const char *text)
         fputc('\n', stdout);
 }
 
+static void show_verdict(const drr_turn *turn)
+{
+    char p[24];
+    printf("-> %s%s", turn->answer ? turn->answer : "no answer that can be read",
+           turn->finish == DRR_FINISH_TIME ? " (its seconds were over)" : "");
+    if (isfinite(turn->p_correct))
+        printf(", P(correct) %s", cli_number(p, turn->p_correct, 2));
+    if (turn->verdict != DRR_VERDICT_NONE)
+        printf(": %s", drr_verdict_name(turn->verdict));
+    printf("\n\n");
+    fflush(stdout);
+}
+
+/* The answer that the reasoner was asked about. */
+static const drr_turn *judged_by(const drr_result *r, const drr_turn *word)
+{
+    const drr_turn *found = word;
+    for (size_t i = 0; i < r->n_turns; i++) {
+        const drr_turn *t = &r->turns[i];
+        if (drr_turn_answers(t) && t->sample == word->sample && t->turn == word->turn && t->cuts == word->cuts)
+            found = t;
+    }
+    return found;
+}
+
 static void show_turn(void *user, const drr_result *so_far, const drr_turn *turn)
 {
     const asking *a = user;
     char time[24], p[24];
-    (void)so_far;
     if (!turn || a->json)
         return;
     cli_clear_progress();
@@ -143,23 +167,15 @@ static void show_turn(void *user, const drr_result *so_far, const drr_turn *turn
     printf("):\n");
     print_indented(turn->text ? turn->text : "");
     if (turn->finish == DRR_FINISH_CUT) {
-        printf("-> stopped early: P of its last steps %s\n\n", cli_number(p, turn->p_correct, 2));
+        printf("-> stopped early: a step of P %s\n\n", cli_number(p, turn->p_correct, 2));
         fflush(stdout);
         return;
     }
-    if (strcmp(turn->role, "judge") == 0) {
-        printf("\n");
-        fflush(stdout);
+    if (strcmp(turn->role, "judge") == 0) { /* the verdict that was waited for */
+        show_verdict(judged_by(so_far, turn));
         return;
     }
-    printf("-> %s%s", turn->answer ? turn->answer : "no answer that can be read",
-           turn->finish == DRR_FINISH_TIME ? " (its seconds were over)" : "");
-    if (isfinite(turn->p_correct))
-        printf(", P(correct) %s", cli_number(p, turn->p_correct, 2));
-    if (turn->verdict != DRR_VERDICT_NONE)
-        printf(": %s", drr_verdict_name(turn->verdict));
-    printf("\n\n");
-    fflush(stdout);
+    show_verdict(turn);
 }
 
 /* What the critic's guarantee says of this answer: it is about accepted ones. */

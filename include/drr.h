@@ -963,11 +963,28 @@ drr_status drr_escalate(drr_result *results, size_t n, drr_reasoner *second, con
 
 /* ---- evaluation: src/eval ------------------------------------------------------------------------ */
 
+/* A strategy with a policy of its own, under the name that the report is to give it. */
+typedef struct drr_eval_entry {
+    const char *name;
+    drr_policy policy;
+} drr_eval_entry;
+
+/* What every strategy is to spend alike, in the mean over questions (docs/evaluation.md). */
+typedef enum drr_budget { DRR_BUDGET_OWN, DRR_BUDGET_CALLS, DRR_BUDGET_TOKENS } drr_budget;
+/* "calls" or "tokens", or with a strategy's name behind it "tokens:drr"; *of, NULL without one, lies in `text`. */
+bool drr_budget_parse(drr_budget *budget, const char **of, const char *text);
+
 typedef struct drr_eval_options {
-    const char *out; /* folder for report.json, report.html, report.txt and the sample cache */
+    const char *out; /* folder for report.json, report.html, report.txt, questions.jsonl and the sample cache */
     const drr_strategy *strategies;
     size_t n_strategies;
-    drr_policy policy;           /* strategy is taken from the list */
+    drr_policy policy;             /* strategy is taken from the list */
+    const drr_eval_entry *entries; /* in place of `strategies`, whose policy is `policy`; NULL: these */
+    size_t n_entries;
+    drr_budget equal_budget;
+    const char *budget_of;       /* the strategy or entry whose budget all others get; NULL: drr, or else self-critique,
+                                    or else the first */
+    const char *cache;           /* of sampled text, a file; NULL: out/samples.db */
     size_t limit;                /* questions of each set; 0: all */
     uint32_t bootstrap;          /* resamples */
     const char *title, *command; /* shown in the report; may be NULL */
@@ -982,6 +999,23 @@ void drr_eval_options_defaults(drr_eval_options *options);
 drr_status drr_eval(char **json, char **table, drr_reasoner *reasoner, drr_critic *critic, const drr_prompts *prompts,
                     const drr_dataset *const *datasets, size_t n_datasets, const drr_eval_options *options,
                     const drr_hooks *hooks, drr_error *err);
+
+typedef struct drr_suite_options {
+    const char *out;      /* the study's folder */
+    const char *command;  /* shown in the report; may be NULL */
+    drr_checker *checker; /* as of drr_distill_options */
+} drr_suite_options;
+
+/* Runs the study that a TOML file describes (docs/evaluation.md) and writes one report of it into options->out: its
+ * parts, of each reasoner with each critic and seed, are drr_eval's. Parts that are finished there are not done again;
+ * what fails leaves them. *json and *table are the caller's. */
+drr_status drr_eval_suite(char **json, char **table, const char *path, const drr_suite_options *options,
+                          const drr_hooks *hooks, drr_error *err);
+
+/* Compares what two folders of reports, by drr_eval or drr_eval_suite, hold of the same questions: each strategy that
+ * is in both, b against a, and says what else differs. Writes diff.json and diff.md into `out`, NULL: nowhere. */
+drr_status drr_eval_diff(char **json, char **table, const char *a, const char *b, const char *out, uint32_t bootstrap,
+                         uint64_t seed, drr_error *err);
 
 /* A cascade of two reasoners, measured on questions with known answers: what each --escalate-below would have cost and
  * got right. Costs are of tokens, in units of what the second reasoner alone costs for these questions. */
@@ -1030,6 +1064,13 @@ void drr_cascade_clear(drr_cascade *cascade);
 
 /* ---- a server in front of a model: src/serve ------------------------------------------------------ */
 
+/* Does the page show what was asked and answered? Whoever has a key sees all of it. */
+typedef enum drr_page_texts {
+    DRR_PAGE_TEXTS_AUTO, /* unless there are several keys */
+    DRR_PAGE_TEXTS_YES,
+    DRR_PAGE_TEXTS_NO
+} drr_page_texts;
+
 /* Strings are not copied: those of these options, and of any that `reload` gives, live until drr_serve returns. */
 typedef struct drr_serve_options {
     /* Where it listens, and for whom (docs/security.md). */
@@ -1060,12 +1101,12 @@ typedef struct drr_serve_options {
     uint32_t deadline_ms; /* 0: none */
     double threshold;     /* NaN: the critic's own */
     drr_exhausted on_exhausted;
-    drr_feedback feedback;
-    bool shadow;          /* judge, and never interfere */
-    double share;         /* of requests that are judged at all */
-    bool pass_unjudged;   /* when the judge fails: true: the answer goes out and says so; false: an error */
-    bool live;            /* stream attempts as they are written, as reasoning_content; else hold until accepted */
-    bool abstain_refusal; /* an abstention's words in message.refusal too */
+    drr_feedback feedback; /* words or restart */
+    bool shadow;           /* judge, and never interfere */
+    double share;          /* of requests that are judged at all */
+    bool pass_unjudged;    /* when the judge fails: true: the answer goes out and says so; false: an error */
+    bool live;             /* stream attempts as they are written, as reasoning_content; else hold until accepted */
+    bool abstain_refusal;  /* an abstention's words in message.refusal too */
     const char *abstain_text;
     /* Operation. */
     uint32_t keepalive_seconds; /* between comments in a held stream */
@@ -1076,7 +1117,7 @@ typedef struct drr_serve_options {
     const char *const *redact;  /* JSON fields whose values are not recorded */
     size_t n_redact;
     uint64_t page_bytes; /* of memory for the recent requests that the page shows; 0: none */
-    bool page_texts;     /* with what was asked and answered */
+    drr_page_texts page_texts;
     /* Callbacks, each may be NULL. */
     void *user;
     void (*ready)(void *user, uint32_t port);         /* everything is loaded */

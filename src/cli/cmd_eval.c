@@ -12,6 +12,7 @@ const cli_command cli_eval = {
     "is\n"
     "generated twice, and an interrupted comparison goes on. Without --critic, cot, self-critique and vote are "
     "compared.\n\n"
+    "`drr eval --suite FILE` runs a whole study from one file; `drr eval diff A B` compares two reports.\n\n"
     "Examples:\n"
     "  drr eval --data csqa.dev.jsonl --critic runs/csqa/critic.gguf\n"
     "  drr eval --data csqa.dev.jsonl --data svamp.test.jsonl --critic critic.gguf --limit 100 --out runs/both\n"
@@ -56,6 +57,11 @@ int evaluation_strategies(evaluation *e, const cli_command *command, bool has_cr
             e->strategies[e->n_strategies++] = s;
     }
     free(copy);
+    drr_budget budget;
+    const char *of;
+    if (code == CLI_DONE && e->equal && !drr_budget_parse(&budget, &of, e->equal))
+        code = cli_usage(command, "--equal-budget is calls or tokens, and a strategy's name behind a colon, not %s",
+                         e->equal);
     return code;
 }
 
@@ -85,9 +91,10 @@ drr_status evaluation_run(evaluation *e, const char *out, drr_reasoner *reasoner
     o.checker = e->checker;
     o.escalate_to = e->second;
     o.command = cli_command_line();
+    if (e->equal)
+        drr_budget_parse(&o.equal_budget, &o.budget_of, e->equal);
     for (size_t i = 0; i < data->n && status == DRR_OK; i++)
         status = cli_open_dataset(&sets[i], data->items[i], format, err);
-    cli_check_critic(critic, reasoner);
     if (status == DRR_OK)
         status = cli_make_folder(out, err);
     if (status == DRR_OK)
@@ -167,6 +174,10 @@ static int run(int argc, char **argv)
     drr_reasoner *reasoner = NULL;
     drr_error err = {0};
     int code;
+    if (argc > 1 && strcmp(argv[1], "diff") == 0)
+        return cli_eval_diff.run(argc - 1, argv + 1);
+    if (evaluation_is_study(argc, argv))
+        return cli_eval_suite.run(argc, argv);
     if (!cli_parse(&cli_eval, options, &argc, &argv, 0, 0, &code))
         return code;
     code = cli_judge_or_critic(&judging, &critic_path, &cli_eval);

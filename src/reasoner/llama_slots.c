@@ -526,13 +526,6 @@ drr_status llama_next(void *self, reasoner_completion *completion, drr_error *er
     return DRR_OK;
 }
 
-void llama_attend(void *self, bool (*called)(void *user), void *user)
-{
-    llama_backend *b = self;
-    b->called = called;
-    b->called_user = user;
-}
-
 void llama_timing(void *self, drr_reasoner_timing *timing)
 {
     const llama_backend *b = self;

@@ -277,6 +277,10 @@ def test_passthrough(critic):
               where == path + "?q=a%20b" and headers["Authorization"] == f"Bearer {KEY}", r, up.passed[-1])
     check("a client's key goes nowhere", "client-key-123456" not in repr(up.passed) + repr(up.seen))
     s.stop()
+    s = Serve("--upstream", up.url, "--critic", critic, "--share", "0%")
+    r = s.chat("Is it true that ice is cold? plan:b share")
+    check("what is not of the share is not judged", r.content == BAD and r.drr["reason"] == "share", r)
+    s.stop()
     up.stop()
 
 
@@ -439,7 +443,7 @@ def test_nonces(critic):
 
 # ---- without a critic
 
-def test_agreement(_):
+def test_agreement(critic):
     up = Upstream()
     s = Serve("--upstream", up.url, "--samples", 4)
     r = s.chat("Is it true that ice is cold? plan:ggbg")
@@ -455,6 +459,15 @@ def test_agreement(_):
     check("as a stream", r.content == GOOD and r.drr["p_correct"] == 0.75 and r.done, r)
     r = s.chat("Is it true? plan:gg", drr={"target_error": 0.1})
     check("a promise needs a critic", r.status == 400 and r.json["error"]["param"] == "drr.target_error", r)
+    outer = Serve("--upstream", f"http://127.0.0.1:{s.port}/v1", "--critic", critic)
+    r = outer.chat("Is it true that ice is cold? plan:g chain")
+    check("a drr before a drr keeps both accounts", r.drr["judge"] == "critic" and r.drr["verdict"] == "accept" and
+          r.drr["upstream"]["judge"] == "agreement" and is_sum(r.json["usage"], 4), r)
+    outer.stop()
+    s.stop()
+    s = Serve("--upstream", up.url, "--on-judge-error", "fail", "--max-turns", "2")
+    r = s.chat("Is it true that ice is cold? plan:g fail", drr={"samples": 1})
+    check("where the judge must not fail, no judgement is an error", r.status == 502 and r.json["error"]["code"] == "unjudged", r)
     s.stop()
     up.stop()
 

@@ -372,6 +372,9 @@ def test_upstream_errors(critic):
     r = replies["nodone-always"]
     check("an answer whose stream never ends is not waited for", r.status == 200 and "Answer: yes" in r.content and
           taken["nodone-always"] < 7, r)
+    r = s.chat("Is it true that ice is cold? fault:cut nonce:livecut", stream=True, drr={"stream_mode": "live"})
+    check("live: an attempt that breaks off is followed by another", r.done and r.content == f"Nonce livecut. {GOOD}" and
+          len(r.drr["turns"]) == 2 and r.drr["turns"][0]["finish_reason"] == "error", r)
     r = s.chat("Is it true that ice is cold? fault:plain nonce:p")
     check("a stream that is called plain text is read", r.status == 200 and "Answer: yes" in r.content, r)
     port = up.server_address[1]

@@ -115,6 +115,11 @@ void llama_timing(void *self, drr_reasoner_timing *timing);
 void llama_cancel(void *self);
 void slots_clear(llama_backend *b);
 
+/* llama_watch.c */
+/* Asks the watch once for all of these n slots that have one: it may have something to compute, and does so together.
+ */
+void slots_watch(llama_backend *b, const uint32_t *rows, size_t n);
+
 /* llama_sample.c */
 sample_space *sample_spaces_new(uint32_t n, uint32_t n_vocab);
 void sample_spaces_free(sample_space *spaces, uint32_t n);

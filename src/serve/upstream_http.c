@@ -174,6 +174,7 @@ static http_transfer *transfer_take(upstream_http *h)
         curl_easy_setopt(t->easy, CURLOPT_NOSIGNAL, 1L);
         curl_easy_setopt(t->easy, CURLOPT_TCP_KEEPALIVE, 1L);
         curl_easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT, 20L);
+        curl_easy_setopt(t->easy, CURLOPT_UPLOAD_BUFFERSIZE, 16384L); /* 64 KiB a call else, and seldom needed */
         curl_easy_setopt(t->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
         curl_easy_setopt(t->easy, CURLOPT_USERAGENT, "drr/" DRR_VERSION);
         curl_easy_setopt(t->easy, CURLOPT_WRITEFUNCTION, on_bytes);

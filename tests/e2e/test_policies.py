@@ -121,6 +121,8 @@ def test_routes():
         check(f"a judge over {path}", done.returncode == 0 and done.json["judge"] == server.url(path) and better and
               done.json["critic"] is None and server.keys == {"Bearer " + KEY} and
               all(words in b and b["model"] == "judge-1" for b in server.bodies), figures, done.stderr)
+        with open(os.path.join(WORK, "routes" + path.replace("/", "."), "report.txt")) as file:
+            check(f"{path}: the report names it", "judge: " + server.url(path) in file.read())
         check(f"{path}: its AUROC is that of what it said", done.json["tasks"]["asked"]["critic"]["auroc"] == 1, done.stdout[-400:])
         server.shutdown()
     server = Judge()

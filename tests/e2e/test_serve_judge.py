@@ -203,12 +203,6 @@ def check_metrics(served):
               "drr_requests_in_flight", "drr_build_info", "drr_drift_alarm"]
     check("/metrics has the families of the contract", all(f"# TYPE {name} " in text for name in wanted),
           [name for name in wanted if f"# TYPE {name} " not in text])
-    try:
-        from prometheus_client.parser import text_string_to_metric_families
-    except ImportError:
-        return print("skip - prometheus_client is not installed: /metrics is read by test_metrics alone")
-    families = {family.name: family for family in text_string_to_metric_families(text)}
-    check("prometheus_client reads it", families["drr_dm_seconds"].type == "histogram", sorted(families))
 
 
 def check_drift(served):

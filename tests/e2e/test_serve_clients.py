@@ -137,27 +137,33 @@ def check_openai_tools(client):
           drr.get("verdict") not in ("accept", "reject"), said)
 
 
+PAIR = "Question: What is two and two?\nAnswer: Two and two are four, so 4."
+RIGHT = "Is the answer correct?"
+
+
 def check_openai_decisions(client):
     import openai
-    answered = client.decisions.create(model="drr", input="Two and two are four.\nAnswer: 4", questions=[
-        {"type": "predicate", "instructions": "What is two and two?", "name": "right"},
-        {"type": "predicate", "instructions": "What is two and three?"}])
+    said = [{"type": "message", "role": "user", "content": "What is two and two?"},
+            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Two and two are four, so 4."}]}]
+    answered = client.decisions.create(model="drr", input=said, questions=[
+        {"type": "predicate", "instructions": RIGHT, "name": "right"},
+        {"type": "predicate", "instructions": "Is this the right answer to: What is two and three?"}])
     first = answered.answers[0]
     check("openai decisions: a probability for each predicate", [a.type for a in answered.answers] == ["predicate", "predicate"] and
           first.name == "right" and answered.answers[1].name is None and all(0 <= a.probability <= 1 for a in answered.answers), answered)
     check("openai decisions: usage counts what was read", answered.usage.input_tokens > 10 and answered.usage.output_tokens == 0 and
           answered.usage.total_tokens == answered.usage.input_tokens, answered.usage)
-    again = client.decisions.create(model="drr", input="Two and two are four.\nAnswer: 4", questions=[
-        {"type": "predicate", "instructions": "What is two and two?"}])
-    check("openai decisions: the same question has the same answer, alone or beside others",
+    again = client.decisions.create(model="drr", input=PAIR, questions=[{"type": "predicate", "instructions": RIGHT}])
+    check("openai decisions: the same pair has the same answer, as one text or two messages, alone or beside others",
           abs(again.answers[0].probability - first.probability) < 1e-4, again, first)
-    for kind, more in (("choice", {"choices": [{"value": "a"}, {"value": "b"}]}), ("score", {"levels": [{"label": "a"}, {"label": "b"}]})):
+    for what, question in (("a choice", {"type": "choice", "instructions": RIGHT, "choices": [{"value": "a"}, {"value": "b"}]}),
+                           ("a score", {"type": "score", "instructions": RIGHT, "levels": [{"label": "a"}, {"label": "b"}]}),
+                           ("another question", {"type": "predicate", "instructions": "Is the answer polite?"})):
         try:
-            seen = client.decisions.create(model="drr", input="x", questions=[{"type": "predicate", "instructions": "y"},
-                                                                              {"type": kind, "instructions": "z", **more}])
+            seen = client.decisions.create(model="drr", input=PAIR, questions=[{"type": "predicate", "instructions": RIGHT}, question])
         except openai.BadRequestError as error:
             seen = error.body
-        check(f"openai decisions: no made-up answer to a {kind}", is_error({"error": seen}) and seen["param"].startswith("questions[1]"), seen)
+        check(f"openai decisions: no made-up answer to {what}", is_error({"error": seen}) and (seen["param"] or "").startswith("questions[1]"), seen)
 
 
 async def check_openai_async(served):
@@ -234,17 +240,17 @@ def check_litellm(served):
     except litellm.AuthenticationError as error:
         seen = error
     check("LiteLLM: a wrong key is its AuthenticationError", seen is not None, seen)
-    got = litellm.decisions(model="openai/drr", input="Two and two are four.\nAnswer: 4", questions=[
-        {"type": "predicate", "name": "right", "instructions": "What is two and two?"}], **to)
+    got = litellm.decisions(model="openai/drr", input=PAIR, questions=[
+        {"type": "predicate", "name": "right", "instructions": RIGHT}], **to)
     check("LiteLLM decisions: a probability", got.answers[0].type == "predicate" and got.answers[0].name == "right" and
           0 <= got.answers[0].probability <= 1, got)
-    one = litellm.systemone(model="hosted_vllm/drr", state="Two and two are four.\nAnswer: 4", questions={
-        "right": {"type": "noul", "instructions": "What is two and two?"}}, **to)
+    state = {"question": "What is two and two?", "answer": "Two and two are four, so 4."}
+    one = litellm.systemone(model="hosted_vllm/drr", state=state, questions={"right": {"type": "noul", "instructions": RIGHT}}, **to)
     check("LiteLLM systemone: the same probability, as `noul`", abs(one.answers["right"].noul - got.answers[0].probability) < 1e-4 and
           one.usage.input_tokens > 0, one, got)
     try:
-        seen = litellm.systemone(model="hosted_vllm/drr", state="x", questions={
-            "which": {"type": "choice", "instructions": "y", "criteria": {"a": None, "b": None}}}, **to)
+        seen = litellm.systemone(model="hosted_vllm/drr", state=state, questions={
+            "which": {"type": "choice", "instructions": RIGHT, "criteria": {"a": None, "b": None}}}, **to)
     except litellm.BadRequestError as error:
         seen = str(error)
     check("LiteLLM systemone: no made-up answer to a choice", isinstance(seen, str) and "choice" in seen, seen)

@@ -182,8 +182,8 @@ double drr_critic_combine(const drr_critic *critic, double logit, const drr_feat
     return critic_meta_p(&critic->meta, logit, features);
 }
 
-drr_status drr_critic_score(drr_critic *critic, drr_score *scores, const drr_score_item *items, size_t n,
-                            drr_error *err)
+drr_status critic_score_counted(drr_critic *critic, drr_score *scores, uint32_t *n_tokens, const drr_score_item *items,
+                                size_t n, drr_error *err)
 {
     for (size_t i = 0; i < n; i++)
         if (!items[i].question || !items[i].text)
@@ -191,6 +191,8 @@ drr_status drr_critic_score(drr_critic *critic, drr_score *scores, const drr_sco
     for (size_t i = 0; i < n && !critic->e; i++) {
         const double logit = items[i].features ? items[i].features->probe : NAN;
         scores[i] = (drr_score){logit, drr_critic_combine(critic, logit, items[i].features)};
+        if (n_tokens)
+            n_tokens[i] = 0;
     }
     for (size_t at = 0, taken; at < n && critic->e; at += taken) {
         drr_status status = pack(critic, items + at, n - at, &taken, err);
@@ -202,9 +204,27 @@ drr_status drr_critic_score(drr_critic *critic, drr_score *scores, const drr_sco
         for (size_t i = 0; i < taken; i++) {
             const double logit = (double)critic->logits[i];
             scores[at + i] = (drr_score){logit, drr_critic_combine(critic, logit, items[at + i].features)};
+            if (n_tokens)
+                n_tokens[at + i] = critic->starts[i + 1] - critic->starts[i];
         }
     }
     return DRR_OK;
+}
+
+drr_status drr_critic_score(drr_critic *critic, drr_score *scores, const drr_score_item *items, size_t n,
+                            drr_error *err)
+{
+    return critic_score_counted(critic, scores, NULL, items, n, err);
+}
+
+void critic_shed(drr_critic *critic)
+{
+    encoder_workspace_free(critic->workspace);
+    encoder_free(critic->e);
+    wordpiece_free(critic->tokenizer);
+    critic->workspace = NULL;
+    critic->e = NULL;
+    critic->tokenizer = NULL;
 }
 
 /* The rows to read of an encoded text: each place once, in order, and the last token. rows has room for n_steps + 1. */

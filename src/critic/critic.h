@@ -167,6 +167,7 @@ drr_status calibration_choose(calibration *c, double *loss, calibration_kind fir
 /* ---- one critic, one file (critic.c, gguf.c) */
 bool critic_risk_test(drr_risk_test *test, const char *name); /* false: no such test (guarantee.c) */
 #define CRITIC_MOST_PROBES 16
+#define CRITIC_MOST_QUANTILES 64
 typedef struct critic_probe { /* a text and the logit that the critic gave it when it was made; owned strings */
     char *question, *text;
     double logit;
@@ -189,6 +190,11 @@ typedef struct critic_meta { /* owned strings */
     bool no_encoder;   /* the probe's log-odds stand for the text's logit: of a calibration, and of `logit` below */
     critic_probe probes[CRITIC_MOST_PROBES];
     uint32_t n_probes; /* 0: none are known, as in files of older versions of drr */
+    /* How the logits of n_scores traces were distributed that it was not trained on: the smallest, as many equal steps
+     * between, and the largest. n_quantiles 0: not known, as in older files. */
+    double quantiles[CRITIC_MOST_QUANTILES];
+    uint32_t n_quantiles;
+    uint64_t n_scores;
 } critic_meta;
 drr_critic_kind critic_meta_kind(const critic_meta *meta);
 /* P(correct) of a text logit with what else is known; features NULL: of the text alone. */
@@ -197,6 +203,11 @@ double critic_meta_p_text(const critic_meta *meta, double logit);
 void critic_meta_clear(critic_meta *meta);
 /* Replaces meta's probes by drr's own texts, scored in fp32 by e with meta->max_length (probe.c). */
 drr_status critic_probes_make(critic_meta *meta, const encoder *e, const wordpiece *tokenizer, drr_error *err);
+/* Sets meta's quantiles to those of n logits, which are sorted for it; none of fewer than 20, or where one is no
+ * number.
+ */
+void critic_quantiles_make(critic_meta *meta, double *logits, size_t n);
+bool critic_quantiles_are_good(const critic_meta *meta);
 /* Could these be written and read again? DRR_E_ARGUMENT, DRR_E_FORMAT or DRR_E_MISMATCH says what could not. */
 drr_status critic_check(const encoder *e, const wordpiece *tokenizer, const critic_meta *meta, drr_error *err);
 /* Writes a GGUF in llama.cpp's classifier layout with drr.* metadata, atomically. e and tokenizer are NULL for a critic
@@ -208,6 +219,12 @@ const encoder *critic_encoder(const drr_critic *critic);
 const wordpiece *critic_wordpiece(const drr_critic *critic);
 const critic_meta *critic_get_meta(const drr_critic *critic);
 drr_status critic_check_steps(const drr_critic *critic, drr_error *err); /* DRR_E_MISMATCH: it cannot score them */
+/* drr_critic_score, and how many tokens it read of each item; n_tokens may be NULL. */
+drr_status critic_score_counted(drr_critic *critic, drr_score *scores, uint32_t *n_tokens, const drr_score_item *items,
+                                size_t n, drr_error *err);
+/* Frees what scoring texts takes, which is nearly all of a critic's memory. What is left combines, and its meta and
+ * what drr_critic_describe gave stay where they are; it scores no more. */
+void critic_shed(drr_critic *critic);
 /* A critic of these parts, which are its own from then on; after an error they are still the caller's, and as they
  * were. hex: the SHA-256 of its file, "" without one. */
 drr_status critic_of_parts(drr_critic **critic, encoder *e, wordpiece *tokenizer, const critic_meta *meta,

@@ -1,6 +1,6 @@
 /* critic_keys.c: the keys of a critic file that need not be there: curves of isotonic calibrations, the calibration of
- * the stack, guarantees, and probes (docs/formats.md, "Critic file"). What critics written before them lack, they do
- * without.
+ * the stack, guarantees, a probe's weights, and the texts that `drr critic verify` scores again (docs/formats.md,
+ * "Critic file"). What critics written before them lack, they do without.
  */
 #include "critic/critic_keys_internal.h"
 
@@ -24,6 +24,9 @@ static const struct {
 } counts[] = {{"n", offsetof(drr_guarantee, n)},
               {"n_accepted", offsetof(drr_guarantee, n_accepted)},
               {"n_wrong", offsetof(drr_guarantee, n_wrong)}};
+/* Questions, texts and logits; and what these keys were called when a critic's probe did not yet have the name. */
+static const char *const verify_keys[2][3] = {{"drr.verify.questions", "drr.verify.texts", "drr.verify.logits"},
+                                              {"drr.probe.questions", "drr.probe.texts", "drr.probe.logits"}};
 enum { N_SHARES = sizeof shares / sizeof *shares, N_COUNTS = sizeof counts / sizeof *counts, MOST_TURNS = 1024 };
 
 static double *share_of(const drr_guarantee *g, size_t i)
@@ -68,8 +71,49 @@ static bool guarantee_is_good(const drr_guarantee *g)
            g->n_accepted <= g->n;
 }
 
+/* ---- quantiles of scores */
+
+enum { N_QUANTILES = 33, LEAST_SCORES = 20 };
+
+static int by_value(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+void critic_quantiles_make(critic_meta *meta, double *logits, size_t n)
+{
+    meta->n_quantiles = 0;
+    meta->n_scores = 0;
+    for (size_t i = 0; i < n; i++)
+        if (!isfinite(logits[i]))
+            return;
+    if (n < LEAST_SCORES)
+        return;
+    qsort(logits, n, sizeof *logits, by_value);
+    for (uint32_t i = 0; i < N_QUANTILES; i++) {
+        const double place = (double)(n - 1) * i / (N_QUANTILES - 1);
+        const size_t below = (size_t)place, above = below + 1 < n ? below + 1 : below;
+        meta->quantiles[i] = logits[below] + (place - (double)below) * (logits[above] - logits[below]);
+    }
+    meta->n_quantiles = N_QUANTILES;
+    meta->n_scores = n;
+}
+
+bool critic_quantiles_are_good(const critic_meta *m)
+{
+    if (m->n_quantiles == 0)
+        return true;
+    for (uint32_t i = 0; i < m->n_quantiles && i < CRITIC_MOST_QUANTILES; i++)
+        if (!isfinite(m->quantiles[i]) || (i && m->quantiles[i] < m->quantiles[i - 1]))
+            return false;
+    return m->n_quantiles >= 2 && m->n_quantiles <= CRITIC_MOST_QUANTILES && m->n_scores > 0;
+}
+
 drr_status critic_keys_check(const critic_meta *m, drr_error *err)
 {
+    if (!critic_quantiles_are_good(m))
+        return error_set(err, DRR_E_ARGUMENT, "the quantiles of the critic's scores do not rise, or are of no score");
     if (!curve_is_good(&m->text_curve) || (m->has_stack_calibration && !curve_is_good(&m->stack_calibration.steps)))
         return error_set(err, DRR_E_ARGUMENT, "a curve of the critic's calibration does not rise within 0 and 1");
     if (m->has_stack_calibration &&
@@ -117,15 +161,15 @@ static void add_probes(tensorfile_builder *b, const critic_meta *m)
     double logits[CRITIC_MOST_PROBES];
     if (m->n_probes == 0)
         return;
-    tensorfile_begin_array(b, "drr.probe.questions", GGUF_STRING, m->n_probes);
+    tensorfile_begin_array(b, verify_keys[0][0], GGUF_STRING, m->n_probes);
     for (uint32_t i = 0; i < m->n_probes; i++)
         tensorfile_put_string(b, "", m->probes[i].question);
-    tensorfile_begin_array(b, "drr.probe.texts", GGUF_STRING, m->n_probes);
+    tensorfile_begin_array(b, verify_keys[0][1], GGUF_STRING, m->n_probes);
     for (uint32_t i = 0; i < m->n_probes; i++) {
         tensorfile_put_string(b, "", m->probes[i].text);
         logits[i] = m->probes[i].logit;
     }
-    tensorfile_add_f64s(b, "drr.probe.logits", logits, m->n_probes);
+    tensorfile_add_f64s(b, verify_keys[0][2], logits, m->n_probes);
 }
 
 uint32_t critic_keys_version(const critic_meta *m, drr_head head)
@@ -150,6 +194,10 @@ void critic_keys_add(tensorfile_builder *b, const critic_meta *m, drr_head head)
     if (m->probe.reasoner)
         probe_keys_add(b, &m->probe);
     add_probes(b, m);
+    if (m->n_quantiles) {
+        tensorfile_add_f64s(b, "drr.scores.quantiles", m->quantiles, m->n_quantiles);
+        tensorfile_add_u64(b, "drr.scores.n", m->n_scores);
+    }
 }
 
 /* ---- reading */
@@ -243,7 +291,8 @@ static drr_status copy_item(char **copy, tensorfile_text text, const tensorfile 
 
 static drr_status read_probes(critic_meta *m, const tensorfile *f, drr_error *err)
 {
-    static const char *const keys[] = {"drr.probe.questions", "drr.probe.texts", "drr.probe.logits"};
+    const bool old = !tensorfile_find(f, verify_keys[0][2]);
+    const char *const *keys = verify_keys[old];
     const tensorfile_key *columns[3];
     drr_status status = DRR_OK;
     if (!tensorfile_find(f, keys[2]))
@@ -256,7 +305,7 @@ static drr_status read_probes(critic_meta *m, const tensorfile *f, drr_error *er
     if (n == 0 || n > CRITIC_MOST_PROBES || columns[0]->count != n || columns[1]->count != n)
         return error_set(
             err, DRR_E_FORMAT,
-            "%s: the keys \"drr.probe.*\" have %llu questions, %llu texts and %llu logits; 1 to %d of each", f->path,
+            "%s: the keys \"drr.verify.*\" have %llu questions, %llu texts and %llu logits; 1 to %d of each", f->path,
             (unsigned long long)columns[0]->count, (unsigned long long)columns[1]->count, (unsigned long long)n,
             CRITIC_MOST_PROBES);
     const uint8_t *question = columns[0]->data, *text = columns[1]->data;
@@ -271,6 +320,27 @@ static drr_status read_probes(critic_meta *m, const tensorfile *f, drr_error *er
                                keys[2]);
     }
     return status;
+}
+
+static drr_status read_quantiles(critic_meta *m, const tensorfile *f, drr_error *err)
+{
+    const tensorfile_key *key;
+    if (!tensorfile_find(f, "drr.scores.quantiles"))
+        return DRR_OK;
+    drr_status status = tensorfile_array(&key, f, "drr.scores.quantiles", GGUF_F64, err);
+    if (status == DRR_OK)
+        status = tensorfile_u64(&m->n_scores, f, "drr.scores.n", err);
+    if (status != DRR_OK)
+        return status;
+    m->n_quantiles = key->count <= CRITIC_MOST_QUANTILES ? (uint32_t)key->count : 0;
+    memcpy(m->quantiles, key->data, m->n_quantiles * sizeof(double));
+    return m->n_quantiles && critic_quantiles_are_good(m)
+               ? DRR_OK
+               : error_set(
+                     err, DRR_E_FORMAT,
+                     "%s: the key \"drr.scores.quantiles\" has %llu numbers; 2 to %d that rise are possible, of a "
+                     "\"drr.scores.n\" above 0",
+                     f->path, (unsigned long long)key->count, CRITIC_MOST_QUANTILES);
 }
 
 drr_status critic_keys_read(critic_meta *m, const tensorfile *f, drr_error *err)
@@ -291,5 +361,7 @@ drr_status critic_keys_read(critic_meta *m, const tensorfile *f, drr_error *err)
         status = tensorfile_u64(&m->n_train_steps, f, "drr.n_train_steps", err);
     if (status == DRR_OK)
         status = read_probes(m, f, err);
+    if (status == DRR_OK)
+        status = read_quantiles(m, f, err);
     return status == DRR_OK ? probe_keys_read(&m->probe, f, err) : status;
 }

@@ -63,6 +63,14 @@ static json_t *probes_json(const critic_meta *m)
     return list;
 }
 
+static json_t *scores_json(const critic_meta *m)
+{
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < m->n_quantiles; i++)
+        json_array_append_new(list, json_real(m->quantiles[i]));
+    return json_pack("{s:I, s:o}", "n", (json_int_t)m->n_scores, "quantiles", list);
+}
+
 static const char *or_empty(const char *text)
 {
     return text ? text : "";
@@ -93,6 +101,8 @@ json_t *critic_meta_json(const critic_meta *m, drr_head head, const char *digest
     }
     if (o)
         json_object_set_new(o, "probes", probes_json(m));
+    if (o && m->n_quantiles)
+        json_object_set_new(o, "scores", scores_json(m));
     return o;
 }
 
@@ -263,6 +273,28 @@ static drr_status take_probes(critic_meta *m, json_t *list, const char *where, d
     return status;
 }
 
+static drr_status take_scores(critic_meta *m, json_t *scores, const char *where, drr_error *err)
+{
+    json_t *list = json_object_get(scores, "quantiles");
+    const size_t n = json_array_size(list);
+    if (!scores)
+        return DRR_OK;
+    drr_status status = take_count(&m->n_scores, scores, "n", where, err);
+    if (status != DRR_OK)
+        return status;
+    bool good = n >= 2 && n <= CRITIC_MOST_QUANTILES;
+    for (size_t i = 0; good && i < n; i++) {
+        good = json_is_number(json_array_get(list, i));
+        m->quantiles[i] = json_number_value(json_array_get(list, i));
+    }
+    m->n_quantiles = good ? (uint32_t)n : 0;
+    return good && critic_quantiles_are_good(m)
+               ? DRR_OK
+               : error_set(err, DRR_E_FORMAT,
+                           "%s: \"scores\" has no 2 to %d \"quantiles\" that rise, of an \"n\" above 0", where,
+                           CRITIC_MOST_QUANTILES);
+}
+
 static drr_status take_names(critic_meta *m, json_t *o, drr_error *err)
 {
     const struct {
@@ -311,5 +343,7 @@ drr_status critic_meta_parse(critic_meta *m, drr_head head, json_t *o, const cha
     m->seed = strtoull(json_string_or(o, "seed", "0"), NULL, 10);
     if (status == DRR_OK)
         status = take_probes(m, json_object_get(o, "probes"), where, err);
+    if (status == DRR_OK)
+        status = take_scores(m, json_object_get(o, "scores"), where, err);
     return status == DRR_OK ? take_guarantees(m, json_object_get(o, "guarantees"), where, err) : status;
 }

@@ -491,7 +491,7 @@ void call_completed(void *user, struct MHD_Connection *connection, void **contex
     pthread_mutex_lock(&call->lock);
     const bool ended = call->progress == CALL_READY || call->progress == CALL_ENDED;
     const bool unread = call->progress == CALL_READING; /* no handler has it */
-    struct MHD_Response *unsent = call->response; /* a stream's holds a reference of the call */
+    struct MHD_Response *unsent = call->response;       /* a stream's holds a reference of the call */
     call->response = NULL;
     call->finished = true;
     if (code != MHD_REQUEST_TERMINATED_COMPLETED_OK)

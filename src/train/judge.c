@@ -284,6 +284,7 @@ static drr_status fit_text(critic_meta *meta, drr_calibration_figures *figures, 
         meta->calibration = text.line;
         meta->text_curve = text.steps;
         figures->picked = calibration_name(calibration_kind_of(&text));
+        critic_quantiles_make(meta, logits, g->n); /* which sorts them: the last that is asked of them */
     }
     free(logits);
     free(labels);

@@ -1,6 +1,7 @@
 /* test_critic_verify.c: a critic that is whole is said to be so, alone, beside its card and beside its export; each way
  * of not being so is found, by the part that can know it, in words that name the file. */
 #include "core/json.h"
+#include "critic/gguf_internal.h"
 #include "critic_fixture.h"
 
 #include <math.h>
@@ -259,6 +260,50 @@ static void probes_come_back_bit_for_bit_both_ways(void **state)
     assert_int_equal(v.n_wrong, 0);
 }
 
+/* What the keys of the texts were called before a probe's weights had the name "drr.probe": a byte less each, so what
+ * is in front of the tensors is written anew, and padded again. */
+static void texts_under_their_old_keys_are_read(void **state)
+{
+    static const char *const names[] = {"drr.verify.questions", "drr.verify.texts", "drr.verify.logits"};
+    char *data;
+    size_t size, n_read = 0;
+    tensorfile f;
+    (void)state;
+    write_probed(at("c.gguf"), 1, true);
+    assert_int_equal(file_read(&data, &size, at("c.gguf"), 0, NULL), DRR_OK);
+    assert_int_equal(tensorfile_open(&f, at("c.gguf"), NULL), DRR_OK);
+    const size_t tensors = (size_t)(f.tensors[0].data - f.map.data);
+    size_t head = tensors;
+    tensorfile_close(&f);
+    for (size_t i = 0; i < 3; i++) {
+        char *key = find_bytes(data, head, names[i]);
+        uint64_t length = strlen(names[i]) - 1;
+        memcpy(key - 8, &length, sizeof length);
+        memcpy(key, "drr.probe", 9);
+        memmove(key + 9, key + 10, head - (size_t)(key - data) - 10);
+        head--;
+    }
+    for (size_t pad = 0; pad <= 3; pad += 3) { /* the padding grew by 3, or was less than 3 short of a whole one */
+        char *file = calloc(1, size);
+        const size_t begin = pad ? tensors : tensors - GGUF_ALIGNMENT;
+        memcpy(file, data, head < begin ? head : begin);
+        memcpy(file + begin, data + tensors, size - tensors);
+        put_file(at("old.gguf"), file, size - (tensors - begin));
+        drr_critic *critic = NULL;
+        if (drr_critic_open(&critic, at("old.gguf"), NULL) == DRR_OK) {
+            assert_int_equal(critic_get_meta(critic)->n_probes, 6);
+            const drr_verification v = verify(at("old.gguf"), at("c.gguf"));
+            assert_found(&v, "probes", DRR_FINDING_GOOD, "6 texts");
+            assert_int_equal(v.n_wrong, 0);
+            n_read++;
+        }
+        drr_critic_close(critic);
+        free(file);
+    }
+    assert_int_equal(n_read, 1);
+    free(data);
+}
+
 static void probes_that_cannot_be_are_refused(void **state)
 {
     (void)state;
@@ -268,16 +313,16 @@ static void probes_that_cannot_be_are_refused(void **state)
     drr_error err = {0};
     write_probed(at("c.gguf"), 1, true);
     assert_int_equal(file_read(&data, &size, at("c.gguf"), 0, NULL), DRR_OK);
-    char *logits = find_bytes(data, size, "drr.probe.logits") + strlen("drr.probe.logits") + 4 + 4 + 8;
+    char *logits = find_bytes(data, size, "drr.verify.logits") + strlen("drr.verify.logits") + 4 + 4 + 8;
     const double nan = NAN;
     memcpy(logits, &nan, sizeof nan);
     put_file(at("bad.gguf"), data, size);
     assert_int_equal(drr_critic_open(&critic, at("bad.gguf"), &err), DRR_E_FORMAT);
-    assert_non_null(strstr(err.message, "drr.probe.logits"));
-    find_bytes(data, size, "drr.probe.texts")[0] = 'x';
+    assert_non_null(strstr(err.message, "drr.verify.logits"));
+    find_bytes(data, size, "drr.verify.texts")[0] = 'x';
     put_file(at("bad.gguf"), data, size);
     assert_int_equal(drr_critic_open(&critic, at("bad.gguf"), &err), DRR_E_FORMAT);
-    assert_non_null(strstr(err.message, "\"drr.probe.texts\" is missing"));
+    assert_non_null(strstr(err.message, "\"drr.verify.texts\" is missing"));
     free(data);
     export_to(at("c.gguf"), at("hf"));
     bool foreign;
@@ -306,6 +351,7 @@ int main(void)
         IN_A_PLACE(another_vocabulary_or_shape_is_told_apart),
         IN_A_PLACE(a_file_that_is_not_there_is_an_error),
         IN_A_PLACE(probes_come_back_bit_for_bit_both_ways),
+        IN_A_PLACE(texts_under_their_old_keys_are_read),
         IN_A_PLACE(probes_that_cannot_be_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -270,7 +270,9 @@ typedef enum drr_finish {
     DRR_FINISH_ANSWERED,  /* cut because the answer was complete */
     DRR_FINISH_LENGTH,    /* token budget or context ran out */
     DRR_FINISH_CANCELLED, /* the caller withdrew it */
-    DRR_FINISH_FAILED     /* see the error text */
+    DRR_FINISH_FAILED,    /* see the error text */
+    DRR_FINISH_CUT,       /* stopped where a step looked bad: early rejection */
+    DRR_FINISH_TIME       /* the question's seconds ran out */
 } drr_finish;
 
 const char *drr_finish_name(drr_finish finish);
@@ -771,6 +773,34 @@ void drr_search_clear(drr_search *search);
 drr_status drr_train_search(drr_train_result *result, drr_search *search, const drr_train_options *options,
                             double seconds, const drr_hooks *hooks, drr_error *err);
 
+/* ---- judges: src/loop ---------------------------------------------------------------------------- */
+
+/* Says how likely an answer is right. A critic is one; others stand in for it to be compared with it, on the same
+ * loop (drr_policy.judge). What they say is a number in [0, 1] and no calibrated probability: an own threshold is
+ * theirs alone, and drr with one of them must be told it. docs/reasoning.md says what each computes. */
+typedef struct drr_judge drr_judge;
+
+typedef struct drr_judge_options {
+    const char *route; /* of an address: "rerank", "classify", "score", "decisions" or "systemone"; NULL: by its path */
+    const char *scale; /* what the numbers of rerank and score are: "logit" or "probability"; NULL: logit for rerank,
+                          probability for score */
+    const char *model; /* as the server calls it; NULL: none is named */
+    const char *ca_file; /* certificates to trust, PEM; NULL: the system's */
+    uint32_t seconds;    /* of one answer's judgement, tries together; 0: 60 */
+    const drr_hooks
+        *hooks; /* asked whether to stop while a server is waited for; may be NULL; must outlive the judge */
+} drr_judge_options;
+void drr_judge_options_defaults(drr_judge_options *options);
+
+/* source: a critic's file, "self" (the reasoner is asked whether it is right), "length" (shorter is better), "logprob"
+ * (of the tokens), "vote" (how many answers agree), or an address ("http://host/v1/rerank"), whose key is
+ * DRR_JUDGE_API_KEY of the environment. options may be NULL. Nothing is asked of a server yet. */
+drr_status drr_judge_open(drr_judge **judge, const char *source, const drr_judge_options *options, drr_error *err);
+void drr_judge_close(drr_judge *judge);
+const char *drr_judge_name(const drr_judge *judge);   /* "self"; of an address, that; of a critic, its name */
+bool drr_judge_calibrated(const drr_judge *judge);    /* its numbers are probabilities, and it has a threshold */
+drr_critic *drr_judge_critic(const drr_judge *judge); /* of a critic's file, and the judge's own; else NULL */
+
 /* ---- the loop: src/loop -------------------------------------------------------------------------- */
 
 typedef enum drr_strategy {
@@ -800,9 +830,12 @@ typedef enum drr_exhausted {                     /* what happens when turns run 
 } drr_exhausted;
 
 typedef enum drr_feedback {
-    DRR_FEEDBACK_WORDS,  /* the rejection's words, history kept */
-    DRR_FEEDBACK_RESTART /* a fresh sample, nothing of the rejected turn shown */
+    DRR_FEEDBACK_WORDS,   /* the rejection's words, history kept */
+    DRR_FEEDBACK_RESTART, /* a fresh sample, nothing of the rejected turn shown */
+    DRR_FEEDBACK_SCORE,   /* words that give the P(correct) */
+    DRR_FEEDBACK_STEP     /* words that quote the suspicious step: takes a critic that scores steps */
 } drr_feedback;
+const char *drr_feedback_name(drr_feedback feedback);
 
 typedef struct drr_policy {
     drr_strategy strategy;
@@ -811,6 +844,8 @@ typedef struct drr_policy {
                                drawn; for best-of-n it is the P(correct) of its best */
     uint32_t max_turns;     /* drr, self-critique */
     uint64_t max_tokens;    /* generated tokens a question over all turns or samples; 0: no limit */
+    double max_seconds;     /* that a question may take: the reasoner's and the judge's, not those in which it waits for
+                               other questions; 0: no limit */
     uint32_t turn_tokens;   /* of one turn */
     double threshold; /* accept at or above; NaN: the critic's own, for max_turns turns where it has one for these */
     double abstain_below;  /* at the end, abstain when the winner's P(correct) is below; 0: never */
@@ -822,6 +857,12 @@ typedef struct drr_policy {
     float temperature, top_p; /* of what must differ: vote, best-of-n, drr's other turns */
     uint64_t seed;
     bool grammar;
+    /* Early rejection, of drr and best-of-n: an answer under way is scored where a step ends, and stopped where a
+     * step's P is below early_below (0: never). What is before that step is kept, and gone on with by another seed. */
+    double early_below;
+    uint32_t early_steps; /* a step before this one, from 1, is never the reason */
+    uint32_t early_cuts;  /* an answer is stopped so often at most */
+    drr_judge *judge;     /* gives P(correct) instead of the critic; NULL: the critic does. Must outlive the call */
 } drr_policy;
 void drr_policy_defaults(drr_policy *policy);
 /* Makes the policy the one that a guarantee is about, abstention included. */
@@ -838,7 +879,8 @@ typedef enum drr_outcome { DRR_ANSWERED, DRR_ABSTAINED, DRR_UNPARSED, DRR_FAILED
 const char *drr_outcome_name(drr_outcome outcome);
 
 typedef struct drr_turn {
-    const char *role;               /* "attempt", "critique", "revision", "escalation": static */
+    const char *role; /* "attempt", "critique", "revision", "escalation"; "cut": an attempt that was stopped early;
+                         "judge": what the reasoner says of its answer. Static */
     char *text, *answer, *feedback; /* feedback: the words that came before this turn */
     uint32_t sample, turn;
     double logit;     /* NaN when nobody scored it; so are the next three */
@@ -851,7 +893,12 @@ typedef struct drr_turn {
     uint32_t n_prompt_tokens, n_tokens;
     double seconds;
     drr_token_stats stats;
+    uint32_t cuts; /* how often this attempt had been stopped before */
+    uint32_t kept; /* bytes at the beginning of text that were kept of it then; n_tokens does not count them, */
+    uint32_t n_kept_tokens; /* but this does */
 } drr_turn;
+/* An attempt or a revision that ended, also another reasoner's: no critique, no judge's word, nothing stopped early. */
+bool drr_turn_answers(const drr_turn *turn);
 
 typedef struct drr_result {
     const drr_task *task;
@@ -866,6 +913,10 @@ typedef struct drr_result {
     char *failure;                      /* why a turn failed: the reason when DRR_FAILED */
     bool escalated;                     /* the last turn is another reasoner's; tokens and seconds count it too */
     uint64_t n_escalated_prompt_tokens, n_escalated_tokens; /* of these, the other reasoner's */
+    uint32_t n_cuts;                                        /* early rejections */
+    uint64_t n_cut_tokens;                                  /* of n_tokens: written and then thrown away by them */
+    double judge_seconds; /* of the critic or judge, early scores included; where the reasoner is the judge, its turns'
+                             seconds say it */
 } drr_result;
 void drr_result_clear(drr_result *result);
 /* Is the answer one that the critic accepted a turn for? Not where it was settled otherwise, or is another reasoner's.

@@ -321,6 +321,43 @@ void cli_guarantee_members(cli_json *j, const drr_guarantee *g);
         .meaning = "seek answers as the critic's guarantee is about, and abstain where nothing is accepted"            \
     }
 
+/* Another judge than a critic, for drr eval and drr reason. */
+typedef struct cli_judging {
+    const char *source;
+    drr_judge_options options;
+} cli_judging;
+/* --judge FILE is --critic FILE. CLI_DONE or CLI_USAGE. */
+int cli_judge_or_critic(cli_judging *judging, const char **critic_path, const cli_command *command);
+/* *judge stays NULL where none is asked for. */
+drr_status cli_open_judge(drr_judge **judge, const cli_judging *judging, const cli_reasoner_choice *choice,
+                          drr_error *err);
+
+#define CLI_JUDGE_OPTIONS(j)                                                                                           \
+    {.name = "judge",                                                                                                  \
+     .argument = "J",                                                                                                  \
+     .type = CLI_STRING,                                                                                               \
+     .value = &(j).source,                                                                                             \
+     .meaning = "in place of --critic: a critic's file, self, length, logprob, vote, or http[s]://host/v1/rerank"},    \
+        {.name = "judge-route",                                                                                        \
+         .argument = "R",                                                                                              \
+         .type = CLI_STRING,                                                                                           \
+         .value = &(j).options.route,                                                                                  \
+         .meaning = "of a judge's address: rerank, classify, score, decisions, systemone; not given: by its path"},    \
+        {.name = "judge-scale",                                                                                        \
+         .argument = "S",                                                                                              \
+         .type = CLI_STRING,                                                                                           \
+         .value = &(j).options.scale,                                                                                  \
+         .meaning = "of rerank's and score's numbers: logit or probability; not given: logit of rerank alone"},        \
+        {.name = "judge-model",                                                                                        \
+         .argument = "NAME",                                                                                           \
+         .type = CLI_STRING,                                                                                           \
+         .value = &(j).options.model,                                                                                  \
+         .meaning = "as the judge's server calls it"},                                                                 \
+    {                                                                                                                  \
+        .name = "judge-seconds", .argument = "N", .type = CLI_UINT32, .value = &(j).options.seconds,                   \
+        .meaning = "for one judgement of a server, tries and all; 0: 60", .high = 86400                                \
+    }
+
 #define CLI_POLICY_OPTIONS(p)                                                                                          \
     {.name = "samples",                                                                                                \
      .argument = "N",                                                                                                  \
@@ -355,6 +392,34 @@ void cli_guarantee_members(cli_json *j, const drr_guarantee *g);
          .type = CLI_UINT64,                                                                                           \
          .value = &(p).max_tokens,                                                                                     \
          .meaning = "tokens a question over all turns; 0: no limit"},                                                  \
+        {.name = "max-seconds",                                                                                        \
+         .argument = "S",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(p).max_seconds,                                                                                    \
+         .meaning = "seconds a question, of reasoner and judge; 0: no limit",                                          \
+         .low = 0,                                                                                                     \
+         .high = 1e6},                                                                                                 \
+        {.name = "early",                                                                                              \
+         .argument = "P",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(p).early_below,                                                                                    \
+         .meaning = "stop an answer under way where a step's P is below, and go on from before it; 0: never",          \
+         .low = 0,                                                                                                     \
+         .high = 1},                                                                                                   \
+        {.name = "early-steps",                                                                                        \
+         .argument = "N",                                                                                              \
+         .type = CLI_UINT32,                                                                                           \
+         .value = &(p).early_steps,                                                                                    \
+         .meaning = "the first step, from 1, that --early may stop at",                                                \
+         .low = 1,                                                                                                     \
+         .high = 1000},                                                                                                \
+        {.name = "early-cuts",                                                                                         \
+         .argument = "N",                                                                                              \
+         .type = CLI_UINT32,                                                                                           \
+         .value = &(p).early_cuts,                                                                                     \
+         .meaning = "how often --early may stop one answer",                                                           \
+         .low = 1,                                                                                                     \
+         .high = 64},                                                                                                  \
         {.name = "threshold",                                                                                          \
          .argument = "P",                                                                                              \
          .type = CLI_DOUBLE,                                                                                           \
@@ -386,7 +451,7 @@ void cli_guarantee_members(cli_json *j, const drr_guarantee *g);
          .argument = "HOW",                                                                                            \
          .type = CLI_CHOICE,                                                                                           \
          .value = &(p).feedback,                                                                                       \
-         .meaning = "after a rejection: words and the history, or a fresh start",                                      \
+         .meaning = "after a rejection: words and the history (with the score, or the bad step), or a fresh start",    \
          .names = cli_feedback_names},                                                                                 \
         {.name = "first-temperature",                                                                                  \
          .argument = "T",                                                                                              \

@@ -17,7 +17,8 @@ const cli_command cli_eval = {
     "  drr eval --data csqa.dev.jsonl --data svamp.test.jsonl --critic critic.gguf --limit 100 --out runs/both\n"
     "  drr eval --data gsm8k-test --strategies cot,vote --samples 8 --json\n"
     "  drr eval --data gsm8k-test --critic critic.gguf --strategies drr --escalate https://host/v1 --escalate-model "
-    "big\n",
+    "big\n"
+    "  drr eval --data gsm8k-test --judge vote --threshold 0.7 --strategies vote,drr\n",
     run};
 
 void evaluation_defaults(evaluation *e)
@@ -50,7 +51,7 @@ int evaluation_strategies(evaluation *e, const cli_command *command, bool has_cr
         else if (drr_strategy_parse(&s, name, &err) != DRR_OK)
             code = cli_usage(command, "%s", err.message);
         else if (needs_critic(s) && !has_critic)
-            code = cli_usage(command, "the strategy %s needs --critic FILE", name);
+            code = cli_usage(command, "the strategy %s needs --critic FILE, or another --judge", name);
         else
             e->strategies[e->n_strategies++] = s;
     }
@@ -112,6 +113,7 @@ static int run(int argc, char **argv)
     cli_reasoner_choice choice;
     cli_checking checking;
     cli_escalation to = {0};
+    cli_judging judging = {0};
     cli_list data = {0};
     const char *out = NULL, *critic_path = NULL, *format = NULL;
     char path[4096], layer[16];
@@ -149,6 +151,7 @@ static int run(int argc, char **argv)
         CLI_CHECKING_OPTIONS(checking),
         CLI_REASONER_OPTIONS(choice),
         CLI_ESCALATION_OPTIONS(to),
+        CLI_JUDGE_OPTIONS(judging),
         CLI_POLICY_OPTIONS(e.policy),
         {.name = "seed",
          .argument = "N",
@@ -158,13 +161,16 @@ static int run(int argc, char **argv)
         {.name = "json", .type = CLI_FLAG, .value = &e.json, .meaning = "the report as one JSON object on stdout"},
         CLI_END};
     drr_critic *critic = NULL;
+    drr_judge *judge = NULL;
     drr_prompts *prompts = NULL;
     drr_reasoner *reasoner = NULL;
     drr_error err = {0};
     int code;
     if (!cli_parse(&cli_eval, options, &argc, &argv, 0, 0, &code))
         return code;
-    code = evaluation_strategies(&e, &cli_eval, critic_path != NULL);
+    code = cli_judge_or_critic(&judging, &critic_path, &cli_eval);
+    if (code == CLI_DONE)
+        code = evaluation_strategies(&e, &cli_eval, critic_path || judging.source);
     if (code != CLI_DONE)
         return code;
     if (to.source && !runs_drr(&e))
@@ -175,6 +181,9 @@ static int run(int argc, char **argv)
     drr_status status = cli_check_datasets(&data, format, e.limit, &err);
     if (status == DRR_OK && critic_path)
         status = drr_critic_open(&critic, critic_path, &err);
+    if (status == DRR_OK)
+        status = cli_open_judge(&judge, &judging, &choice, &err);
+    e.policy.judge = judge;
     if (status == DRR_OK)
         status = cli_open_checker(&e.checker, &checking, &err);
     cli_hidden_of_critic(&choice, layer, critic);
@@ -188,6 +197,7 @@ static int run(int argc, char **argv)
     drr_reasoner_close(e.second);
     drr_reasoner_close(reasoner);
     drr_prompts_free(prompts);
+    drr_judge_close(judge);
     drr_critic_close(critic);
     return status == DRR_OK ? CLI_DONE : cli_fail(&err);
 }

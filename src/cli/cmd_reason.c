@@ -28,6 +28,7 @@ enum { MOST_CHOICES = 26 };
 
 typedef struct asking {
     const char *question, *choices, *kind, *answer, *critic, *strategy;
+    cli_judging judging;
     bool json, guaranteed;
     drr_guarantee guarantee; /* that holds for answers sought like this, where turns is not 0 */
     char *read, *split;
@@ -100,11 +101,13 @@ static int prepare(asking *a, drr_policy *policy)
         return cli_usage(&cli_reason, "%s", err.message);
     if ((a->task.kind == DRR_KIND_CHOICE) != (a->choices != NULL))
         return cli_usage(&cli_reason, "--kind choice and --choices belong together");
-    policy->strategy = a->critic ? DRR_STRATEGY_DRR : DRR_STRATEGY_COT;
+    const bool judged = a->critic || a->judging.source;
+    policy->strategy = judged ? DRR_STRATEGY_DRR : DRR_STRATEGY_COT;
     if (a->strategy && drr_strategy_parse(&policy->strategy, a->strategy, &err) != DRR_OK)
         return cli_usage(&cli_reason, "%s", err.message);
-    if (!a->critic && (policy->strategy == DRR_STRATEGY_DRR || policy->strategy == DRR_STRATEGY_BEST_OF_N))
-        return cli_usage(&cli_reason, "the strategy %s needs --critic FILE", drr_strategy_name(policy->strategy));
+    if (!judged && (policy->strategy == DRR_STRATEGY_DRR || policy->strategy == DRR_STRATEGY_BEST_OF_N))
+        return cli_usage(&cli_reason, "the strategy %s needs --critic FILE, or another --judge",
+                         drr_strategy_name(policy->strategy));
     return CLI_DONE;
 }
 
@@ -129,14 +132,28 @@ static void show_turn(void *user, const drr_result *so_far, const drr_turn *turn
     if (!turn || a->json)
         return;
     cli_clear_progress();
-    if (turn->feedback && *turn->feedback) {
+    if (turn->feedback && *turn->feedback && !turn->cuts) {
         printf("feedback:\n");
         print_indented(turn->feedback);
     }
-    printf("%s %u.%u (%u tokens, %s):\n", turn->role ? turn->role : "turn", turn->sample, turn->turn, turn->n_tokens,
+    printf("%s %u.%u (%u tokens, %s", turn->role ? turn->role : "turn", turn->sample, turn->turn, turn->n_tokens,
            cli_duration(time, turn->seconds));
+    if (turn->kept)
+        printf(", behind %u that were kept", turn->n_kept_tokens);
+    printf("):\n");
     print_indented(turn->text ? turn->text : "");
-    printf("-> %s", turn->answer ? turn->answer : "no answer that can be read");
+    if (turn->finish == DRR_FINISH_CUT) {
+        printf("-> stopped early: P of its last steps %s\n\n", cli_number(p, turn->p_correct, 2));
+        fflush(stdout);
+        return;
+    }
+    if (strcmp(turn->role, "judge") == 0) {
+        printf("\n");
+        fflush(stdout);
+        return;
+    }
+    printf("-> %s%s", turn->answer ? turn->answer : "no answer that can be read",
+           turn->finish == DRR_FINISH_TIME ? " (its seconds were over)" : "");
     if (isfinite(turn->p_correct))
         printf(", P(correct) %s", cli_number(p, turn->p_correct, 2));
     if (turn->verdict != DRR_VERDICT_NONE)
@@ -191,7 +208,11 @@ static void print_json(const drr_result *r, const asking *a, const drr_policy *p
     cli_json_int_or_null(&j, "correct", r->correct);
     cli_json_uint(&j, "n_prompt_tokens", r->n_prompt_tokens);
     cli_json_uint(&j, "n_tokens", r->n_tokens);
+    cli_json_uint(&j, "n_cuts", r->n_cuts);
+    cli_json_uint(&j, "n_cut_tokens", r->n_cut_tokens);
     cli_json_number(&j, "seconds", r->seconds);
+    cli_json_number(&j, "judge_seconds", r->judge_seconds);
+    cli_json_string(&j, "judge", policy->judge ? drr_judge_name(policy->judge) : a->critic);
     cli_json_string(&j, "failure", r->failure);
     if (a->guarantee.turns) {
         cli_json_open(&j, "guarantee", '{');
@@ -215,6 +236,9 @@ static void print_json(const drr_result *r, const asking *a, const drr_policy *p
         cli_json_string(&j, "verdict", drr_verdict_name(t->verdict));
         cli_json_string(&j, "finish", drr_finish_name(t->finish));
         cli_json_uint(&j, "n_tokens", t->n_tokens);
+        cli_json_uint(&j, "cuts", t->cuts);
+        cli_json_uint(&j, "kept", t->kept);
+        cli_json_uint(&j, "n_kept_tokens", t->n_kept_tokens);
         cli_json_number(&j, "seconds", t->seconds);
         cli_json_close(&j, '}');
     }
@@ -236,6 +260,8 @@ static drr_status solve(drr_result *result, asking *a, drr_policy *policy, const
     drr_status status = a->critic ? drr_critic_open(&critic, a->critic, err) : DRR_OK;
     if (status == DRR_OK)
         status = cli_guarantee(&a->guarantee, policy, critic, a->guaranteed, err);
+    if (status == DRR_OK)
+        status = cli_open_judge(&policy->judge, &a->judging, choice, err);
     if (status == DRR_OK)
         cli_hidden_of_critic(&chosen, layer, critic);
     if (status == DRR_OK)
@@ -264,6 +290,7 @@ static drr_status solve(drr_result *result, asking *a, drr_policy *policy, const
     drr_reasoner_close(second);
     drr_reasoner_close(reasoner);
     drr_prompts_free(prompts);
+    drr_judge_close(policy->judge);
     drr_critic_close(critic);
     return status;
 }
@@ -300,6 +327,7 @@ static int run(int argc, char **argv)
          .meaning = "the reference answer, to see whether it is met"},
         CLI_REASONER_OPTIONS(choice),
         CLI_ESCALATION_OPTIONS(to),
+        CLI_JUDGE_OPTIONS(a.judging),
         CLI_POLICY_OPTIONS(policy),
         CLI_GUARANTEED_OPTION(a.guaranteed),
         {.name = "seed",
@@ -316,7 +344,9 @@ static int run(int argc, char **argv)
         return code;
     a.question = argv[0];
     choice.options.seed = policy.seed;
-    code = prepare(&a, &policy);
+    code = cli_judge_or_critic(&a.judging, &a.critic, &cli_reason);
+    if (code == CLI_DONE)
+        code = prepare(&a, &policy);
     if (code == CLI_DONE && to.source && policy.strategy != DRR_STRATEGY_DRR)
         code = cli_usage(&cli_reason, "--escalate is for the strategy drr, whose critic says what is unsure");
     if (code == CLI_DONE) {

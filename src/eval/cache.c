@@ -17,7 +17,7 @@ typedef struct header {
 
 typedef struct waiter { /* an outer request: its tag, and whose key it waits for */
     uint64_t tag;
-    char key[65];
+    char key[65], early_key[65]; /* early_key: "" where nothing is cut early */
     uint32_t max_tokens;
     bool waits;
 } waiter;
@@ -38,6 +38,9 @@ typedef struct cached {
  * the same under any larger one, and entries of the time when no key knew of contexts are to be found again. So
  *   - a text that ended by itself is kept under the request's key, and found under every context in which it ends so;
  *   - a text that the context cut is kept under a key of that context's own;
+ *   - a text that was stopped early, at a bad step, is kept under a key of what stopped it; a text that ended is found
+ *     by such a request too, which then cuts it itself;
+ *   - one that stopped because a question's seconds were over is not kept;
  *   - an old entry that a context cut lies under the request's key, and is found where this context cuts at that token.
  * What a replay reasoner says is decided by its recording and the question's text; both are in its keys alone, so that
  * those of all others stay as they were. */
@@ -71,6 +74,10 @@ static void request_key(char key[65], const cached *c, const reasoner_request *r
         add_string(&h, reasoner_get_basis(c->inner)->recording);
         add_string(&h, r->question);
     }
+    if (r->prefix) {
+        add_string(&h, "goes on from");
+        add_string(&h, r->prefix);
+    }
     if (r->answer_at && reasoner_get_basis(c->inner)->hidden.n) {
         char layers[64];
         add_string(&h, "with hidden states of");
@@ -88,6 +95,19 @@ static void key_of_cut(char cut[65], const cached *c, const char *key)
     add_string(&h, "cut by a context of");
     sha256_add(&h, &context, sizeof context);
     sha256_end(&h, cut);
+}
+
+static void key_of_early(char early[65], const char *key, const char *cut_by)
+{
+    sha256 h;
+    early[0] = '\0';
+    if (!cut_by)
+        return;
+    sha256_begin(&h);
+    add_string(&h, key);
+    add_string(&h, "stopped early by");
+    add_string(&h, cut_by);
+    sha256_end(&h, early);
 }
 
 static bool is_cut(const reasoner_completion *done, uint32_t max_tokens)
@@ -149,7 +169,8 @@ static drr_status load(cached *c, const char *key, reasoner_completion *found, d
     memcpy(&head, data, sizeof head);
     const size_t tokens = (size_t)head.n_token_stats * sizeof *found->tokens;
     const size_t rest = size - sizeof head, known = tokens + head.text_size;
-    if ((head.format != FORMAT && head.format != FORMAT_HIDDEN) || head.finish > DRR_FINISH_LENGTH || rest < known ||
+    if ((head.format != FORMAT && head.format != FORMAT_HIDDEN) ||
+        (head.finish > DRR_FINISH_LENGTH && head.finish != DRR_FINISH_CUT) || rest < known ||
         (head.format == FORMAT ? rest != known : !hidden_is_whole(data + sizeof head + known, rest - known)))
         goto damaged;
     found->finish = (drr_finish)head.finish;
@@ -176,8 +197,9 @@ damaged:
     return DRR_E_EMPTY;
 }
 
-/* The request's entry under either key. */
-static drr_status look_up(cached *c, const char *key, uint32_t max_tokens, reasoner_completion *found, drr_error *err)
+/* The request's entry under any of its keys. */
+static drr_status look_up(cached *c, const char *key, const char *early_key, uint32_t max_tokens,
+                          reasoner_completion *found, drr_error *err)
 {
     char cut[65];
     drr_status status = load(c, key, found, err);
@@ -188,12 +210,17 @@ static drr_status look_up(cached *c, const char *key, uint32_t max_tokens, reaso
     else if (status != DRR_E_EMPTY)
         return status;
     key_of_cut(cut, c, key);
-    return load(c, cut, found, err);
+    status = load(c, cut, found, err);
+    return status == DRR_E_EMPTY && *early_key ? load(c, early_key, found, err) : status;
 }
 
 static drr_status keep(cached *c, const waiter *w, const reasoner_completion *done, drr_error *err)
 {
     char cut[65];
+    if (done->finish == DRR_FINISH_TIME)
+        return DRR_OK;
+    if (done->finish == DRR_FINISH_CUT)
+        return *w->early_key ? store(c, w->early_key, done, err) : DRR_OK;
     if (reasoner_get_basis(c->inner)->context == 0 || !is_cut(done, w->max_tokens))
         return store(c, w->key, done, err);
     key_of_cut(cut, c, w->key);
@@ -217,7 +244,8 @@ static drr_status add_ready(cached *c, const reasoner_completion *completion, dr
 }
 
 /* A place for a waiter; its index is the tag inside. */
-static drr_status add_waiter(cached *c, const reasoner_request *request, const char *key, size_t *index, drr_error *err)
+static drr_status add_waiter(cached *c, const reasoner_request *request, const char *key, const char *early_key,
+                             size_t *index, drr_error *err)
 {
     for (*index = 0; *index < c->n_waiters && c->waiters[*index].waits; ++*index)
         ;
@@ -232,6 +260,7 @@ static drr_status add_waiter(cached *c, const reasoner_request *request, const c
     }
     c->waiters[*index] = (waiter){.tag = request->tag, .max_tokens = request->max_tokens, .waits = true};
     memcpy(c->waiters[*index].key, key, 65);
+    memcpy(c->waiters[*index].early_key, early_key, 65);
     return DRR_OK;
 }
 
@@ -246,11 +275,12 @@ static bool in_flight(const cached *c, const char *key)
 static drr_status cached_submit(void *self, const reasoner_request *request, drr_error *err)
 {
     cached *c = self;
-    char key[65];
+    char key[65], early_key[65];
     size_t index;
     reasoner_completion found = {0};
     request_key(key, c, request);
-    drr_status status = look_up(c, key, request->max_tokens, &found, err);
+    key_of_early(early_key, key, request->cut_by);
+    drr_status status = look_up(c, key, early_key, request->max_tokens, &found, err);
     if (status == DRR_OK) {
         found.tag = request->tag;
         c->counts->found++;
@@ -262,7 +292,7 @@ static drr_status cached_submit(void *self, const reasoner_request *request, drr
     if (status != DRR_E_EMPTY)
         return status;
     const bool already = in_flight(c, key);
-    status = add_waiter(c, request, key, &index, err);
+    status = add_waiter(c, request, key, early_key, &index, err);
     if (status != DRR_OK || already)
         return status;
     reasoner_request inner = *request;
@@ -365,12 +395,9 @@ drr_status cached_reasoner_new(drr_reasoner **wrapped, drr_reasoner *inner, cons
     if (status == DRR_OK)
         status = reasoner_new(wrapped, &backend, c, drr_reasoner_id(inner), drr_reasoner_describe(inner),
                               reasoner_width(inner), err);
-    if (status == DRR_OK) {
-        reasoner_basis basis = *reasoner_get_basis(inner);
-        basis.prefixes = false; /* no key has one */
-        reasoner_set_basis(*wrapped, &basis);
-    } else {
+    if (status == DRR_OK)
+        reasoner_set_basis(*wrapped, reasoner_get_basis(inner));
+    else
         cached_close(c);
-    }
     return status;
 }

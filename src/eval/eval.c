@@ -147,7 +147,7 @@ static drr_status run_strategies(comparison *c, drr_reasoner *reasoner, drr_reas
             status = grade_run(run, c->n, o->checker, hooks, err);
     }
     if (status == DRR_OK)
-        status = comparison_measure(c, o, critic != NULL, err);
+        status = comparison_measure(c, o, critic || o->policy.judge, err);
     return status;
 }
 
@@ -208,9 +208,12 @@ static void describe(evaluation *e, drr_reasoner *reasoner, drr_critic *critic, 
     e->reasoner = drr_reasoner_id(reasoner);
     e->reasoner_description = drr_reasoner_describe(reasoner);
     e->prompts = drr_prompts_id(prompts);
-    e->has_critic = critic != NULL;
-    if (critic)
-        drr_critic_describe(critic, &e->critic);
+    const drr_judge *judge = e->options->policy.judge;
+    const drr_critic *judging = judge ? drr_judge_critic(judge) : critic;
+    e->has_critic = judging != NULL;
+    if (judging)
+        drr_critic_describe(judging, &e->critic);
+    e->judge = judge ? drr_judge_name(judge) : judging ? e->critic.name : NULL;
     if (gmtime_r(&now, &utc))
         strftime(e->date, sizeof e->date, "%Y-%m-%dT%H:%M:%SZ", &utc);
 }

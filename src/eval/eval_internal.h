@@ -39,6 +39,8 @@ typedef struct strategy_run {
     uint64_t n_answered, n_abstained, n_unparsed, n_failed;
     uint64_t n_escalated; /* to the second reasoner */
     double mean_escalated_tokens;
+    double mean_cuts, mean_cut_tokens; /* early rejections, and what they threw away */
+    double mean_judge_seconds;
     uint64_t n_ungraded; /* answered, and its checker could not say whether rightly */
 } strategy_run;
 
@@ -85,7 +87,8 @@ typedef struct evaluation {
     const drr_eval_options *options;
     const char *reasoner, *reasoner_description, *prompts;
     drr_critic_info critic;
-    bool has_critic;
+    bool has_critic;   /* and it is the judge */
+    const char *judge; /* who gave P(correct); NULL: nobody */
     char date[32];
     comparison *comparisons;
     size_t n;
@@ -93,7 +96,7 @@ typedef struct evaluation {
 
 /* Risk against coverage of one strategy over its answers that have a P(correct); *points is the caller's. */
 drr_status run_risk(risk_point **points, size_t *n, const strategy_run *run, size_t n_questions, drr_error *err);
-drr_status comparison_measure(comparison *c, const drr_eval_options *options, bool has_critic, drr_error *err);
+drr_status comparison_measure(comparison *c, const drr_eval_options *options, bool has_judge, drr_error *err);
 /* The strategy that a sentence of the findings is about, beside another: "drr is 8.3 points above cot ...". */
 drr_status pair_sentence(buffer *b, const comparison *c, const pair *p, drr_error *err);
 

@@ -74,6 +74,8 @@ static drr_status put_head(buffer *b, const evaluation *e, drr_error *err)
         status = put_element(b, "</head><body>\n<h1>", title, "</h1>\n", err);
     if (status == DRR_OK)
         status = put_element(b, "<p class=\"soft\">reasoner ", e->reasoner, "", err);
+    if (status == DRR_OK && e->judge && !e->has_critic)
+        status = put_element(b, "; judge ", e->judge, "", err);
     if (status == DRR_OK && e->has_critic) {
         const double asked = e->options->policy.threshold;
         const drr_guarantee *g = drr_critic_guarantee(&e->critic, &e->options->policy);
@@ -301,7 +303,7 @@ static drr_status put_comparison(buffer *b, const evaluation *e, const compariso
         status = put_table(b, c, err);
     if (status == DRR_OK)
         status = put_findings(b, e, c, err);
-    if (status == DRR_OK && e->has_critic)
+    if (status == DRR_OK && e->judge)
         status = put_judged(b, c, err);
     if (status == DRR_OK)
         status = put_plots(b, c, err);

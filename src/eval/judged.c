@@ -43,16 +43,11 @@ static const strategy_run *run_of(const comparison *c, judged_rows rows)
     return rows == JUDGED_SAMPLES ? find_run(c, samples, 2) : find_run(c, first, 1);
 }
 
-static bool is_answer(const drr_turn *t)
-{
-    return strcmp(t->role, "critique") != 0;
-}
-
 static bool has_others(const drr_result *r)
 {
     size_t answers = 0;
     for (size_t t = 0; t < r->n_turns; t++)
-        answers += is_answer(&r->turns[t]);
+        answers += drr_turn_answers(&r->turns[t]);
     return answers > 1;
 }
 
@@ -62,7 +57,7 @@ static double vote_share(const drr_result *r, const drr_turn *turn)
     double others = 0, agree = 0;
     for (size_t t = 0; t < r->n_turns; t++) {
         const drr_turn *other = &r->turns[t];
-        if (other == turn || !is_answer(other))
+        if (other == turn || !drr_turn_answers(other))
             continue;
         others++;
         agree += turn->answer && other->answer && drr_answer_equal(r->task->kind, turn->answer, other->answer);
@@ -72,7 +67,7 @@ static double vote_share(const drr_result *r, const drr_turn *turn)
 
 static void add_row(judged *set, row_values *v, const drr_turn *t, double p, double vote)
 {
-    if (t->correct < 0) /* its checker could not decide: nobody knows */
+    if (t->correct < 0 || isnan(p)) /* its checker could not decide: nobody knows; or the judge was not asked */
         return;
     set->p[set->n] = p;
     set->right[set->n] = t->correct == 1;
@@ -87,7 +82,7 @@ static void add_first(judged *set, row_values *v, const drr_result *r)
 {
     for (size_t t = 0; t < r->n_turns; t++) {
         const drr_turn *turn = &r->turns[t];
-        if (turn->sample || turn->turn || !is_answer(turn))
+        if (turn->sample || turn->turn || !drr_turn_answers(turn))
             continue;
         if (turn->answer)
             add_row(set, v, turn, turn->p_alone, NAN);
@@ -126,7 +121,7 @@ static void add_samples(judged *set, row_values *v, const drr_result *r)
         if (r->turns[t].answer)
             add_row(set, v, &r->turns[t], r->turns[t].p_correct, vote_share(r, &r->turns[t]));
         else
-            set->n_unparsed++;
+            set->n_unparsed += drr_turn_answers(&r->turns[t]);
 }
 
 static void add_rows(judged *set, row_values *v, judged_rows rows, const drr_result *r)

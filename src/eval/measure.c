@@ -23,11 +23,14 @@ static void measure_run(strategy_run *run, const comparison *c, const drr_eval_o
         run->n_failed += r->outcome == DRR_FAILED;
         run->mean_calls += (double)r->n_turns / n;
         for (size_t t = 0; t < r->n_turns; t++)
-            run->mean_turns += (strcmp(r->turns[t].role, "critique") != 0) / n;
+            run->mean_turns += drr_turn_answers(&r->turns[t]) / n;
         run->mean_tokens += (double)r->n_tokens / n;
         run->mean_prompt_tokens += (double)r->n_prompt_tokens / n;
         run->mean_seconds += r->seconds / n;
         run->n_escalated += r->escalated;
+        run->mean_cuts += (double)r->n_cuts / n;
+        run->mean_cut_tokens += (double)r->n_cut_tokens / n;
+        run->mean_judge_seconds += r->judge_seconds / n;
         run->mean_escalated_tokens += (double)r->n_escalated_tokens / n;
     }
     run->accuracy = bootstrap_mean(scratch, c->n, o->bootstrap, o->policy.seed);
@@ -99,7 +102,7 @@ static drr_status measure_pairs(comparison *c, const drr_eval_options *o, double
     return DRR_OK;
 }
 
-drr_status comparison_measure(comparison *c, const drr_eval_options *o, bool has_critic, drr_error *err)
+drr_status comparison_measure(comparison *c, const drr_eval_options *o, bool has_judge, drr_error *err)
 {
     double *scratch = calloc(c->n + 1, sizeof *scratch);
     drr_status status = scratch ? DRR_OK : error_memory(err);
@@ -109,7 +112,7 @@ drr_status comparison_measure(comparison *c, const drr_eval_options *o, bool has
     }
     if (status == DRR_OK)
         status = measure_pairs(c, o, scratch, err);
-    if (status == DRR_OK && has_critic)
+    if (status == DRR_OK && has_judge)
         status = judged_measure(c, o, err);
     free(scratch);
     return status;

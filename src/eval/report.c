@@ -125,6 +125,11 @@ static json_t *run_json(const comparison *c, const strategy_run *r)
     set_count(o, "failed", r->n_failed);
     if (r->n_ungraded)
         set_count(o, "ungraded", r->n_ungraded);
+    set_number(o, "mean_judge_seconds", r->mean_judge_seconds);
+    if (r->mean_cuts > 0) {
+        set_number(o, "mean_cuts", r->mean_cuts);
+        set_number(o, "mean_cut_tokens", r->mean_cut_tokens);
+    }
     if (r->n_escalated) {
         set_count(o, "escalated", r->n_escalated);
         set_number(o, "mean_escalated_tokens", r->mean_escalated_tokens);
@@ -203,7 +208,7 @@ static json_t *comparison_json(const evaluation *e, const comparison *c)
         json_array_append_new(pairs, pair_json(c, &c->pairs[p]));
     json_object_set_new(o, "strategies", strategies);
     json_object_set_new(o, "comparisons", pairs);
-    if (e->has_critic)
+    if (e->judge)
         json_object_set_new(o, "critic", critic_json(c));
     if (promised_measure(&guarantee, e, c))
         json_object_set_new(o, "guarantee", promised_json(&guarantee));
@@ -223,7 +228,11 @@ static json_t *policy_json(const drr_policy *p)
     set_number(o, "abstain_below", p->abstain_below);
     set_number(o, "escalate_below", p->escalate_below); /* null: what no turn was accepted of */
     json_object_set_new(o, "on_exhausted", json_string(exhausted[p->on_exhausted & 3]));
-    json_object_set_new(o, "feedback", json_string(p->feedback == DRR_FEEDBACK_WORDS ? "words" : "restart"));
+    json_object_set_new(o, "feedback", json_string(drr_feedback_name(p->feedback)));
+    set_number(o, "max_seconds", p->max_seconds);
+    set_number(o, "early_below", p->early_below);
+    set_count(o, "early_steps", p->early_steps);
+    set_count(o, "early_cuts", p->early_cuts);
     set_number(o, "first_temperature", (double)p->first_temperature);
     set_number(o, "temperature", (double)p->temperature);
     set_number(o, "top_p", (double)p->top_p);
@@ -260,6 +269,7 @@ drr_status report_json(char **json, const evaluation *e, drr_error *err)
         json_object_set_new(root, "escalates_to", json_string(drr_reasoner_id(o->escalate_to)));
     json_object_set_new(root, "prompts", json_string(e->prompts));
     json_object_set_new(root, "critic", e->has_critic ? critic_identity(&e->critic) : json_null());
+    json_object_set_new(root, "judge", e->judge ? json_string(e->judge) : json_null());
     json_object_set_new(root, "policy", policy_json(&o->policy));
     set_count(root, "seed", o->policy.seed);
     set_count(root, "bootstrap", o->bootstrap);
@@ -386,7 +396,7 @@ static drr_status comparison_text(buffer *b, const evaluation *e, const comparis
         buffer words = {0};
         status = put_note(b, &words, promised_sentence(&words, &guarantee, c, err), err);
     }
-    if (status == DRR_OK && e->has_critic)
+    if (status == DRR_OK && e->judge)
         status = critic_text(b, c, err);
     return status == DRR_OK ? buffer_puts(b, "\n", err) : status;
 }

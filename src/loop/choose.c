@@ -1,15 +1,16 @@
 /* choose.c: P(correct) of a question's turns, each in the light of the others, and the answer that is settled on. What
  * is asked next is strategies.c's. A turn keeps the P(correct) that its verdict was given on; what answers that came
  * later say about it counts when the answer is settled, and is in the result's P(correct) alone. */
-#include "critic/critic.h"
 #include "loop/loop_internal.h"
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
-bool loop_turn_answers(const drr_turn *turn)
+bool drr_turn_answers(const drr_turn *turn)
 {
-    return turn->role != role_critique;
+    return strcmp(turn->role, role_critique) != 0 && strcmp(turn->role, role_judge) != 0 &&
+           strcmp(turn->role, role_cut) != 0;
 }
 
 static bool agree(const seeker *s, const drr_turn *a, const drr_turn *b)
@@ -29,13 +30,13 @@ static drr_features features_of(const seeker *s, size_t i, bool alone)
     drr_features f;
     drr_features_defaults(&f);
     f.stats = t->stats;
-    f.n_tokens = t->n_tokens;
+    f.n_tokens = t->n_kept_tokens + t->n_tokens;
     f.turn = t->turn;
     f.probe = t->probe;
     f.parsed = t->answer != NULL;
     for (size_t k = 0; !alone && k < s->result->n_turns; k++) {
         const drr_turn *other = &s->result->turns[k];
-        if (k == i || !loop_turn_answers(other))
+        if (k == i || !drr_turn_answers(other))
             continue;
         f.n_others++;
         f.n_agree += agree(s, t, other);
@@ -47,23 +48,26 @@ drr_status loop_score_turn(loop *l, seeker *s, size_t i, drr_error *err)
 {
     drr_turn *t = &s->result->turns[i];
     const drr_features f = features_of(s, i, true); /* of which a probe alone takes its score */
-    const drr_score_item item = {.question = s->question, .text = t->text, .features = &f};
-    drr_score score;
-    if (!l->critic || !loop_turn_answers(t))
+    const judged_turn judged = {.question = s->question, .text = t->text, .features = &f};
+    if (!l->judge || !l->judge->class->score || !drr_turn_answers(t))
         return DRR_OK;
-    drr_status status = drr_critic_score(l->critic, &score, &item, 1, err);
-    if (status == DRR_OK)
-        t->logit = score.logit;
+    if (l->judge->class->needs_logprobs && f.stats.n == 0 && f.n_tokens)
+        return error_set(err, DRR_E_MISMATCH,
+                         "the judge %s reads the log-probabilities of tokens, and %s gives none: take another judge",
+                         l->judge->name, drr_reasoner_id(l->reasoner));
+    const double began = clock_seconds();
+    drr_status status = l->judge->class->score(l->judge, &t->logit, &judged, err);
+    s->result->judge_seconds += clock_seconds() - began;
     return status;
 }
 
 static double probability(const loop *l, const seeker *s, size_t i, bool alone)
 {
     const drr_turn *t = &s->result->turns[i];
-    if (!l->critic || !loop_turn_answers(t))
+    if (!l->judge || !drr_turn_answers(t))
         return NAN;
     const drr_features f = features_of(s, i, alone);
-    return drr_critic_combine(l->critic, t->logit, &f);
+    return l->judge->class->p(l->judge, t->logit, &f);
 }
 
 void loop_judge_turn(loop *l, seeker *s, size_t i)
@@ -114,7 +118,7 @@ void loop_settle_best(loop *l, seeker *s)
     double p_best = NAN;
     for (size_t i = 0; i < s->result->n_turns; i++) {
         const double p = probability(l, s, i, false);
-        if (s->result->turns[i].answer && (best == s->result->n_turns || p > p_best)) {
+        if (s->result->turns[i].answer && (best == s->result->n_turns || (isnan(p_best) && !isnan(p)) || p > p_best)) {
             best = i;
             p_best = p;
         }
@@ -129,7 +133,10 @@ void loop_settle_best(loop *l, seeker *s)
  * itself counts. */
 static double vote_weight(const loop *l, const seeker *s, size_t i, bool weighted)
 {
-    return weighted && l->critic ? s->result->turns[i].p_alone : 1;
+    if (!weighted || !l->judge)
+        return 1;
+    const double p = s->result->turns[i].p_alone;
+    return isnan(p) ? 0 : p; /* a judge that said nothing */
 }
 
 /* Votes for the answer of turn i, and the mean P(correct) of the turns that gave it. */
@@ -175,8 +182,11 @@ void loop_settle_abstain(loop *l, seeker *s)
     r->outcome = DRR_ABSTAINED;
     if (s->task->answer[0])
         r->correct = 0;
-    if (r->n_turns)
-        r->turns[r->n_turns - 1].verdict = DRR_VERDICT_ABSTAIN;
+    for (size_t i = r->n_turns; i-- > 0;)
+        if (drr_turn_answers(&r->turns[i])) {
+            r->turns[i].verdict = DRR_VERDICT_ABSTAIN;
+            break;
+        }
     s->finished = true;
 }
 

@@ -8,6 +8,8 @@ static const char *const strategy_names[] = {"cot", "self-critique", "vote", "be
 static const char *const verdict_names[] = {"none", "accept", "reject", "abstain", "escalate"};
 static const char *const outcome_names[] = {"answered", "abstained", "unparsed", "failed"};
 
+static const char *const feedback_names[] = {"words", "restart", "score", "step"};
+
 static const char *name_at(const char *const *names, size_t n, int i)
 {
     return i >= 0 && (size_t)i < n ? names[i] : "unknown";
@@ -28,6 +30,11 @@ const char *drr_verdict_name(drr_verdict verdict)
 const char *drr_outcome_name(drr_outcome outcome)
 {
     return NAME_AT(outcome_names, outcome);
+}
+
+const char *drr_feedback_name(drr_feedback feedback)
+{
+    return NAME_AT(feedback_names, feedback);
 }
 
 drr_status drr_strategy_parse(drr_strategy *strategy, const char *name, drr_error *err)
@@ -55,7 +62,9 @@ void drr_policy_defaults(drr_policy *policy)
                            .first_temperature = 0,
                            .temperature = 0.7f,
                            .top_p = 0.95f,
-                           .seed = 1};
+                           .seed = 1,
+                           .early_steps = 1,
+                           .early_cuts = 3};
 }
 
 /* ---- guarantees */
@@ -67,6 +76,9 @@ void drr_policy_guaranteed(drr_policy *policy, const drr_guarantee *g)
     policy->strategy = DRR_STRATEGY_DRR;
     policy->max_turns = g->turns;
     policy->max_tokens = 0;
+    policy->max_seconds = 0;
+    policy->early_below = 0;
+    policy->judge = NULL;
     policy->threshold = g->threshold;
     policy->feedback = DRR_FEEDBACK_RESTART;
     policy->on_exhausted = DRR_EXHAUSTED_ABSTAIN;
@@ -89,6 +101,12 @@ bool drr_guarantee_holds(char *why, size_t size, const drr_guarantee *g, const d
         status = buffer_printf(&b, NULL, "turns are %u, not %u; ", p->max_turns, g->turns);
     if (status == DRR_OK && p->max_tokens)
         status = buffer_puts(&b, "there is a token budget; ", NULL);
+    if (status == DRR_OK && p->max_seconds > 0)
+        status = buffer_puts(&b, "there is a budget of seconds; ", NULL);
+    if (status == DRR_OK && p->early_below > 0)
+        status = buffer_puts(&b, "answers are stopped early; ", NULL);
+    if (status == DRR_OK && p->judge && !drr_judge_calibrated(p->judge))
+        status = buffer_printf(&b, NULL, "the judge is %s; ", drr_judge_name(p->judge));
     if (status == DRR_OK && !isnan(p->threshold) && differ(p->threshold, g->threshold))
         status = buffer_printf(&b, NULL, "the threshold is %.4g, not %.4g; ", p->threshold, g->threshold);
     if (status == DRR_OK && g->turns > 1 && p->feedback != DRR_FEEDBACK_RESTART)

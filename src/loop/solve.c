@@ -1,6 +1,7 @@
 /* solve.c: drr_solve: many questions at once through one reasoner. It keeps the reasoner busy, turns completions into
- * turns of the right question, and lets the strategy say what comes next. A question that fails (it does not fit the
- * context, its model gave up) is a result of its own and never ends the others. */
+ * turns of the right question, and lets the strategy say what comes next; ask.c asks. A question that fails (it does
+ * not fit the context, its model gave up) is a result of its own and never ends the others. */
+#include "critic/critic.h"
 #include "loop/loop_internal.h"
 
 #include <math.h>
@@ -30,141 +31,60 @@ bool drr_result_accepted(const drr_result *result)
     return accepted && result->outcome == DRR_ANSWERED && !result->escalated;
 }
 
-bool loop_budget_left(const loop *l, const seeker *s)
-{
-    return !l->policy->max_tokens || s->result->n_tokens < l->policy->max_tokens;
-}
-
-/* ---- asking */
-
-static bool answer_is_complete(void *user, const char *text, size_t length)
-{
-    const seeker *s = user;
-    return task_answer_complete(s->task, text, length);
-}
-
-static void answer_at(void *user, const char *text, size_t *begin, size_t *end)
-{
-    const seeker *s = user;
-    task_answer_place(s->task, text, begin, end);
-}
-
-static drr_status take_slot(loop *l, size_t *slot, drr_error *err)
-{
-    for (*slot = 0; *slot < l->n_requests; ++*slot)
-        if (!l->requests[*slot].used)
-            return DRR_OK;
-    const size_t n = l->n_requests ? 2 * l->n_requests : 64;
-    loop_request *more = realloc(l->requests, n * sizeof *more);
-    if (!more)
-        return error_memory(err);
-    memset(more + l->n_requests, 0, (n - l->n_requests) * sizeof *more);
-    l->requests = more;
-    l->n_requests = n;
-    return DRR_OK;
-}
-
-static drr_status ask(loop *l, seeker *s, const conversation *c, const loop_request *request, const char *words,
-                      drr_error *err)
-{
-    const drr_policy *p = l->policy;
-    const bool critique = request->role == role_critique;
-    /* Samples differ from each other; everything else is the reasoner's likeliest word. */
-    const bool sampled = p->strategy == DRR_STRATEGY_VOTE || p->strategy == DRR_STRATEGY_BEST_OF_N ||
-                         (p->strategy == DRR_STRATEGY_DRR && (request->sample || request->turn));
-    const uint64_t left = p->max_tokens > s->result->n_tokens ? p->max_tokens - s->result->n_tokens : 1;
-    size_t slot;
-    drr_status status = take_slot(l, &slot, err);
-    if (status != DRR_OK)
-        return status;
-    loop_request *r = &l->requests[slot];
-    *r = *request;
-    r->feedback = string_copy(words);
-    if (words && !r->feedback)
-        return error_memory(err);
-    const reasoner_request asked = {
-        .tag = slot,
-        .messages = c->messages,
-        .n_messages = c->n,
-        .max_tokens = p->max_tokens && left < p->turn_tokens ? (uint32_t)left : p->turn_tokens,
-        .temperature = sampled ? p->temperature : p->first_temperature,
-        .top_p = p->top_p,
-        .seed = task_turn_seed(p->seed, s->task->id, r->sample, r->turn),
-        .grammar = p->grammar && !critique ? prompts_grammar(l->prompts, s->task) : NULL,
-        .complete = critique ? NULL : answer_is_complete,
-        .complete_user = s,
-        .answer_at = critique || !l->probes ? NULL : answer_at,
-        .question = s->question,
-        .sample = r->sample + 1000 * r->turn,
-    };
-    status = reasoner_submit(l->reasoner, &asked, err);
-    if (status != DRR_OK) {
-        free(r->feedback);
-        r->feedback = NULL;
-        return status;
-    }
-    r->used = true;
-    s->in_flight++;
-    return DRR_OK;
-}
-
-drr_status loop_ask_fresh(loop *l, seeker *s, uint32_t sample, drr_error *err)
-{
-    const loop_request request = {.s = s, .role = role_attempt, .sample = sample};
-    conversation c = {0};
-    drr_status status = prompts_ask(&c, l->prompts, s->task, err);
-    if (status == DRR_OK)
-        status = ask(l, s, &c, &request, NULL, err);
-    if (status == DRR_OK)
-        s->n_asked = sample + 1;
-    conversation_clear(&c);
-    return status;
-}
-
-drr_status loop_ask_follow_up(loop *l, seeker *s, const char *role, const char *words, drr_error *err)
-{
-    const drr_turn *last = &s->result->turns[s->result->n_turns - 1];
-    const loop_request request = {.s = s, .role = role, .sample = last->sample, .turn = last->turn + 1};
-    drr_status status = s->history.n ? DRR_OK : prompts_ask(&s->history, l->prompts, s->task, err);
-    if (status == DRR_OK)
-        status = conversation_add(&s->history, "assistant", last->text, err);
-    if (status == DRR_OK)
-        status = conversation_add(&s->history, "user", words, err);
-    if (status == DRR_OK)
-        status = ask(l, s, &s->history, &request, words, err);
-    return status;
-}
-
 /* ---- completions */
 
-static drr_status fill_turn(drr_turn *t, const seeker *s, reasoner_completion *c, drr_error *err)
+/* The tokens of the whole text, ends counted in it: those that were kept, and those of the completion. */
+static drr_status all_tokens(reasoner_token **tokens, uint32_t *n, const loop_request *r, const reasoner_completion *c,
+                             drr_error *err)
 {
-    size_t begin = 0, end = 0;
-    drr_status status = DRR_OK;
-    trace_token_stats_unknown(&t->stats);
-    if (loop_turn_answers(t))
-        status = drr_answer_extract(&t->answer, &begin, &end, s->task, c->text ? c->text : "", err);
-    if (status != DRR_OK)
-        return status;
-    if (loop_turn_answers(t))
-        t->correct = task_answer_correct(s->task, t->answer);
-    if (c->tokens && c->n_token_stats) {
-        trace_token *tokens = malloc(c->n_token_stats * sizeof *tokens);
-        if (!tokens)
-            return error_memory(err);
-        for (uint32_t i = 0; i < c->n_token_stats; i++)
-            tokens[i] =
-                (trace_token){c->tokens[i].end, c->tokens[i].logprob, c->tokens[i].entropy, c->tokens[i].margin};
-        trace_token_stats(&t->stats, tokens, c->n_token_stats, begin, end);
-        free(tokens);
+    const uint32_t shift = r->kept ? (uint32_t)strlen(r->kept) : 0;
+    const uint32_t more = c->tokens ? c->n_token_stats : 0;
+    *n = r->n_kept_tokens + more;
+    *tokens = malloc((*n + 1) * sizeof **tokens);
+    if (!*tokens)
+        return error_memory(err);
+    for (uint32_t i = 0; i < *n; i++) {
+        (*tokens)[i] = i < r->n_kept_tokens ? r->kept_tokens[i] : c->tokens[i - r->n_kept_tokens];
+        (*tokens)[i].end += i < r->n_kept_tokens ? 0 : shift;
     }
-    t->text = c->text ? c->text : string_copy("");
-    c->text = NULL;
-    return t->text ? DRR_OK : error_memory(err);
+    return DRR_OK;
+}
+
+static drr_status fill_stats(drr_turn *t, const reasoner_token *from, uint32_t n, size_t begin, size_t end,
+                             drr_error *err)
+{
+    trace_token *tokens = malloc((n + 1) * sizeof *tokens);
+    if (!tokens)
+        return error_memory(err);
+    for (uint32_t i = 0; i < n; i++)
+        tokens[i] = (trace_token){from[i].end, from[i].logprob, from[i].entropy, from[i].margin};
+    if (n)
+        trace_token_stats(&t->stats, tokens, n, begin, end);
+    free(tokens);
+    return DRR_OK;
+}
+
+static drr_status fill_turn(drr_turn *t, const loop_request *r, const reasoner_completion *c,
+                            const reasoner_token *tokens, uint32_t n, drr_error *err)
+{
+    const drr_task *task = r->s->task;
+    size_t begin = 0, end = 0;
+    buffer text = {0};
+    trace_token_stats_unknown(&t->stats);
+    drr_status status = buffer_puts(&text, r->kept ? r->kept : "", err);
+    if (status == DRR_OK)
+        status = buffer_puts(&text, c->text ? c->text : "", err);
+    t->text = buffer_take(&text);
+    if (status == DRR_OK && drr_turn_answers(t))
+        status = drr_answer_extract(&t->answer, &begin, &end, task, t->text, err);
+    if (status == DRR_OK && drr_turn_answers(t))
+        t->correct = task_answer_correct(task, t->answer);
+    return status == DRR_OK ? fill_stats(t, tokens, n, begin, end, err) : status;
 }
 
 /* Appends the turn of a completion to its question's ledger. */
-static drr_status add_turn(loop_request *request, reasoner_completion *c, drr_error *err)
+static drr_status add_turn(loop_request *request, const reasoner_completion *c, const reasoner_token *tokens,
+                           uint32_t n, drr_error *err)
 {
     drr_result *r = request->s->result;
     drr_turn *turns = realloc(r->turns, (r->n_turns + 1) * sizeof *turns);
@@ -172,24 +92,30 @@ static drr_status add_turn(loop_request *request, reasoner_completion *c, drr_er
         return error_memory(err);
     r->turns = turns;
     drr_turn *t = &turns[r->n_turns++];
-    *t = (drr_turn){.role = request->role,
-                    .feedback = request->feedback,
+    const bool cut = c->finish == DRR_FINISH_CUT;
+    *t = (drr_turn){.role = cut ? role_cut : request->role,
+                    .feedback = request->role == role_judge ? NULL : string_copy(request->feedback),
                     .sample = request->sample,
                     .turn = request->turn,
                     .logit = NAN,
                     .probe = NAN,
-                    .p_correct = NAN,
+                    .p_correct = cut ? request->p_bad : NAN,
                     .p_alone = NAN,
+                    .verdict = cut ? DRR_VERDICT_REJECT : DRR_VERDICT_NONE,
                     .correct = -1,
                     .finish = c->finish,
                     .n_prompt_tokens = c->n_prompt_tokens,
                     .n_tokens = c->n_tokens,
-                    .seconds = c->seconds};
-    request->feedback = NULL;
+                    .seconds = c->seconds,
+                    .cuts = request->cuts,
+                    .kept = request->kept ? (uint32_t)strlen(request->kept) : 0,
+                    .n_kept_tokens = request->n_kept_tokens};
     r->n_tokens += c->n_tokens;
     r->n_prompt_tokens += c->n_prompt_tokens;
     r->seconds += c->seconds;
-    return fill_turn(t, request->s, c, err);
+    if (request->feedback && request->role != role_judge && !t->feedback)
+        return error_memory(err);
+    return fill_turn(t, request, c, tokens, n, err);
 }
 
 /* One of a question's requests came to nothing: what there is already must do. */
@@ -224,46 +150,118 @@ static void finish(loop *l, seeker *s)
         l->on_turn(l->user, s->result, NULL);
 }
 
-/* The turn that a request became; settling may have sorted the ledger since. */
-static const drr_turn *turn_of(const drr_result *r, const loop_request *request)
+/* The turn with this text; settling may have sorted the ledger since. */
+static drr_turn *turn_of(const drr_result *r, const char *text)
 {
     for (size_t i = 0; i < r->n_turns; i++)
-        if (r->turns[i].sample == request->sample && r->turns[i].turn == request->turn)
+        if (r->turns[i].text == text)
             return &r->turns[i];
     return NULL;
+}
+
+static drr_status go_on(loop *l, seeker *s, const char *text, drr_error *err)
+{
+    const size_t i = (size_t)(turn_of(s->result, text) - s->result->turns);
+    loop_judge_turn(l, s, i);
+    return strategy_advance(l, s, i, err);
+}
+
+/* The piece is in the ledger. What is thrown away is what lies behind the good part, and all of it where the reasoner
+ * begins again. */
+static drr_status take_cut(loop *l, const loop_request *r, const char *text, const reasoner_token *tokens, uint32_t n,
+                           uint32_t n_written, drr_error *err)
+{
+    seeker *s = r->s;
+    uint32_t n_good = 0;
+    if (reasoner_get_basis(l->reasoner)->prefixes)
+        for (uint32_t i = r->n_kept_tokens; i < n; i++)
+            n_good += tokens[i].end <= r->good;
+    s->result->n_cuts++;
+    s->result->n_cut_tokens += n_written - n_good;
+    if (loop_budget_left(l, s))
+        return loop_ask_rest(l, r, text, tokens, n, err);
+    return go_on(l, s, text, err);
+}
+
+/* Strategies where the judge decides; others show its P where it costs nothing. */
+static bool wants_word(const loop *l, const drr_turn *t)
+{
+    const drr_strategy strategy = l->policy->strategy;
+    return l->judge && l->judge->class->asks_reasoner && drr_turn_answers(t) && t->answer &&
+           (strategy == DRR_STRATEGY_DRR || strategy == DRR_STRATEGY_BEST_OF_N);
+}
+
+static drr_status take_word(loop *l, const loop_request *r, const drr_turn *word, const reasoner_token *tokens,
+                            uint32_t n, drr_error *err)
+{
+    uint32_t *ends = malloc((n + 1) * sizeof *ends);
+    float *logprobs = malloc((n + 1) * sizeof *logprobs);
+    drr_turn *t = turn_of(r->s->result, r->judged);
+    drr_status status = ends && logprobs ? DRR_OK : error_memory(err);
+    for (uint32_t i = 0; status == DRR_OK && i < n; i++) {
+        ends[i] = tokens[i].end;
+        logprobs[i] = tokens[i].logprob;
+    }
+    if (status == DRR_OK) {
+        t->logit = judge_logit(judge_word(word->text, ends, logprobs, n));
+        status = go_on(l, r->s, r->judged, err);
+    }
+    free(ends);
+    free(logprobs);
+    return status;
 }
 
 static drr_status take_turn(loop *l, loop_request *request, reasoner_completion *c, drr_error *err)
 {
     seeker *s = request->s;
+    reasoner_token *tokens = NULL;
+    uint32_t n = 0;
     const size_t i = s->result->n_turns;
-    drr_status status = add_turn(request, c, err);
+    drr_status status = early_cut_ready(l, request, c, err);
+    if (status == DRR_OK)
+        status = all_tokens(&tokens, &n, request, c, err);
+    if (status == DRR_OK)
+        status = add_turn(request, c, tokens, n, err);
     if (status == DRR_OK && l->probes)
         s->result->turns[i].probe = drr_critic_probe(l->critic, c->hidden, c->hidden_size, &s->result->turns[i].stats);
     if (status == DRR_OK)
         status = loop_score_turn(l, s, i, err);
-    if (status != DRR_OK)
+    if (status != DRR_OK) {
+        free(tokens);
         return status;
-    loop_judge_turn(l, s, i);
-    status = strategy_advance(l, s, i, err);
+    }
+    const drr_turn *t = &s->result->turns[i];
+    const char *text = t->text;
+    if (t->role == role_cut)
+        status = take_cut(l, request, text, tokens, n, c->n_tokens, err);
+    else if (t->role == role_judge)
+        status = take_word(l, request, t, tokens, n, err);
+    else if (wants_word(l, t))
+        status = loop_ask_judge(l, s, i, err);
+    else
+        status = go_on(l, s, text, err);
+    free(tokens);
     if (status == DRR_OK && l->on_turn)
-        l->on_turn(l->user, s->result, turn_of(s->result, request));
+        l->on_turn(l->user, s->result, turn_of(s->result, text));
     return status;
 }
 
 static drr_status take_completion(loop *l, reasoner_completion *c, drr_error *err)
 {
-    /* A copy: what follows may ask for more, and more may move the table. */
-    loop_request request = l->requests[c->tag];
-    seeker *s = request.s;
+    loop_request *request = l->requests[c->tag];
+    seeker *s = request->s;
     drr_status status = DRR_OK;
-    l->requests[c->tag] = (loop_request){0};
+    l->requests[c->tag] = NULL;
     s->in_flight--;
-    if (c->finish == DRR_FINISH_FAILED || c->finish == DRR_FINISH_CANCELLED)
+    if (l->watch_status != DRR_OK)
+        status = l->watch_status;
+    else if (c->finish == DRR_FINISH_FAILED || c->finish == DRR_FINISH_CANCELLED)
         status = take_failure(l, s, c, err);
     else
-        status = take_turn(l, &request, c, err);
-    free(request.feedback);
+        status = take_turn(l, request, c, err);
+    if (l->watch_status != DRR_OK && err)
+        *err = l->watch_error;
+    loop_request_free(request);
     if (status == DRR_OK && s->finished)
         finish(l, s);
     return status;
@@ -306,11 +304,30 @@ static drr_status run(loop *l, drr_result *results, const drr_task *const *tasks
     return status;
 }
 
-static drr_status check(const drr_policy *p, drr_critic *critic, drr_error *err)
+static drr_status check(const loop *l, drr_error *err)
 {
-    const bool needs_critic = p->strategy == DRR_STRATEGY_DRR || p->strategy == DRR_STRATEGY_BEST_OF_N;
-    if (needs_critic && !critic)
+    const drr_policy *p = l->policy;
+    const bool needs_judge = p->strategy == DRR_STRATEGY_DRR || p->strategy == DRR_STRATEGY_BEST_OF_N;
+    if (needs_judge && !l->judge)
         return error_set(err, DRR_E_ARGUMENT, "the strategy %s needs a critic", drr_strategy_name(p->strategy));
+    if (p->strategy == DRR_STRATEGY_DRR && !l->judge->class->calibrated && isnan(p->threshold))
+        return error_set(err, DRR_E_ARGUMENT,
+                         "the judge %s has no threshold of its own, for what it says is no calibrated probability: say "
+                         "with --threshold P from which P on an answer is accepted",
+                         l->judge->name);
+    if (needs_judge && l->judge->class->asks_reasoner && reasoner_get_basis(l->reasoner)->recording[0])
+        return error_set(err, DRR_E_ARGUMENT,
+                         "the judge self asks the reasoner about its answers, and %s has recorded ones alone",
+                         drr_reasoner_id(l->reasoner));
+    if (p->strategy == DRR_STRATEGY_DRR && p->feedback == DRR_FEEDBACK_STEP) {
+        drr_status status = l->critic ? critic_check_steps(l->critic, err)
+                                      : error_set(err, DRR_E_ARGUMENT,
+                                                  "words that quote the suspicious step need a critic that scores "
+                                                  "steps, and the judge is %s",
+                                                  l->judge->name);
+        if (status != DRR_OK)
+            return status;
+    }
     if (!p->turn_tokens || !p->max_turns)
         return error_set(err, DRR_E_ARGUMENT,
                          "%u turns of %u tokens leave no room for an answer: give at least 1 of each", p->max_turns,
@@ -361,8 +378,12 @@ drr_status drr_solve(drr_result *results, drr_reasoner *reasoner, drr_critic *cr
                      const drr_task *const *tasks, size_t n, const drr_policy *policy, drr_turn_fn on_turn, void *user,
                      const drr_hooks *hooks, drr_error *err)
 {
+    drr_judge given = judge_of_critic(critic, NULL);
+    drr_judge *judge = policy->judge ? policy->judge : critic ? &given : NULL;
+    drr_critic_info info;
     loop l = {.reasoner = reasoner,
-              .critic = critic,
+              .judge = judge,
+              .critic = judge ? judge->critic : NULL,
               .prompts = prompts,
               .policy = policy,
               .threshold = policy->threshold,
@@ -370,13 +391,18 @@ drr_status drr_solve(drr_result *results, drr_reasoner *reasoner, drr_critic *cr
               .user = user,
               .hooks = hooks,
               .n = n};
-    drr_status status = check(policy, critic, err);
+    if (l.critic) {
+        drr_critic_describe(l.critic, &info);
+        if (judge == &given)
+            given.name = (char *)(uintptr_t)info.name; /* read alone */
+    }
+    drr_status status = check(&l, err);
+    if (status == DRR_OK)
+        status = early_check(&l, err);
     if (status != DRR_OK)
         return status;
     memset(results, 0, n * sizeof *results);
-    if (critic && isnan(policy->threshold)) {
-        drr_critic_info info;
-        drr_critic_describe(critic, &info);
+    if (l.critic && isnan(policy->threshold)) {
         const drr_guarantee *g = drr_critic_guarantee(&info, policy);
         l.threshold = g ? g->threshold : info.threshold;
     }
@@ -392,7 +418,7 @@ drr_status drr_solve(drr_result *results, drr_reasoner *reasoner, drr_critic *cr
         free(l.seekers[i].question);
     }
     for (size_t i = 0; i < l.n_requests; i++)
-        free(l.requests[i].feedback);
+        loop_request_free(l.requests[i]);
     for (size_t i = 0; status != DRR_OK && i < n; i++)
         drr_result_clear(&results[i]);
     free(l.seekers);

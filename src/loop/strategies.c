@@ -7,7 +7,7 @@
 #include <string.h>
 
 const char role_attempt[] = "attempt", role_critique[] = "critique", role_revision[] = "revision",
-           role_escalation[] = "escalation";
+           role_escalation[] = "escalation", role_cut[] = "cut", role_judge[] = "judge";
 
 static bool draws_samples(const loop *l)
 {
@@ -38,7 +38,7 @@ static uint32_t answers_given(const seeker *s)
 {
     uint32_t n = 0;
     for (size_t i = 0; i < s->result->n_turns; i++)
-        n += loop_turn_answers(&s->result->turns[i]);
+        n += drr_turn_answers(&s->result->turns[i]);
     return n;
 }
 
@@ -67,7 +67,7 @@ static drr_status reject(loop *l, seeker *s, const drr_turn *t, drr_error *err)
     char *words = NULL;
     if (l->policy->feedback == DRR_FEEDBACK_RESTART)
         return loop_ask_fresh(l, s, s->n_asked, err);
-    drr_status status = prompts_feedback(&words, l->prompts, s->task, t->answer, err);
+    drr_status status = loop_words(&words, l, s, t, err);
     if (status == DRR_OK)
         status = loop_ask_follow_up(l, s, role_attempt, words, err);
     free(words);
@@ -138,7 +138,13 @@ drr_status strategy_advance(loop *l, seeker *s, size_t i, drr_error *err)
 static int turn_compare(const void *a, const void *b)
 {
     const drr_turn *x = a, *y = b;
-    return x->sample != y->sample ? (x->sample < y->sample ? -1 : 1) : (x->turn > y->turn) - (x->turn < y->turn);
+    if (x->sample != y->sample)
+        return x->sample < y->sample ? -1 : 1;
+    if (x->turn != y->turn)
+        return x->turn < y->turn ? -1 : 1;
+    if (x->cuts != y->cuts)
+        return x->cuts < y->cuts ? -1 : 1;
+    return (x->role == role_judge) - (y->role == role_judge); /* a judge's word comes after what it is about */
 }
 
 void strategy_end(loop *l, seeker *s)

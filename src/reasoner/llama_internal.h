@@ -23,6 +23,8 @@ typedef struct slot {
     float temperature, top_p;
     bool (*complete)(void *user, const char *text, size_t length);
     void *complete_user;
+    void (*watch)(void *watch_user, const reasoner_watched *texts, drr_finish *ends, size_t n);
+    void *watch_user;
     void (*answer_at)(void *user, const char *text, size_t *begin, size_t *end); /* NULL: no hidden states are kept */
     uint16_t *hidden; /* of the tokens read so far, [token][layer][width], with room for all that may be written */
     bool closing;     /* ended, but for its last token, which is yet to be read */

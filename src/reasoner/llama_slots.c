@@ -168,6 +168,7 @@ drr_status llama_submit(void *self, const reasoner_request *request, drr_error *
     item.request.question = NULL;
     item.request.grammar = NULL;
     item.request.prefix = NULL;
+    item.request.cut_by = NULL;
     b->queue[b->n_queue++] = item;
     item.prompt = NULL;
     item.grammar = item.prefix = NULL;
@@ -298,6 +299,8 @@ static drr_status admit(llama_backend *b, size_t item_index, uint32_t slot_index
     s->top_p = item.request.top_p > 0 ? item.request.top_p : 1.0f;
     s->complete = item.request.complete;
     s->complete_user = item.request.complete_user;
+    s->watch = item.request.watch;
+    s->watch_user = item.request.watch_user;
     s->answer_at = b->tap.layers.n ? item.request.answer_at : NULL;
     s->closing = false;
     rng_seed(&s->random, item.request.seed);
@@ -414,6 +417,36 @@ static void sample_rows(void *user, size_t begin, size_t end, uint32_t thread)
     }
 }
 
+/* Asks the watch once for all that have one: it may have something to compute, and does so together. */
+static void watch_rows(llama_backend *b, const uint32_t *rows, size_t n)
+{
+    reasoner_watched texts[b->width];
+    drr_finish ends[b->width];
+    uint32_t slots[b->width];
+    size_t n_watched = 0;
+    const double now = clock_seconds();
+    for (size_t row = 0; row < n; row++) {
+        const slot *s = &b->slots[rows[row]];
+        if (!s->watch || s->ended || s->closing)
+            continue;
+        texts[n_watched] = (reasoner_watched){s->complete_user, s->text.data, now - s->started_s};
+        ends[n_watched] = DRR_FINISH_STOP;
+        slots[n_watched++] = rows[row];
+    }
+    if (n_watched == 0)
+        return;
+    const slot *first = &b->slots[slots[0]];
+    first->watch(first->watch_user, texts, ends, n_watched);
+    for (size_t i = 0; i < n_watched; i++) {
+        slot *s = &b->slots[slots[i]];
+        if (ends[i] != DRR_FINISH_CUT && ends[i] != DRR_FINISH_TIME)
+            continue;
+        s->finish = ends[i];
+        s->closing = ends[i] == DRR_FINISH_TIME && s->answer_at; /* its last token is to be read, as of any answer */
+        s->ended = !s->closing;
+    }
+}
+
 static drr_status hand_over(llama_backend *b, slot *s, drr_error *err)
 {
     reasoner_completion c = {.tag = s->tag,
@@ -430,7 +463,8 @@ static drr_status hand_over(llama_backend *b, slot *s, drr_error *err)
         return error_memory(err);
     }
     memcpy(c.tokens, s->stats, s->n_written * sizeof *c.tokens);
-    if (s->answer_at && c.finish != DRR_FINISH_FAILED && hidden_slot_end(b, s, &c, err) != DRR_OK) {
+    if (s->answer_at && c.finish != DRR_FINISH_FAILED && c.finish != DRR_FINISH_CUT &&
+        hidden_slot_end(b, s, &c, err) != DRR_OK) {
         reasoner_completion_clear(&c);
         return DRR_E_MEMORY;
     }
@@ -485,6 +519,7 @@ static drr_status run_step(llama_backend *b, drr_error *err)
         b->timing.full_width_seconds += seconds;
         b->timing.n_full_width += n;
     }
+    watch_rows(b, rows, n);
     for (size_t row = 0; row < n && status == DRR_OK; row++)
         if (b->slots[rows[row]].ended)
             status = hand_over(b, &b->slots[rows[row]], err);

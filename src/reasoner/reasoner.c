@@ -16,8 +16,8 @@ struct drr_reasoner {
 
 const char *drr_finish_name(drr_finish finish)
 {
-    static const char *const names[] = {"stop", "answered", "length", "cancelled", "failed"};
-    return (size_t)finish < 5 ? names[finish] : "unknown";
+    static const char *const names[] = {"stop", "answered", "length", "cancelled", "failed", "cut", "time"};
+    return (size_t)finish < sizeof names / sizeof *names ? names[finish] : "unknown";
 }
 
 void drr_reasoner_options_defaults(drr_reasoner_options *options)

@@ -10,6 +10,12 @@
 #include "core/hidden.h"
 #include "task/task.h"
 
+typedef struct reasoner_watched { /* a completion under way, as a watch sees it */
+    void *user;                   /* the request's complete_user */
+    const char *text;             /* the prefix included, NUL-terminated */
+    double seconds;               /* since it was admitted */
+} reasoner_watched;
+
 typedef struct reasoner_request {
     uint64_t tag; /* handed back with the completion */
     const drr_message *messages;
@@ -25,6 +31,13 @@ typedef struct reasoner_request {
      * (DRR_FINISH_ANSWERED). */
     bool (*complete)(void *user, const char *text, size_t length);
     void *complete_user;
+    /* Optional: called after each step with all completions under way that have it and are not at their end, on the
+     * thread of reasoner_next, which waits: sets ends[i] to DRR_FINISH_CUT or DRR_FINISH_TIME where one is to end here.
+     * All requests in flight that have one have the same. A backend may never call it (recorded and cached answers are
+     * there at once). */
+    void (*watch)(void *watch_user, const reasoner_watched *texts, drr_finish *ends, size_t n);
+    void *watch_user;
+    const char *cut_by; /* what decides where it says DRR_FINISH_CUT, for caches; NULL: it never does */
     /* Optional: asks for the answer's hidden states, where the basis says that the backend keeps them. Called once,
      * with complete_user and the finished text (without the prefix): where its answer stands, both 0 where none can be
      * read. */

@@ -22,6 +22,8 @@ drr_status remote_submit(void *self, const reasoner_request *request, drr_error 
     query->max_tokens = request->max_tokens;
     query->complete = request->complete;
     query->complete_user = request->complete_user;
+    query->watch = request->watch;
+    query->watch_user = request->watch_user;
     query->prompt_guess = budget_guess_prompt(bytes);
     if (remote_request_body(&query->body, r, request, &why) != DRR_OK) {
         reasoner_completion c = {.tag = request->tag, .finish = DRR_FINISH_FAILED, .failure = string_copy(why.message)};

@@ -37,6 +37,8 @@ typedef struct remote_query {
     uint32_t max_tokens, tries;
     bool (*complete)(void *user, const char *text, size_t length);
     void *complete_user;
+    void (*watch)(void *watch_user, const reasoner_watched *texts, drr_finish *ends, size_t n);
+    void *watch_user;
     uint64_t prompt_guess;
     double started_s;    /* first try; 0 before */
     double not_before_s; /* of the next try */
@@ -67,6 +69,7 @@ typedef struct remote_transfer {
     remote_query *query; /* NULL: free */
     remote_reply reply;
     bool streaming, cut, has_type;
+    drr_finish cut_as;
     uint64_t bytes, most_bytes;
     double started_s, last_byte_s;
     drr_status status; /* memory ran out in a callback */

@@ -50,9 +50,18 @@ static drr_status feed(remote_transfer *t, const char *bytes, size_t size)
 static void cut_if_complete(remote_transfer *t, size_t before)
 {
     const buffer *answer = &t->reply.words.answer;
-    if (answer->size > before && !t->reply.finished && t->query->complete &&
-        t->query->complete(t->query->complete_user, answer->data, answer->size))
-        t->cut = true;
+    const remote_query *q = t->query;
+    if (answer->size <= before || t->reply.finished)
+        return;
+    t->cut_as = DRR_FINISH_ANSWERED;
+    t->cut = q->complete && q->complete(q->complete_user, answer->data, answer->size);
+    if (q->watch && !t->cut) {
+        const reasoner_watched text = {q->complete_user, answer->data, clock_seconds() - t->started_s};
+        drr_finish end = DRR_FINISH_STOP;
+        q->watch(q->watch_user, &text, &end, 1);
+        t->cut = end == DRR_FINISH_CUT || end == DRR_FINISH_TIME;
+        t->cut_as = t->cut ? end : t->cut_as;
+    }
 }
 
 /* Anything but `size * n` ends the transfer. */
@@ -217,7 +226,7 @@ drr_status remote_transfer_judge(remote_transfer *t, CURLcode code, drr_error *e
     if (reply->fault != REMOTE_FINE)
         return DRR_OK;
     if (t->cut) {
-        reply->finish = DRR_FINISH_ANSWERED;
+        reply->finish = t->cut_as;
         return DRR_OK;
     }
     if (http == 0)

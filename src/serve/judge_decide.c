@@ -1,6 +1,8 @@
 /* judge_decide.c: the critic as a decision model: OpenAI's /v1/decisions and TypeSafe's /v1/systemone. It can say one
- * thing: how likely a text is the right answer to a question. Whatever else is asked is refused, by the place where it
- * was asked: a probability of something that was never learnt would look like any other. */
+ * thing: how likely a text is the right answer to a question. Either the evidence is the text and the instructions are
+ * the question, or the evidence has both and the instructions ask whether the answer is correct. Whatever else is asked
+ * is refused, by the place where it was asked: a probability of something that was never learnt would look like any
+ * other. */
 #include "serve/judge_internal.h"
 
 #include <ctype.h>
@@ -52,30 +54,32 @@ static bool asks_for_right(const char *text, size_t size)
     return right;
 }
 
-/* "Is this the right answer to: What is 2 + 2?" brings its question with it; then the evidence is the text alone. */
+/* "Is this the right answer to: What is 2 + 2?" names its question behind the colon. */
 static bool add_question(judge_call *c, const judge_pair *evidence, const char *instructions, const char *param,
                          const char *input)
 {
-    const char *colon = strchr(instructions, ':');
-    const size_t head = colon ? (size_t)(colon - instructions) : strlen(instructions);
-    const char *question = colon ? colon + 1 : "";
+    const char *colon = strchr(instructions, ':'), *question = colon ? colon + 1 : "";
     while (isspace((unsigned char)*question))
         question++;
-    if (!asks_for_right(instructions, head))
+    if (!asks_for_right(instructions, colon ? (size_t)(colon - instructions) : strlen(instructions))) {
+        if (!evidence->question)
+            return judge_call_add(c, instructions, evidence->text);
         return judge_call_refuse(
             c, param,
-            "this critic answers one question, \"Is the answer correct?\", and the instructions of "
-            "\"%s\" ask something else, or say it in words that it does not know",
-            param);
+            "\"%s\" has a question and its answer, of which this critic can say one thing, \"Is the "
+            "answer correct?\"; \"%s\" asks something else, or says it in words that it does not "
+            "know",
+            input, param);
+    }
     if (*question)
         return judge_call_add(c, question, evidence->text);
     if (evidence->question)
         return judge_call_add(c, evidence->question, evidence->text);
     return judge_call_refuse(
         c, input,
-        "\"%s\" is one text, and the critic reads two, a question and the answer to it: give two "
-        "messages, or \"Question: ...\" and \"Answer: ...\" at the beginning of lines, or an object "
-        "with \"question\" and \"answer\", or ask \"Is this the correct answer to: ...\"",
+        "\"%s\" is one text, and the critic reads two, a question and the answer to it: make the "
+        "question the instructions, or give two messages, or \"Question: ...\" and \"Answer: ...\" at "
+        "the beginning of lines, or an object with \"question\" and \"answer\"",
         input);
 }
 

@@ -8,9 +8,9 @@
 
 struct drr_prompts {
     wording kinds[WORDING_KINDS];
-    bool checked_is_own;
-    json_t *file;    /* owns the overriding strings; NULL for the built-in ones */
-    arena *grammars; /* grammars with their letters filled in, by number of choices */
+    bool checked_is_own, later_is_own; /* later: words that distillation does not use */
+    json_t *file;                      /* owns the overriding strings; NULL for the built-in ones */
+    arena *grammars;                   /* grammars with their letters filled in, by number of choices */
     const char *choice_grammar[27];
     char id[13];
 };
@@ -54,8 +54,9 @@ static drr_status override_examples(wording *w, json_t *list, const char *where,
 
 static drr_status read_file(drr_prompts *p, const char *path, drr_error *err)
 {
-    static const char *const known[] = {"system",   "format", "question", "feedback", "feedback_unparsed",
-                                        "critique", "revise", "grammar",  "examples"};
+    static const char *const known[] = {"system",   "format",  "question", "feedback",       "feedback_unparsed",
+                                        "critique", "revise",  "grammar",  "feedback_score", "feedback_step",
+                                        "judge",    "examples"};
     drr_status status = json_parse_file(&p->file, path, err);
     if (status != DRR_OK)
         return status;
@@ -96,8 +97,13 @@ static drr_status read_file(drr_prompts *p, const char *path, drr_error *err)
                      {"feedback_unparsed", &w->feedback_unparsed},
                      {"critique", &w->critique},
                      {"revise", &w->revise},
-                     {"grammar", &w->grammar}};
+                     {"grammar", &w->grammar},
+                     {"feedback_score", &w->feedback_score},
+                     {"feedback_step", &w->feedback_step},
+                     {"judge", &w->judge}};
+        enum { FIRST_LATER = 8 };
         for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+            p->later_is_own = p->later_is_own || (i >= FIRST_LATER && json_object_get(part, texts[i].name));
             status = override_text(texts[i].text, part, texts[i].name, where, err);
             if (status != DRR_OK)
                 return status;
@@ -135,6 +141,12 @@ static void make_id(drr_prompts *p)
             add_part(&h, w->examples[i].question);
             add_part(&h, w->examples[i].answer);
         }
+    }
+    /* They came later, too, and no trace of a store depends on them. */
+    for (size_t k = 0; p->later_is_own && k < WORDING_KINDS; k++) {
+        add_part(&h, p->kinds[k].feedback_score);
+        add_part(&h, p->kinds[k].feedback_step);
+        add_part(&h, p->kinds[k].judge);
     }
     sha256_end(&h, hex);
     snprintf(p->id, sizeof p->id, "%.12s", hex);
@@ -301,6 +313,22 @@ drr_status prompts_feedback(char **words, const drr_prompts *prompts, const drr_
     const wording *w = &prompts->kinds[task->kind];
     const place places[] = {{"{answer}", answer ? answer : ""}, {"{format}", w->format}};
     return fill_in(words, answer ? w->feedback : w->feedback_unparsed, places, 2, err);
+}
+
+drr_status prompts_reject(char **words, const drr_prompts *prompts, const drr_task *task, const char *answer,
+                          const char *score, const char *step, drr_error *err)
+{
+    const wording *w = &prompts->kinds[task->kind];
+    const place places[] = {{"{answer}", answer ? answer : ""},
+                            {"{format}", w->format},
+                            {"{score}", score ? score : ""},
+                            {"{step}", step ? step : ""}};
+    return fill_in(words, !answer ? w->feedback_unparsed : step ? w->feedback_step : w->feedback_score, places, 4, err);
+}
+
+drr_status prompts_judge(char **words, const drr_prompts *prompts, const drr_task *task, drr_error *err)
+{
+    return fill_in(words, prompts->kinds[task->kind].judge, NULL, 0, err);
 }
 
 drr_status prompts_critique(char **words, const drr_prompts *prompts, const drr_task *task, drr_error *err)

@@ -24,6 +24,11 @@ drr_status prompts_ask(conversation *c, const drr_prompts *prompts, const drr_ta
  * The same words at distillation and at inference. The caller frees. */
 drr_status prompts_feedback(char **words, const drr_prompts *prompts, const drr_task *task, const char *answer,
                             drr_error *err);
+/* The same with the chance that it is right, as text, and, where not NULL, the step that is suspected. */
+drr_status prompts_reject(char **words, const drr_prompts *prompts, const drr_task *task, const char *answer,
+                          const char *score, const char *step, drr_error *err);
+/* Asks the reasoner whether the answer above is right, yes or no. The caller frees. */
+drr_status prompts_judge(char **words, const drr_prompts *prompts, const drr_task *task, drr_error *err);
 /* Self-Refine's two requests: criticise the answer above; then revise it. The caller frees. */
 drr_status prompts_critique(char **words, const drr_prompts *prompts, const drr_task *task, drr_error *err);
 drr_status prompts_revise(char **words, const drr_prompts *prompts, const drr_task *task, drr_error *err);

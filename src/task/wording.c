@@ -10,6 +10,13 @@
     "on a line of its own."
 #define FEEDBACK_UNPARSED                                                                                              \
     "No final answer could be read. Think again, briefly, and end with {format} on a line of its own."
+#define FEEDBACK_SCORE                                                                                                 \
+    "A checker gives the answer {answer} a chance of {score} to be right. Think again in a different way, briefly, "   \
+    "and end with {format} on a line of its own."
+#define FEEDBACK_STEP                                                                                                  \
+    "A checker judged the answer {answer} to be wrong, and suspects this step: \"{step}\" Think again from there, "    \
+    "briefly, and end with {format} on a line of its own."
+#define JUDGE "Is the answer above right? Write only yes or no."
 #define CRITIQUE                                                                                                       \
     "Check the answer above. In one sentence, name the first mistake in its reasoning; if you find none, write only: " \
     "no mistake."
@@ -28,8 +35,11 @@ const wording wording_builtin[WORDING_KINDS] = {
             .question = "{question}",
             .feedback = FEEDBACK,
             .feedback_unparsed = FEEDBACK_UNPARSED,
+            .feedback_score = FEEDBACK_SCORE,
+            .feedback_step = FEEDBACK_STEP,
             .critique = CRITIQUE,
             .revise = REVISE,
+            .judge = JUDGE,
             .grammar = "root ::= [^\\n]{1,300} \"\\nAnswer: \" [{letters}] \"\\n\"?\n",
             .examples =
                 {
@@ -58,8 +68,11 @@ const wording wording_builtin[WORDING_KINDS] = {
             .question = "{question}",
             .feedback = FEEDBACK,
             .feedback_unparsed = FEEDBACK_UNPARSED,
+            .feedback_score = FEEDBACK_SCORE,
+            .feedback_step = FEEDBACK_STEP,
             .critique = CRITIQUE,
             .revise = REVISE,
+            .judge = JUDGE,
             .grammar = "root ::= line line? line? \"Answer: \" number \"\\n\"?\nline ::= [^\\n]{1,200} \"\\n\"\n"
                        "number ::= \"-\"? [0-9]{1,12} (\".\" [0-9]{1,6})?\n",
             .examples =
@@ -89,8 +102,11 @@ const wording wording_builtin[WORDING_KINDS] = {
             .question = "{question}",
             .feedback = FEEDBACK,
             .feedback_unparsed = FEEDBACK_UNPARSED,
+            .feedback_score = FEEDBACK_SCORE,
+            .feedback_step = FEEDBACK_STEP,
             .critique = CRITIQUE,
             .revise = REVISE,
+            .judge = JUDGE,
             .grammar = "root ::= [^\\n]{1,300} \"\\nAnswer: \" (\"yes\" | \"no\") \"\\n\"?\n",
             .examples =
                 {
@@ -112,8 +128,11 @@ const wording wording_builtin[WORDING_KINDS] = {
             .question = "{question}",
             .feedback = FEEDBACK,
             .feedback_unparsed = FEEDBACK_UNPARSED,
+            .feedback_score = FEEDBACK_SCORE,
+            .feedback_step = FEEDBACK_STEP,
             .critique = CRITIQUE,
             .revise = REVISE,
+            .judge = JUDGE,
             .grammar =
                 "root ::= [^\\n]{1,300} \"\\nAnswer: \" [^ \\t\\n\\r*_`\"':=.(){}\\[\\]\\\\] [^\\n]{0,80} \"\\n\"\n",
             .examples =
@@ -138,10 +157,15 @@ const wording wording_builtin[WORDING_KINDS] = {
             .feedback = "A checker judged this program to be wrong. Think again in a different way, briefly, and write "
                         "{format}.",
             .feedback_unparsed = "No program could be read. Think again, briefly, and write {format}.",
+            .feedback_score = "A checker gives this program a chance of {score} to be right. Think again in a "
+                              "different way, briefly, and write {format}.",
+            .feedback_step = "A checker judged this program to be wrong, and suspects this line: \"{step}\" Think "
+                             "again, briefly, and write {format}.",
             .critique =
                 "Check the program above. In one sentence, name the first mistake in it; if you find none, write "
                 "only: no mistake.",
             .revise = "Taking this check into account, say in one short sentence what to do, then write {format}.",
+            .judge = "Is the program above right? Write only yes or no.",
             .grammar = NULL,
             .examples =
                 {

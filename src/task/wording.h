@@ -11,13 +11,14 @@ typedef struct wording_example {
     const char *answer;   /* what a good reasoner writes, answer line included */
 } wording_example;
 
-/* Places to fill in: {question}, {answer}, {format}. */
+/* Places to fill in: {question}, {answer}, {format}; in feedback_score and feedback_step {score}, and {step}. */
 typedef struct wording {
     const char *system;
     const char *format; /* how the answer line looks: "Answer: B" */
     const char *question;
-    const char *feedback, *feedback_unparsed;
+    const char *feedback, *feedback_unparsed, *feedback_score, *feedback_step;
     const char *critique, *revise;
+    const char *judge;   /* asks the reasoner whether its answer is right; the first word must be yes or no */
     const char *grammar; /* {letters} is filled in for choices; NULL: none */
     wording_example examples[WORDING_EXAMPLES];
     size_t n_examples;

@@ -1,0 +1,279 @@
+/* early.c: answers under way. Where a step ends, what is there so far is scored; where a step's P is below the policy's
+ * bound the answer ends, and solve.c goes on from before that step. A critic that scores steps judges each of them in
+ * the light of what is there; any other scores the text so far as if it were an answer. Neither is calibrated for
+ * beginnings. All that are at a boundary after the same token are scored together, while the reasoner waits. A question
+ * whose seconds are over ends here, too. */
+#include "critic/critic.h"
+#include "loop/loop_internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+drr_status early_check(loop *l, drr_error *err)
+{
+    const drr_policy *p = l->policy;
+    drr_critic_info info;
+    if (!(p->early_below > 0) || (p->strategy != DRR_STRATEGY_DRR && p->strategy != DRR_STRATEGY_BEST_OF_N))
+        return DRR_OK;
+    if (!l->critic)
+        return error_set(err, DRR_E_ARGUMENT,
+                         "early rejection scores the steps of an answer under way, which a critic's file does and the "
+                         "judge %s does not",
+                         l->judge ? l->judge->name : "none");
+    drr_critic_describe(l->critic, &info);
+    if (info.kind == DRR_CRITIC_PROBE)
+        return error_set(err, DRR_E_MISMATCH,
+                         "early rejection needs a critic that reads text, and %s is a probe: `drr train --steps` makes "
+                         "one that scores steps",
+                         info.name);
+    if (p->grammar)
+        return error_set(err, DRR_E_ARGUMENT,
+                         "early rejection goes on from the middle of an answer, where no grammar can begin: leave out "
+                         "one of the two");
+    l->early = true;
+    l->early_steps = info.head == DRR_HEAD_TOKEN;
+    snprintf(l->cut_by, sizeof l->cut_by, "critic %.64s below %.9g from step %u at most %u times", info.sha256,
+             p->early_below, p->early_steps, p->early_cuts);
+    if (!l->early_steps)
+        hooks_log(l->hooks, DRR_LOG_WARN,
+                  "the critic %s has no scores for steps: beginnings of answers are scored as if they were answers, "
+                  "which it was not trained on; `drr train --steps` makes one that scores steps",
+                  info.name);
+    if (!reasoner_get_basis(l->reasoner)->prefixes)
+        hooks_log(l->hooks, DRR_LOG_WARN,
+                  "%s cannot go on from the middle of an answer: what is stopped early begins again",
+                  drr_reasoner_id(l->reasoner));
+    return DRR_OK;
+}
+
+bool early_watches(const loop *l, const loop_request *r)
+{
+    return l->early && r->role == role_attempt && r->cuts < l->policy->early_cuts;
+}
+
+/* ---- time */
+
+static bool side_by_side(const loop *l)
+{
+    const drr_policy *p = l->policy;
+    return (p->strategy == DRR_STRATEGY_VOTE || p->strategy == DRR_STRATEGY_BEST_OF_N) && !p->max_tokens &&
+           p->stop_confidence <= 0;
+}
+
+/* Of turns that follow each other, the sum of what each took, so that a question does not pay for the others that it
+ * waits for, and texts from a cache count as when they were written. Samples that are drawn side by side take the time
+ * from the first one on. */
+double loop_seconds_of(const loop *l, const seeker *s, double running)
+{
+    const drr_result *r = s->result;
+    if (side_by_side(l))
+        return s->began_s > 0 ? clock_seconds() - s->began_s : 0;
+    return r->seconds + r->judge_seconds + running;
+}
+
+static bool out_of_time(const loop *l, seeker *s, double running)
+{
+    const double began = clock_seconds() - running;
+    if (!(l->policy->max_seconds > 0))
+        return false;
+    if (s->began_s <= 0 || began < s->began_s)
+        s->began_s = began;
+    return loop_seconds_of(l, s, running) >= l->policy->max_seconds;
+}
+
+/* ---- boundaries */
+
+typedef struct beginning { /* of an answer, up to a step's end */
+    loop_request *r;
+    char *text;
+    uint32_t *ends; /* of its steps: n of them, the last one its size */
+    size_t n;
+    bool bad;
+} beginning;
+
+static void beginning_clear(beginning *b)
+{
+    free(b->text);
+    free(b->ends);
+    *b = (beginning){0};
+}
+
+/* A step has ended once another one has begun: only then does it show. found: at a step's end that is new, and that is
+ * not too early. */
+static drr_status find_boundary(bool *found, beginning *b, const loop *l, loop_request *r, const char *text,
+                                drr_error *err)
+{
+    uint32_t *ends = NULL;
+    size_t n = 0;
+    *found = false;
+    drr_status status = task_step_ends(&ends, &n, r->s->task->kind, text, err);
+    if (status == DRR_OK && n >= 2 && ends[n - 2] > r->n_looked_at) {
+        r->n_looked_at = ends[n - 2];
+        if (n - 1 >= l->policy->early_steps) {
+            *b = (beginning){.r = r, .text = string_copy_n(text, ends[n - 2]), .ends = ends, .n = n - 1};
+            ends = NULL;
+            *found = true;
+            if (!b->text) {
+                beginning_clear(b);
+                *found = false;
+                status = error_memory(err);
+            }
+        }
+    }
+    free(ends);
+    return status;
+}
+
+static void note_bad(beginning *b, size_t step, double p)
+{
+    b->bad = true;
+    b->r->good = step ? b->ends[step - 1] : 0;
+    b->r->p_bad = p;
+}
+
+/* Each of its steps; the first one that is too bad. */
+static drr_status score_steps(loop *l, beginning *b, drr_error *err)
+{
+    const drr_score_item item = {.question = b->r->s->question, .text = b->text};
+    const size_t first = l->policy->early_steps ? l->policy->early_steps - 1 : 0;
+    drr_score score;
+    drr_step_score *steps = calloc(b->n + 1, sizeof *steps);
+    if (!steps)
+        return error_memory(err);
+    drr_status status = drr_critic_score_steps(l->critic, &score, steps, &item, b->ends, b->n, err);
+    for (size_t i = first; status == DRR_OK && i < b->n && !b->bad; i++)
+        if (steps[i].p < l->policy->early_below) /* not where it is NaN: it did not fit */
+            note_bad(b, i, steps[i].p);
+    free(steps);
+    return status;
+}
+
+static drr_status score_texts(loop *l, beginning *list, size_t n, drr_error *err)
+{
+    drr_score_item *items = calloc(n, sizeof *items);
+    drr_score *scores = calloc(n, sizeof *scores);
+    drr_status status = items && scores ? DRR_OK : error_memory(err);
+    for (size_t i = 0; status == DRR_OK && i < n; i++)
+        items[i] = (drr_score_item){.question = list[i].r->s->question, .text = list[i].text};
+    if (status == DRR_OK)
+        status = drr_critic_score(l->critic, scores, items, n, err);
+    for (size_t i = 0; status == DRR_OK && i < n; i++)
+        if (scores[i].p_correct < l->policy->early_below)
+            note_bad(&list[i], list[i].n - 1, scores[i].p_correct);
+    free(items);
+    free(scores);
+    return status;
+}
+
+static drr_status score_beginnings(loop *l, beginning *list, size_t n, drr_error *err)
+{
+    drr_status status = DRR_OK;
+    const double began = clock_seconds();
+    if (n == 0)
+        return DRR_OK;
+    if (!l->early_steps)
+        status = score_texts(l, list, n, err);
+    for (size_t i = 0; status == DRR_OK && l->early_steps && i < n; i++)
+        status = score_steps(l, &list[i], err);
+    const double each = (clock_seconds() - began) / (double)n;
+    for (size_t i = 0; i < n; i++)
+        list[i].r->s->result->judge_seconds += each;
+    return status;
+}
+
+/* ---- while they are written */
+
+static drr_status watch(loop *l, const reasoner_watched *texts, drr_finish *ends, size_t n, drr_error *err)
+{
+    drr_status status = DRR_OK;
+    size_t n_found = 0;
+    beginning *list = calloc(n, sizeof *list);
+    size_t *where = calloc(n, sizeof *where);
+    if (!list || !where)
+        status = error_memory(err);
+    for (size_t i = 0; status == DRR_OK && i < n; i++) {
+        loop_request *r = texts[i].user;
+        bool found = false;
+        r->watched = true;
+        if (out_of_time(l, r->s, texts[i].seconds))
+            ends[i] = DRR_FINISH_TIME;
+        else if (early_watches(l, r))
+            status = find_boundary(&found, &list[n_found], l, r, texts[i].text, err);
+        if (found)
+            where[n_found++] = i;
+    }
+    if (status == DRR_OK)
+        status = score_beginnings(l, list, n_found, err);
+    for (size_t i = 0; list && i < n_found; i++) {
+        if (status == DRR_OK && list[i].bad)
+            ends[where[i]] = DRR_FINISH_CUT;
+        beginning_clear(&list[i]);
+    }
+    free(list);
+    free(where);
+    return status;
+}
+
+void early_watch(void *user, const reasoner_watched *texts, drr_finish *ends, size_t n)
+{
+    loop *l = user;
+    if (l->watch_status == DRR_OK)
+        l->watch_status = watch(l, texts, ends, n, &l->watch_error);
+    if (l->watch_status != DRR_OK) /* nothing that is still written will be wanted */
+        for (size_t i = 0; i < n; i++)
+            ends[i] = DRR_FINISH_TIME;
+}
+
+/* ---- afterwards */
+
+/* Keeps what there would be had the completion ended after `size` bytes and n tokens. */
+static void shorten(reasoner_completion *c, size_t size, uint32_t n)
+{
+    c->text[size] = '\0';
+    c->seconds *= c->n_tokens ? (double)n / c->n_tokens : 1;
+    c->n_tokens = n;
+    if (c->tokens)
+        c->n_token_stats = n;
+    c->finish = DRR_FINISH_CUT;
+    free(c->hidden);
+    c->hidden = NULL;
+    c->hidden_size = 0;
+}
+
+drr_status early_cut_ready(loop *l, loop_request *r, reasoner_completion *c, drr_error *err)
+{
+    enum { BYTES_A_TOKEN = 4 }; /* as the replay reasoner counts, which has no tokens */
+    const size_t n_kept = r->kept ? strlen(r->kept) : 0, size = c->text ? strlen(c->text) : 0;
+    const bool known = c->tokens && c->n_token_stats == c->n_tokens;
+    const size_t n = known ? c->n_token_stats : (size + BYTES_A_TOKEN - 1) / BYTES_A_TOKEN;
+    drr_status status = DRR_OK;
+    const bool was_cut = c->finish == DRR_FINISH_CUT; /* and is from a cache: where and why is to be found again */
+    if (r->watched || !early_watches(l, r) || size == 0)
+        return DRR_OK;
+    if (was_cut) {
+        r->good = (uint32_t)n_kept;
+        r->p_bad = NAN;
+    }
+    buffer so_far = {0};
+    status = buffer_puts(&so_far, r->kept ? r->kept : "", err);
+    for (size_t i = 0; status == DRR_OK && i + !was_cut < n; i++) { /* behind the last one it is over */
+        const size_t end = known ? c->tokens[i].end : (i + 1) * BYTES_A_TOKEN;
+        beginning b = {0};
+        bool found = false;
+        so_far.size = n_kept;
+        status = buffer_append(&so_far, c->text, end < size ? end : size, err);
+        if (status == DRR_OK)
+            status = find_boundary(&found, &b, l, r, so_far.data, err);
+        if (status == DRR_OK && found)
+            status = score_beginnings(l, &b, 1, err);
+        const bool bad = b.bad;
+        beginning_clear(&b);
+        if (bad) {
+            shorten(c, end, (uint32_t)i + 1);
+            break;
+        }
+    }
+    buffer_clear(&so_far);
+    return status;
+}

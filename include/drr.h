@@ -485,6 +485,8 @@ typedef enum drr_head {
 } drr_head;
 const char *drr_head_name(drr_head head); /* "cls", "token" */
 
+/* Does it judge questions alone, as drr_train_options.question_only makes it? Then it cannot judge answers. */
+bool drr_critic_reads_questions(const drr_critic *critic);
 drr_status drr_critic_open(drr_critic **critic, const char *path, drr_error *err);
 void drr_critic_close(drr_critic *critic);
 /* An open critic scores in fp32, as it was calibrated. bf16 and int8 are faster and move a logit by about 1 %
@@ -656,6 +658,8 @@ typedef struct drr_train_options {
     bool steps;           /* a token head, taught at the ends of steps by their labels where traces have some */
     bool text_alone;      /* no stack: P(correct) is of the text alone, whatever else a turn offers */
     drr_critic_kind kind; /* a probe needs traces with hidden states, all of one reasoner */
+    bool
+        question_only; /* learn P(the reasoner gets it right) from the question alone: for drr_policy.question_critic */
 } drr_train_options;
 void drr_train_options_defaults(drr_train_options *options);
 
@@ -822,6 +826,15 @@ typedef enum drr_verdict {
 } drr_verdict;
 const char *drr_verdict_name(drr_verdict verdict);
 
+/* What the samples of `vote` weigh. */
+typedef enum drr_votes {
+    DRR_VOTES_EQUAL,
+    DRR_VOTES_CRITIC,    /* each its own P(correct), blind to the others */
+    DRR_VOTES_POSTERIOR, /* the likeliest answer by the critic's judgements: each weighs its log-odds */
+    DRR_VOTES_CONFIDENCE /* each its confidence, of the log-probabilities of its tokens */
+} drr_votes;
+const char *drr_votes_name(drr_votes votes);
+
 typedef enum drr_exhausted {                     /* what happens when turns run out */
                              DRR_EXHAUSTED_VOTE, /* critic-weighted vote over the turns */
                              DRR_EXHAUSTED_BEST,
@@ -842,6 +855,8 @@ typedef struct drr_policy {
     uint32_t samples;       /* vote, best-of-n: at most */
     double stop_confidence; /* they stop when the answer ahead is the right choice as surely as this; 0: never, all are
                                drawn; for best-of-n it is the P(correct) of its best */
+    drr_votes votes;        /* vote: what samples weigh, and by what they stop; docs/reasoning.md */
+    double keep_votes;      /* with DRR_VOTES_CONFIDENCE this share of them votes, the most confident; 1: all */
     uint32_t max_turns;     /* drr, self-critique */
     uint64_t max_tokens;    /* generated tokens a question over all turns or samples; 0: no limit */
     double max_seconds;     /* that a question may take: the reasoner's and the judge's, not those in which it waits for
@@ -863,6 +878,11 @@ typedef struct drr_policy {
     uint32_t early_steps; /* a step before this one, from 1, is never the reason */
     uint32_t early_cuts;  /* an answer is stopped so often at most */
     drr_judge *judge;     /* gives P(correct) instead of the critic; NULL: the critic does. Must outlive the call */
+    /* Before the first token, strategy drr: what a critic of questions alone thinks of this one. At or above sure_above
+     * the first answer that can be read is accepted; below hopeless_below none is sought, and the outcome is abstained
+     * (which drr_escalate takes on). Borrowed; NULL: nobody asks. */
+    drr_critic *question_critic;
+    double sure_above, hopeless_below; /* NaN: never; 0: never */
 } drr_policy;
 void drr_policy_defaults(drr_policy *policy);
 /* Makes the policy the one that a guarantee is about, abstention included. */
@@ -883,10 +903,11 @@ typedef struct drr_turn {
                          "judge": what the reasoner says of its answer. Static */
     char *text, *answer, *feedback; /* feedback: the words that came before this turn */
     uint32_t sample, turn;
-    double logit;     /* NaN when nobody scored it; so are the next three */
-    double probe;     /* of the critic's probe, where it has one and the reasoner gives hidden states */
-    double p_correct; /* that its verdict was given on: in the light of the other answers known by then */
-    double p_alone;   /* the same as if no other answer were known */
+    double logit;      /* NaN when nobody scored it; so are the next three */
+    double probe;      /* of the critic's probe, where it has one and the reasoner gives hidden states */
+    double p_correct;  /* that its verdict was given on: in the light of the other answers known by then */
+    double p_alone;    /* the same as if no other answer were known */
+    double confidence; /* of its least certain stretch of tokens, as a probability; NaN without log-probabilities */
     drr_verdict verdict;
     int correct; /* 1, 0, or -1 when there is no reference, or one that only a checker knows */
     drr_finish finish;
@@ -904,8 +925,9 @@ typedef struct drr_result {
     const drr_task *task;
     char *answer; /* NULL unless DRR_ANSWERED */
     drr_outcome outcome;
-    double p_correct; /* of the answer given; NaN without a critic */
-    int correct;      /* 1, 0, or -1 when there is no reference; an abstention is 0 with coverage apart */
+    double p_correct;  /* of the answer given; NaN without a critic */
+    double p_question; /* of the question alone, before anything was asked; NaN without such a critic */
+    int correct;       /* 1, 0, or -1 when there is no reference; an abstention is 0 with coverage apart */
     drr_turn *turns;
     size_t n_turns;
     uint64_t n_prompt_tokens, n_tokens; /* over all turns */
@@ -941,11 +963,28 @@ drr_status drr_escalate(drr_result *results, size_t n, drr_reasoner *second, con
 
 /* ---- evaluation: src/eval ------------------------------------------------------------------------ */
 
+/* A strategy with a policy of its own, under the name that the report is to give it. */
+typedef struct drr_eval_entry {
+    const char *name;
+    drr_policy policy;
+} drr_eval_entry;
+
+/* What every strategy is to spend alike, in the mean over questions (docs/evaluation.md). */
+typedef enum drr_budget { DRR_BUDGET_OWN, DRR_BUDGET_CALLS, DRR_BUDGET_TOKENS } drr_budget;
+/* "calls" or "tokens", or with a strategy's name behind it "tokens:drr"; *of, NULL without one, lies in `text`. */
+bool drr_budget_parse(drr_budget *budget, const char **of, const char *text);
+
 typedef struct drr_eval_options {
-    const char *out; /* folder for report.json, report.html, report.txt and the sample cache */
+    const char *out; /* folder for report.json, report.html, report.txt, questions.jsonl and the sample cache */
     const drr_strategy *strategies;
     size_t n_strategies;
-    drr_policy policy;           /* strategy is taken from the list */
+    drr_policy policy;             /* strategy is taken from the list */
+    const drr_eval_entry *entries; /* in place of `strategies`, whose policy is `policy`; NULL: these */
+    size_t n_entries;
+    drr_budget equal_budget;
+    const char *budget_of;       /* the strategy or entry whose budget all others get; NULL: drr, or else self-critique,
+                                    or else the first */
+    const char *cache;           /* of sampled text, a file; NULL: out/samples.db */
     size_t limit;                /* questions of each set; 0: all */
     uint32_t bootstrap;          /* resamples */
     const char *title, *command; /* shown in the report; may be NULL */
@@ -961,18 +1000,136 @@ drr_status drr_eval(char **json, char **table, drr_reasoner *reasoner, drr_criti
                     const drr_dataset *const *datasets, size_t n_datasets, const drr_eval_options *options,
                     const drr_hooks *hooks, drr_error *err);
 
+typedef struct drr_suite_options {
+    const char *out;      /* the study's folder */
+    const char *command;  /* shown in the report; may be NULL */
+    drr_checker *checker; /* as of drr_distill_options */
+} drr_suite_options;
+
+/* Runs the study that a TOML file describes (docs/evaluation.md) and writes one report of it into options->out: its
+ * parts, of each reasoner with each critic and seed, are drr_eval's. Parts that are finished there are not done again;
+ * what fails leaves them. *json and *table are the caller's. */
+drr_status drr_eval_suite(char **json, char **table, const char *path, const drr_suite_options *options,
+                          const drr_hooks *hooks, drr_error *err);
+
+/* Compares what two folders of reports, by drr_eval or drr_eval_suite, hold of the same questions: each strategy that
+ * is in both, b against a, and says what else differs. Writes diff.json and diff.md into `out`, NULL: nowhere. */
+drr_status drr_eval_diff(char **json, char **table, const char *a, const char *b, const char *out, uint32_t bootstrap,
+                         uint64_t seed, drr_error *err);
+
+/* A cascade of two reasoners, measured on questions with known answers: what each --escalate-below would have cost and
+ * got right. Costs are of tokens, in units of what the second reasoner alone costs for these questions. */
+typedef struct drr_cascade_options {
+    drr_policy policy;  /* of the first; its strategy is drr whatever it says */
+    const char *out;    /* folder of samples.db, where what was generated is kept; needed */
+    size_t limit;       /* first questions only; 0: all */
+    uint32_t bootstrap; /* resamples; 10,000 */
+    uint64_t seed;
+    double price_ratio;  /* a token of the second costs as much as so many of the first; 20 */
+    double prompt_price; /* a token read costs as much as so many written; 0.5 */
+    double target_error; /* pick the cheapest threshold whose error is at most this; NaN: not asked for */
+    double target_cost;  /* or the one that gets most right at no more than this; NaN: not asked for. With neither, the
+                            cheapest that gets as much right as the second alone */
+} drr_cascade_options;
+void drr_cascade_options_defaults(drr_cascade_options *options);
+
+typedef struct drr_cascade_point {
+    double below;     /* escalate_below: what has a lower P(correct), and what has no answer, goes to the second */
+    double escalated; /* share of the questions */
+    double accuracy, cost;
+} drr_cascade_point;
+
+typedef struct drr_cascade_question {
+    const char *id; /* lives as long as the data set */
+    double p;       /* P(correct) of the first one's answer; NaN where it has none, and is then escalated always */
+    int first, second;
+    double cost_first, cost_second; /* in written tokens of the second */
+} drr_cascade_question;
+
+typedef struct drr_cascade {
+    drr_cascade_question *questions;
+    size_t n;
+    drr_cascade_point *points; /* by rising threshold and cost; the first escalates what has no answer alone */
+    size_t n_points, picked;   /* n_points: none meets the target */
+    double accuracy_first, accuracy_second, cost_first;
+    double difference[3]; /* accuracy of the picked point less the second's, and its 95 % interval over questions */
+} drr_cascade;
+
+/* Asks both reasoners all questions. Freed with drr_cascade_clear, also after an error. DRR_E_ARGUMENT: a question has
+ * no answer to compare with, or one that only a checker knows. */
+drr_status drr_cascade_measure(drr_cascade *cascade, drr_reasoner *first, drr_reasoner *second, drr_critic *critic,
+                               const drr_prompts *prompts, const drr_dataset *dataset,
+                               const drr_cascade_options *options, const drr_hooks *hooks, drr_error *err);
+void drr_cascade_clear(drr_cascade *cascade);
+
 /* ---- a server in front of a model: src/serve ------------------------------------------------------ */
 
+/* Strings are not copied: those of these options, and of any that `reload` gives, live until drr_serve returns. */
 typedef struct drr_serve_options {
+    /* Where it listens, and for whom (docs/security.md). */
     const char *host; /* an address of this machine; one that others can reach needs an API key */
     uint32_t port;    /* 0: any that is free */
-    const char *critic;
+    const char *tls_certificate, *tls_key;
+    const char *const *api_keys;
+    size_t n_api_keys;
+    const char *api_key_file; /* beside api_keys: one a line, readable by its owner alone */
+    uint64_t max_body_bytes;
+    uint32_t max_connections, max_in_flight; /* max_in_flight: requests of one key; 0: any number */
+    uint32_t header_seconds, body_seconds, write_seconds, idle_seconds;
+    uint32_t http_threads; /* 0: by the number of cores */
+    /* Who thinks: an upstream, or an embedded reasoner. */
+    const char *upstream;              /* base URL of an OpenAI-compatible API: "http://host/v1" */
+    const char *model;                 /* as the upstream calls it; NULL: as the client says */
+    const char *upstream_key_file;     /* NULL: the environment, as of drr_reasoner_options.api_key_file */
+    uint32_t timeout_seconds, retries; /* of one attempt */
+    const char *reasoner;              /* as drr_reasoner_open */
+    drr_reasoner_options reasoner_options;
+    /* Who judges. */
+    const char *critic; /* NULL: agreement between samples */
+    drr_precision precision;
+    uint32_t judge_threads; /* 0: all cores */
+    /* What is done about it: a request's "drr" object changes these for itself (docs/serve.md). */
+    uint32_t max_turns, samples;
+    uint64_t max_tokens;  /* generated, over all turns; 0: no limit */
+    uint32_t deadline_ms; /* 0: none */
+    double threshold;     /* NaN: the critic's own */
+    drr_exhausted on_exhausted;
+    drr_feedback feedback;
+    bool shadow;          /* judge, and never interfere */
+    double share;         /* of requests that are judged at all */
+    bool pass_unjudged;   /* when the judge fails: true: the answer goes out and says so; false: an error */
+    bool live;            /* stream attempts as they are written, as reasoning_content; else hold until accepted */
+    bool abstain_refusal; /* an abstention's words in message.refusal too */
+    const char *abstain_text;
+    /* Operation. */
+    uint32_t keepalive_seconds; /* between comments in a held stream */
+    uint32_t drain_seconds;     /* for requests under way at the end */
+    bool metrics;               /* GET /metrics */
+    bool log_prompts;           /* questions and answers in events too */
+    const char *record;         /* judged traffic goes to this trace store, for the next training; NULL: nowhere */
+    const char *const *redact;  /* JSON fields whose values are not recorded */
+    size_t n_redact;
+    uint64_t page_bytes; /* of memory for the recent requests that the page shows; 0: none */
+    bool page_texts;     /* with what was asked and answered */
+    /* Callbacks, each may be NULL. */
+    void *user;
+    void (*ready)(void *user, uint32_t port);         /* everything is loaded */
+    void (*event)(void *user, const char *json_line); /* what happens, for logs: one at a time, from any thread */
+    /* Asked as often as hooks->cancelled. DRR_E_EMPTY: nothing is new; DRR_OK: *fresh are the options from now on, as
+     * far as they can change while it runs (critic, keys, policy); else *err says why they stay. */
+    drr_status (*reload)(void *user, const struct drr_serve_options **fresh, drr_error *err);
 } drr_serve_options;
 void drr_serve_options_defaults(drr_serve_options *options);
 
-/* Answers requests until hooks->cancelled says so; then takes no more, and returns when those under way are answered.
- */
+/* Answers requests until hooks->cancelled says so; then takes no more, and returns when those under way are answered or
+ * drain_seconds are over. hooks->log is called from any thread, one call at a time. */
 drr_status drr_serve(const drr_serve_options *options, const drr_hooks *hooks, drr_error *err);
+
+/* Hears each setting of a TOML file in turn: its name, with those of its tables and dots before, and its value as text;
+ * a list's items one by one. `place` is "file:line". What it returns, if not DRR_OK, ends the reading. */
+typedef drr_status (*drr_setting_fn)(void *user, const char *name, const char *value, const char *place,
+                                     drr_error *err);
+drr_status drr_settings_read(const char *path, drr_setting_fn each, void *user, drr_error *err);
 
 /* ---- this machine -------------------------------------------------------------------------------- */
 

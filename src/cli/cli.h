@@ -23,8 +23,8 @@ typedef struct cli_command {
     int (*run)(int argc, char **argv); /* argv[0] is the last word of the name */
 } cli_command;
 
-extern const cli_command cli_distill, cli_train, cli_reason, cli_eval, cli_run, cli_data, cli_models, cli_traces,
-    cli_critic, cli_critic_verify, cli_doctor, cli_serve;
+extern const cli_command cli_distill, cli_train, cli_reason, cli_eval, cli_cascade, cli_run, cli_data, cli_models,
+    cli_traces, cli_critic, cli_critic_verify, cli_doctor, cli_serve;
 
 /* Finds a command in a list that ends with a NULL; argv[0] is the word to look for. An unknown one is answered with the
  * nearest known. */
@@ -61,6 +61,7 @@ typedef struct cli_option {
     double low, high;         /* allowed where low < high */
     const char *const *names; /* of CLI_CHOICE; ends with NULL */
     bool required;
+    const char *variable; /* of the environment, where cli_settings reads it; NULL: DRR_ and the name in capitals */
 } cli_option;
 
 #define CLI_END                                                                                                        \
@@ -72,6 +73,14 @@ typedef struct cli_option {
  * False: return *code, everything has been said. --help and --quiet are always there. */
 bool cli_parse(const cli_command *command, const cli_option *options, int *argc, char ***argv, int least, int most,
                int *code);
+/* Stores one value; `where` names it where it is wrong; text NULL: a flag that is set. Returns an exit code. */
+int cli_store(const cli_command *command, const cli_option *option, const char *where, const char *text);
+/* Did the command line that cli_parse read last have this option of the table? */
+bool cli_was_given(const cli_option *options, size_t index);
+/* Settings of a command that runs long, after cli_parse: what the command line did not give comes from the TOML file
+ * (NULL: none), where a setting has an option's name, and what that does not say from the environment, where it is
+ * DRR_ and the name in capitals (settings.c). Strings live until the program ends. Returns an exit code. */
+int cli_settings(const cli_command *command, const cli_option *options, const char *file);
 /* One sentence about a command put wrongly, and where its help is; returns CLI_USAGE. */
 int cli_usage(const cli_command *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
@@ -306,7 +315,8 @@ drr_status cli_open_second(drr_reasoner **second, const cli_escalation *to, cons
             "keep an embedded model's hidden states behind these layers (1 ..., or last) in traces, for a probe"       \
     }
 
-extern const char *const cli_exhausted_names[], *const cli_feedback_names[], *const cli_kind_names[];
+extern const char *const cli_exhausted_names[], *const cli_feedback_names[], *const cli_votes_names[],
+                                                                                 *const cli_kind_names[];
 /* Says whether a promise of the critic (NULL: none) is about answers sought under this policy, and gives the one that
  * is; `holding` NULL: nobody asks, turns 0: none. `wanted`, --guaranteed: makes the policy the one that it is about, or
  * fails where there is no promise. */
@@ -314,6 +324,27 @@ drr_status cli_guarantee(drr_guarantee *holding, drr_policy *policy, const drr_c
                          drr_error *err);
 /* The members of a guarantee in an open JSON object. */
 void cli_guarantee_members(cli_json *j, const drr_guarantee *g);
+
+/* Opens it into policy->question_critic, and *critic is the caller's to close; nothing without a path. Thresholds
+ * without one are refused. */
+drr_status cli_open_question(drr_critic **critic, drr_policy *policy, const char *path, drr_error *err);
+#define CLI_QUESTION_OPTIONS(path, p)                                                                                  \
+    {.name = "question-critic",                                                                                        \
+     .argument = "FILE",                                                                                               \
+     .type = CLI_STRING,                                                                                               \
+     .value = &(path),                                                                                                 \
+     .meaning = "of drr train --question-only: judges a question before drr asks it"},                                 \
+        {.name = "sure-above",                                                                                         \
+         .argument = "P",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(p).sure_above,                                                                                     \
+         .meaning = "with it: from this P(it gets it right) on, the first answer is taken",                            \
+         .low = 0,                                                                                                     \
+         .high = 1},                                                                                                   \
+    {                                                                                                                  \
+        .name = "hopeless-below", .argument = "P", .type = CLI_DOUBLE, .value = &(p).hopeless_below,                   \
+        .meaning = "with it: below this P no answer is sought: abstains, or escalates", .low = 0, .high = 1            \
+    }
 
 #define CLI_GUARANTEED_OPTION(flag)                                                                                    \
     {                                                                                                                  \
@@ -372,6 +403,19 @@ drr_status cli_open_judge(drr_judge **judge, const cli_judging *judging, const c
          .value = &(p).stop_confidence,                                                                                \
          .meaning = "draw samples one by one, until they decide as surely; 1: only what cannot change; 0: draw all",   \
          .low = 0,                                                                                                     \
+         .high = 1},                                                                                                   \
+        {.name = "weigh-votes",                                                                                        \
+         .argument = "HOW",                                                                                            \
+         .type = CLI_CHOICE,                                                                                           \
+         .value = &(p).votes,                                                                                          \
+         .meaning = "of vote: all alike, by P(correct), by all that the critic says of each, by log-probabilities",    \
+         .names = cli_votes_names},                                                                                    \
+        {.name = "keep-votes",                                                                                         \
+         .argument = "P",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(p).keep_votes,                                                                                     \
+         .meaning = "with --weigh-votes confidence: only this share votes, the most confident",                        \
+         .low = 0.01,                                                                                                  \
          .high = 1},                                                                                                   \
         {.name = "max-turns",                                                                                          \
          .argument = "N",                                                                                              \

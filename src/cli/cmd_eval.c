@@ -12,6 +12,7 @@ const cli_command cli_eval = {
     "is\n"
     "generated twice, and an interrupted comparison goes on. Without --critic, cot, self-critique and vote are "
     "compared.\n\n"
+    "`drr eval --suite FILE` runs a whole study from one file; `drr eval diff A B` compares two reports.\n\n"
     "Examples:\n"
     "  drr eval --data csqa.dev.jsonl --critic runs/csqa/critic.gguf\n"
     "  drr eval --data csqa.dev.jsonl --data svamp.test.jsonl --critic critic.gguf --limit 100 --out runs/both\n"
@@ -56,6 +57,11 @@ int evaluation_strategies(evaluation *e, const cli_command *command, bool has_cr
             e->strategies[e->n_strategies++] = s;
     }
     free(copy);
+    drr_budget budget;
+    const char *of;
+    if (code == CLI_DONE && e->equal && !drr_budget_parse(&budget, &of, e->equal))
+        code = cli_usage(command, "--equal-budget is calls or tokens, and a strategy's name behind a colon, not %s",
+                         e->equal);
     return code;
 }
 
@@ -85,6 +91,8 @@ drr_status evaluation_run(evaluation *e, const char *out, drr_reasoner *reasoner
     o.checker = e->checker;
     o.escalate_to = e->second;
     o.command = cli_command_line();
+    if (e->equal)
+        drr_budget_parse(&o.equal_budget, &o.budget_of, e->equal);
     for (size_t i = 0; i < data->n && status == DRR_OK; i++)
         status = cli_open_dataset(&sets[i], data->items[i], format, err);
     cli_check_critic(critic, reasoner);
@@ -115,7 +123,7 @@ static int run(int argc, char **argv)
     cli_escalation to = {0};
     cli_judging judging = {0};
     cli_list data = {0};
-    const char *out = NULL, *critic_path = NULL, *format = NULL;
+    const char *out = NULL, *critic_path = NULL, *question_path = NULL, *format = NULL;
     char path[4096], layer[16];
     evaluation_defaults(&e);
     cli_reasoner_defaults(&choice);
@@ -153,6 +161,7 @@ static int run(int argc, char **argv)
         CLI_ESCALATION_OPTIONS(to),
         CLI_JUDGE_OPTIONS(judging),
         CLI_POLICY_OPTIONS(e.policy),
+        CLI_QUESTION_OPTIONS(question_path, e.policy),
         {.name = "seed",
          .argument = "N",
          .type = CLI_UINT64,
@@ -160,12 +169,16 @@ static int run(int argc, char **argv)
          .meaning = "same seed, same answers"},
         {.name = "json", .type = CLI_FLAG, .value = &e.json, .meaning = "the report as one JSON object on stdout"},
         CLI_END};
-    drr_critic *critic = NULL;
+    drr_critic *critic = NULL, *question = NULL;
     drr_judge *judge = NULL;
     drr_prompts *prompts = NULL;
     drr_reasoner *reasoner = NULL;
     drr_error err = {0};
     int code;
+    if (argc > 1 && strcmp(argv[1], "diff") == 0)
+        return cli_eval_diff.run(argc - 1, argv + 1);
+    if (evaluation_is_study(argc, argv))
+        return cli_eval_suite.run(argc, argv);
     if (!cli_parse(&cli_eval, options, &argc, &argv, 0, 0, &code))
         return code;
     code = cli_judge_or_critic(&judging, &critic_path, &cli_eval);
@@ -182,6 +195,8 @@ static int run(int argc, char **argv)
     if (status == DRR_OK && critic_path)
         status = drr_critic_open(&critic, critic_path, &err);
     if (status == DRR_OK)
+        status = cli_open_question(&question, &e.policy, question_path, &err);
+    if (status == DRR_OK)
         status = cli_open_judge(&judge, &judging, &choice, &err);
     e.policy.judge = judge;
     if (status == DRR_OK)
@@ -197,6 +212,7 @@ static int run(int argc, char **argv)
     drr_reasoner_close(e.second);
     drr_reasoner_close(reasoner);
     drr_prompts_free(prompts);
+    drr_critic_close(question);
     drr_judge_close(judge);
     drr_critic_close(critic);
     return status == DRR_OK ? CLI_DONE : cli_fail(&err);

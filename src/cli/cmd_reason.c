@@ -27,7 +27,7 @@ const cli_command cli_reason = {
 enum { MOST_CHOICES = 26 };
 
 typedef struct asking {
-    const char *question, *choices, *kind, *answer, *critic, *strategy;
+    const char *question, *choices, *kind, *answer, *critic, *question_critic, *strategy;
     cli_judging judging;
     bool json, guaranteed;
     drr_guarantee guarantee; /* that holds for answers sought like this, where turns is not 0 */
@@ -124,11 +124,35 @@ static void print_indented(const char *text)
         fputc('\n', stdout);
 }
 
+static void show_verdict(const drr_turn *turn)
+{
+    char p[24];
+    printf("-> %s%s", turn->answer ? turn->answer : "no answer that can be read",
+           turn->finish == DRR_FINISH_TIME ? " (its seconds were over)" : "");
+    if (isfinite(turn->p_correct))
+        printf(", P(correct) %s", cli_number(p, turn->p_correct, 2));
+    if (turn->verdict != DRR_VERDICT_NONE)
+        printf(": %s", drr_verdict_name(turn->verdict));
+    printf("\n\n");
+    fflush(stdout);
+}
+
+/* The answer that the reasoner was asked about. */
+static const drr_turn *judged_by(const drr_result *r, const drr_turn *word)
+{
+    const drr_turn *found = word;
+    for (size_t i = 0; i < r->n_turns; i++) {
+        const drr_turn *t = &r->turns[i];
+        if (drr_turn_answers(t) && t->sample == word->sample && t->turn == word->turn && t->cuts == word->cuts)
+            found = t;
+    }
+    return found;
+}
+
 static void show_turn(void *user, const drr_result *so_far, const drr_turn *turn)
 {
     const asking *a = user;
     char time[24], p[24];
-    (void)so_far;
     if (!turn || a->json)
         return;
     cli_clear_progress();
@@ -143,23 +167,15 @@ static void show_turn(void *user, const drr_result *so_far, const drr_turn *turn
     printf("):\n");
     print_indented(turn->text ? turn->text : "");
     if (turn->finish == DRR_FINISH_CUT) {
-        printf("-> stopped early: P of its last steps %s\n\n", cli_number(p, turn->p_correct, 2));
+        printf("-> stopped early: a step of P %s\n\n", cli_number(p, turn->p_correct, 2));
         fflush(stdout);
         return;
     }
-    if (strcmp(turn->role, "judge") == 0) {
-        printf("\n");
-        fflush(stdout);
+    if (strcmp(turn->role, "judge") == 0) { /* the verdict that was waited for */
+        show_verdict(judged_by(so_far, turn));
         return;
     }
-    printf("-> %s%s", turn->answer ? turn->answer : "no answer that can be read",
-           turn->finish == DRR_FINISH_TIME ? " (its seconds were over)" : "");
-    if (isfinite(turn->p_correct))
-        printf(", P(correct) %s", cli_number(p, turn->p_correct, 2));
-    if (turn->verdict != DRR_VERDICT_NONE)
-        printf(": %s", drr_verdict_name(turn->verdict));
-    printf("\n\n");
-    fflush(stdout);
+    show_verdict(turn);
 }
 
 /* What the critic's guarantee says of this answer: it is about accepted ones. */
@@ -205,6 +221,7 @@ static void print_json(const drr_result *r, const asking *a, const drr_policy *p
     cli_json_string(&j, "answer", r->answer);
     cli_json_bool(&j, "escalated", r->escalated);
     cli_json_number(&j, "p_correct", r->p_correct);
+    cli_json_number(&j, "p_question", r->p_question);
     cli_json_int_or_null(&j, "correct", r->correct);
     cli_json_uint(&j, "n_prompt_tokens", r->n_prompt_tokens);
     cli_json_uint(&j, "n_tokens", r->n_tokens);
@@ -251,13 +268,15 @@ static drr_status solve(drr_result *result, asking *a, drr_policy *policy, const
                         const cli_escalation *to, drr_error *err)
 {
     drr_reasoner *second = NULL;
-    drr_critic *critic = NULL;
+    drr_critic *critic = NULL, *question = NULL;
     drr_prompts *prompts = NULL;
     drr_reasoner *reasoner = NULL;
     const drr_task *task = &a->task;
     cli_reasoner_choice chosen = *choice;
     char layer[16];
     drr_status status = a->critic ? drr_critic_open(&critic, a->critic, err) : DRR_OK;
+    if (status == DRR_OK)
+        status = cli_open_question(&question, policy, a->question_critic, err);
     if (status == DRR_OK)
         status = cli_guarantee(&a->guarantee, policy, critic, a->guaranteed, err);
     if (status == DRR_OK)
@@ -290,6 +309,7 @@ static drr_status solve(drr_result *result, asking *a, drr_policy *policy, const
     drr_reasoner_close(second);
     drr_reasoner_close(reasoner);
     drr_prompts_free(prompts);
+    drr_critic_close(question);
     drr_judge_close(policy->judge);
     drr_critic_close(critic);
     return status;
@@ -329,6 +349,7 @@ static int run(int argc, char **argv)
         CLI_ESCALATION_OPTIONS(to),
         CLI_JUDGE_OPTIONS(a.judging),
         CLI_POLICY_OPTIONS(policy),
+        CLI_QUESTION_OPTIONS(a.question_critic, policy),
         CLI_GUARANTEED_OPTION(a.guaranteed),
         {.name = "seed",
          .argument = "N",

@@ -385,6 +385,11 @@ static int run(int argc, char **argv)
          .type = CLI_FLAG,
          .value = &t.text_alone,
          .meaning = "no stack: P(correct) is of the text alone"},
+        {.name = "question-only",
+         .type = CLI_FLAG,
+         .value = &t.question_only,
+         .meaning =
+             "P(the reasoner gets it right) from the question alone, for --question-critic of drr eval and reason"},
         {.name = "seeds",
          .argument = "N",
          .type = CLI_UINT32,

@@ -11,11 +11,15 @@ typedef struct evaluation {
     drr_strategy strategies[MOST_STRATEGIES];
     size_t n_strategies, limit;
     uint32_t bootstrap;
-    const char *names, *title;
+    const char *names, *title, *equal; /* equal: the budget that all strategies get */
     bool json, guaranteed;
     drr_checker *checker; /* may be NULL */
     drr_reasoner *second; /* may be NULL */
 } evaluation;
+
+/* `drr eval --suite` and `drr eval diff` (cmd_eval_study.c). */
+extern const cli_command cli_eval_suite, cli_eval_diff;
+bool evaluation_is_study(int argc, char **argv); /* is --suite among the words? */
 
 void evaluation_defaults(evaluation *e);
 /* Reads e->names ("cot,vote"); without names: all that can be run with or without a critic. CLI_DONE or CLI_USAGE. */
@@ -37,6 +41,11 @@ drr_status evaluation_run(evaluation *e, const char *out, drr_reasoner *reasoner
          .meaning = "resamples for the intervals",                                                                     \
          .low = 0,                                                                                                     \
          .high = 1000000},                                                                                             \
+        {.name = "equal-budget",                                                                                       \
+         .argument = "WHAT",                                                                                           \
+         .type = CLI_STRING,                                                                                           \
+         .value = &(e).equal,                                                                                          \
+         .meaning = "calls or tokens: every strategy spends as many, in the mean, as drr, or as S: tokens:S"},         \
         CLI_GUARANTEED_OPTION((e).guaranteed),                                                                         \
     {                                                                                                                  \
         .name = "title", .argument = "TEXT", .type = CLI_STRING, .value = &(e).title, .meaning = "of the report"       \

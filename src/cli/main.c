@@ -3,9 +3,9 @@
 
 #include <string.h>
 
-static const cli_command *const commands[] = {&cli_run,    &cli_distill, &cli_train, &cli_reason,
-                                              &cli_eval,   &cli_traces,  &cli_data,  &cli_models,
-                                              &cli_critic, &cli_doctor,  &cli_serve, NULL};
+static const cli_command *const commands[] = {&cli_run,     &cli_distill, &cli_train, &cli_reason, &cli_eval,
+                                              &cli_cascade, &cli_traces,  &cli_data,  &cli_models, &cli_critic,
+                                              &cli_doctor,  &cli_serve,   NULL};
 
 /* Letters to insert, delete or replace to make one word of the other (Levenshtein). */
 static size_t distance(const char *a, const char *b)

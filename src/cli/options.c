@@ -1,5 +1,6 @@
 /* options.c: reads a command's options from its table, with one clear sentence for what is wrong, and prints the help
- * that the same table makes. getopt_long does the splitting; the meaning of values is here. */
+ * that the same table makes. getopt_long does the splitting; the meaning of values is here. `where` is what a sentence
+ * calls an option: "--port", or where else its value came from. */
 #include "cli.h"
 
 #include <errno.h>
@@ -113,19 +114,20 @@ static bool out_of_range(const cli_option *o, double value)
     return o->low < o->high && (value < o->low || value > o->high);
 }
 
-static int wrong_number(const cli_command *c, const cli_option *o, const char *text, const char *what)
+static int wrong_number(const cli_command *c, const cli_option *o, const char *where, const char *text,
+                        const char *what)
 {
     if (o->low < o->high)
-        return cli_usage(c, "--%s takes %s from %g to %g, not \"%s\"", o->name, what, o->low, o->high, text);
-    return cli_usage(c, "--%s takes %s, not \"%s\"", o->name, what, text);
+        return cli_usage(c, "%s takes %s from %g to %g, not \"%s\"", where, what, o->low, o->high, text);
+    return cli_usage(c, "%s takes %s, not \"%s\"", where, what, text);
 }
 
-static int store_whole(const cli_command *c, const cli_option *o, const char *text)
+static int store_whole(const cli_command *c, const cli_option *o, const char *where, const char *text)
 {
     const uint64_t most = o->type == CLI_UINT32 ? UINT32_MAX : o->type == CLI_INT ? INT32_MAX : UINT64_MAX;
     uint64_t n;
     if (!parse_whole(&n, text, most) || out_of_range(o, (double)n))
-        return wrong_number(c, o, text, "a whole number");
+        return wrong_number(c, o, where, text, "a whole number");
     if (o->type == CLI_UINT32)
         *(uint32_t *)o->value = (uint32_t)n;
     else if (o->type == CLI_INT)
@@ -137,11 +139,11 @@ static int store_whole(const cli_command *c, const cli_option *o, const char *te
     return CLI_DONE;
 }
 
-static int store_real(const cli_command *c, const cli_option *o, const char *text)
+static int store_real(const cli_command *c, const cli_option *o, const char *where, const char *text)
 {
     double x;
     if (!parse_real(&x, text) || out_of_range(o, x))
-        return wrong_number(c, o, text, "a number");
+        return wrong_number(c, o, where, text, "a number");
     if (o->type == CLI_FLOAT)
         *(float *)o->value = (float)x;
     else
@@ -149,7 +151,7 @@ static int store_real(const cli_command *c, const cli_option *o, const char *tex
     return CLI_DONE;
 }
 
-static int store_choice(const cli_command *c, const cli_option *o, const char *text)
+static int store_choice(const cli_command *c, const cli_option *o, const char *where, const char *text)
 {
     char known[256] = "";
     for (int i = 0; o->names[i]; i++) {
@@ -160,35 +162,53 @@ static int store_choice(const cli_command *c, const cli_option *o, const char *t
         const size_t used = strlen(known);
         snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", o->names[i]);
     }
-    return cli_usage(c, "--%s is one of %s, not \"%s\"", o->name, known, text);
+    return cli_usage(c, "%s is one of %s, not \"%s\"", where, known, text);
 }
 
-static int store(const cli_command *c, const cli_option *o, const char *text)
+static int store_flag(const cli_command *c, const cli_option *o, const char *where, const char *text)
+{
+    const bool yes = !text || strcmp(text, "true") == 0 || strcmp(text, "1") == 0;
+    if (!yes && strcmp(text, "false") != 0 && strcmp(text, "0") != 0)
+        return cli_usage(c, "%s is true or false, not \"%s\"", where, text);
+    *(bool *)o->value = yes;
+    return CLI_DONE;
+}
+
+int cli_store(const cli_command *c, const cli_option *o, const char *where, const char *text)
 {
     cli_list *list;
     switch (o->type) {
     case CLI_STRING:
         if (!*text)
-            return cli_usage(c, "--%s is empty", o->name);
+            return cli_usage(c, "%s is empty", where);
         *(const char **)o->value = text;
         return CLI_DONE;
     case CLI_LIST:
         list = o->value;
         if (list->n == CLI_LIST_MOST)
-            return cli_usage(c, "--%s can be given %d times", o->name, CLI_LIST_MOST);
+            return cli_usage(c, "%s can be given %d times", where, CLI_LIST_MOST);
         list->items[list->n++] = text;
         return CLI_DONE;
     case CLI_FLAG:
-        *(bool *)o->value = true;
-        return CLI_DONE;
+        return store_flag(c, o, where, text);
     case CLI_CHOICE:
-        return store_choice(c, o, text);
+        return store_choice(c, o, where, text);
     case CLI_FLOAT:
     case CLI_DOUBLE:
-        return store_real(c, o, text);
+        return store_real(c, o, where, text);
     default:
-        return store_whole(c, o, text);
+        return store_whole(c, o, where, text);
     }
+}
+
+static struct {
+    const cli_option *options;
+    bool given[MOST_OPTIONS];
+} last_parsed;
+
+bool cli_was_given(const cli_option *options, size_t index)
+{
+    return last_parsed.options == options && index < MOST_OPTIONS && last_parsed.given[index];
 }
 
 /* getopt_long says '?' for an unknown option, an ambiguous one, and a flag that was given a value. */
@@ -205,8 +225,11 @@ bool cli_parse(const cli_command *command, const cli_option *options, int *argc,
                int *code)
 {
     struct option list[MOST_OPTIONS] = {{0}};
-    bool given[MOST_OPTIONS] = {false};
+    bool *given = last_parsed.given;
+    char where[64];
     size_t n = 0;
+    memset(&last_parsed, 0, sizeof last_parsed);
+    last_parsed.options = options;
     for (; options[n].name && n < MOST_OPTIONS - 3; n++)
         list[n] = (struct option){options[n].name, options[n].argument ? required_argument : no_argument, NULL,
                                   FIRST + (int)n};
@@ -229,12 +252,14 @@ bool cli_parse(const cli_command *command, const cli_option *options, int *argc,
             continue;
         }
         const char *word = (*argv)[optind > at ? optind - 1 : at];
-        if (got == ':')
+        if (got == ':') {
             *code = cli_usage(command, "%s needs a value", word);
-        else if (got == '?')
+        } else if (got == '?') {
             *code = unknown_option(command, options, n, word);
-        else
-            *code = store(command, &options[got - FIRST], optarg);
+        } else {
+            snprintf(where, sizeof where, "--%s", options[got - FIRST].name);
+            *code = cli_store(command, &options[got - FIRST], where, optarg);
+        }
         if (*code != CLI_DONE)
             return false;
         given[got - FIRST] = true;

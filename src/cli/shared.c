@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 const char *const cli_exhausted_names[] = {"vote", "best", "last", "abstain", NULL};
+const char *const cli_votes_names[] = {"equal", "critic", "posterior", "confidence", NULL};
 const char *const cli_feedback_names[] = {"words", "restart", "score", "step", NULL};
 const char *const cli_kind_names[] = {"choice", "number", "boolean", "text", "checked", NULL};
 
@@ -168,6 +169,21 @@ void cli_reasoner_defaults(cli_reasoner_choice *choice)
 {
     *choice = (cli_reasoner_choice){.source = CLI_REASONER};
     drr_reasoner_options_defaults(&choice->options);
+}
+
+drr_status cli_open_question(drr_critic **critic, drr_policy *policy, const char *path, drr_error *err)
+{
+    if (!path && (policy->sure_above <= 1 || policy->hopeless_below > 0)) {
+        err->status = DRR_E_ARGUMENT;
+        snprintf(
+            err->message, sizeof err->message,
+            "--sure-above and --hopeless-below need --question-critic FILE, which drr train --question-only makes");
+        return DRR_E_ARGUMENT;
+    }
+    drr_status status = path ? drr_critic_open(critic, path, err) : DRR_OK;
+    if (status == DRR_OK)
+        policy->question_critic = *critic;
+    return status;
 }
 
 void cli_check_critic(const drr_critic *critic, const drr_reasoner *reasoner)

@@ -225,7 +225,7 @@ static void take_signal(int number)
         _exit(CLI_INTERRUPTED);
     interrupted = 1;
     static const char said[] = "\nstopping in order; once more to stop at once\n";
-    if (!talk.silent && write(STDERR_FILENO, said, sizeof said - 1) < 0)
+    if (!talk.silent && !talk.quiet && write(STDERR_FILENO, said, sizeof said - 1) < 0)
         interrupted = 1; /* nobody can hear it */
 }
 

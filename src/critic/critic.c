@@ -101,6 +101,11 @@ drr_status drr_critic_open(drr_critic **critic, const char *path, drr_error *err
     return status;
 }
 
+bool drr_critic_reads_questions(const drr_critic *critic)
+{
+    return critic->meta.prompt && strcmp(critic->meta.prompt, CRITIC_QUESTION_PROMPT) == 0;
+}
+
 void drr_critic_close(drr_critic *critic)
 {
     if (!critic)

@@ -164,6 +164,10 @@ drr_status calibration_choose(calibration *c, double *loss, calibration_kind fir
                               const uint8_t *labels, const double *weights, const uint8_t *folds, uint8_t n_folds,
                               size_t n, drr_error *err);
 
+/* ---- critics of questions alone: their texts are all CRITIC_NO_TEXT, and meta.prompt says so */
+#define CRITIC_NO_TEXT "?"
+#define CRITIC_QUESTION_PROMPT "the question alone"
+
 /* ---- one critic, one file (critic.c, gguf.c) */
 bool critic_risk_test(drr_risk_test *test, const char *name); /* false: no such test (guarantee.c) */
 #define CRITIC_MOST_PROBES 16

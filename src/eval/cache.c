@@ -8,6 +8,7 @@
 #include <string.h>
 
 enum { FORMAT = 1, FORMAT_HIDDEN = 2 }; /* the second: hidden states follow the text */
+enum { CACHE_VERSION = 1 };             /* of keys and entries together: a file of another one is refused */
 
 /* What is stored before the text and the tokens. Read and written on one machine: bytes as they lie. */
 typedef struct header {
@@ -381,6 +382,27 @@ static void cached_close(void *self)
     free(c);
 }
 
+/* Entries of another layout, or under keys of another making, would be taken for nothing or for what they are not. A
+ * file without a mark is of the time before there were marks, when the format was this one. */
+static drr_status check_version(blob_cache *cache, const char *path, drr_error *err)
+{
+    static const char key[] = "format";
+    char mine[64], *found = NULL;
+    snprintf(mine, sizeof mine, "%d of drr %s", CACHE_VERSION, DRR_VERSION);
+    drr_status status = blob_cache_get(cache, key, &found, NULL, err);
+    if (status == DRR_E_EMPTY)
+        return blob_cache_put(cache, key, mine, strlen(mine), err);
+    if (status == DRR_OK && strtol(found, NULL, 10) != CACHE_VERSION) {
+        const char *by = strstr(found, "drr ");
+        status = error_set(err, DRR_E_MISMATCH,
+                           "%s holds sampled text as %.40s keeps it, and this is drr %s: delete the file to generate "
+                           "anew, or choose another --out",
+                           path, by ? by : "another version", DRR_VERSION);
+    }
+    free(found);
+    return status;
+}
+
 drr_status cached_reasoner_new(drr_reasoner **wrapped, drr_reasoner *inner, const char *path, cache_counts *counts,
                                drr_error *err)
 {
@@ -392,6 +414,8 @@ drr_status cached_reasoner_new(drr_reasoner **wrapped, drr_reasoner *inner, cons
     c->inner = inner;
     c->counts = counts ? counts : &c->own_counts;
     drr_status status = blob_cache_open(&c->cache, path, err);
+    if (status == DRR_OK)
+        status = check_version(c->cache, path, err);
     if (status == DRR_OK)
         status = reasoner_new(wrapped, &backend, c, drr_reasoner_id(inner), drr_reasoner_describe(inner),
                               reasoner_width(inner), err);

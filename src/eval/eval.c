@@ -29,14 +29,15 @@ static void comparison_clear(comparison *c)
         judged_clear(&c->judged[rows]);
 }
 
-static drr_status comparison_new(comparison *c, const drr_dataset *dataset, const drr_eval_options *o, drr_error *err)
+static drr_status comparison_new(comparison *c, const drr_dataset *dataset, size_t limit, size_t n_entries,
+                                 drr_checker *checker, drr_error *err)
 {
     c->name = drr_dataset_name(dataset);
     c->n = drr_dataset_count(dataset);
-    if (o->limit && o->limit < c->n)
-        c->n = o->limit;
+    if (limit && limit < c->n)
+        c->n = limit;
     c->tasks = calloc(c->n + 1, sizeof *c->tasks);
-    c->runs = calloc(o->n_strategies, sizeof *c->runs);
+    c->runs = calloc(n_entries, sizeof *c->runs);
     if (!c->tasks || !c->runs)
         return error_memory(err);
     for (size_t i = 0; i < c->n; i++) {
@@ -46,7 +47,7 @@ static drr_status comparison_new(comparison *c, const drr_dataset *dataset, cons
                 err, DRR_E_ARGUMENT,
                 "question %s of %s has no reference answer: an evaluation cannot grade what it does not know",
                 c->tasks[i]->id, c->name);
-        drr_status status = checker_allows(o->checker, c->tasks[i], err);
+        drr_status status = checker_allows(checker, c->tasks[i], err);
         if (status != DRR_OK)
             return status;
     }
@@ -123,39 +124,73 @@ static drr_status grade_run(strategy_run *run, size_t n_questions, drr_checker *
     if (status == DRR_OK && run->n_ungraded)
         hooks_log(hooks, DRR_LOG_WARN,
                   "%llu answers of %s could not be checked; they count as not right, so its accuracy is a lower bound",
-                  (unsigned long long)run->n_ungraded, drr_strategy_name(run->strategy));
+                  (unsigned long long)run->n_ungraded, run->name);
     return status;
 }
 
-static drr_status run_strategies(comparison *c, drr_reasoner *reasoner, drr_reasoner *second, drr_critic *critic,
-                                 const drr_prompts *prompts, const drr_eval_options *o, const drr_hooks *hooks,
-                                 drr_error *err)
+drr_status solve_entry(drr_result *results, const comparison *c, const drr_policy *policy, const solver *how,
+                       drr_error *err)
 {
+    drr_status status = drr_solve(results, how->reasoner, how->critic, how->prompts, c->tasks, c->n, policy, NULL, NULL,
+                                  how->hooks, err);
+    if (status == DRR_OK && how->second && policy->strategy == DRR_STRATEGY_DRR)
+        status = drr_escalate(results, c->n, how->second, how->prompts, policy, NULL, NULL, how->hooks, err);
+    return status;
+}
+
+static drr_status run_strategies(comparison *c, const evaluation *e, drr_reasoner *reasoner, drr_reasoner *second,
+                                 drr_critic *critic, const drr_prompts *prompts, const drr_hooks *hooks, drr_error *err)
+{
+    const drr_eval_options *o = e->options;
     drr_status status = DRR_OK;
-    for (size_t s = 0; status == DRR_OK && s < o->n_strategies; s++) {
+    const solver how = {reasoner, second, critic, prompts, hooks};
+    for (size_t s = 0; status == DRR_OK && s < e->n_entries; s++) {
         strategy_run *run = &c->runs[s];
-        drr_policy policy = o->policy;
-        policy.strategy = run->strategy = o->strategies[s];
+        run->name = e->entries[s].name;
+        run->policy = e->entries[s].policy;
+        run->strategy = run->policy.strategy;
         run->results = calloc(c->n + 1, sizeof *run->results);
         if (!run->results)
             return error_memory(err);
         c->n_runs = s + 1;
-        status = drr_solve(run->results, reasoner, critic, prompts, c->tasks, c->n, &policy, NULL, NULL, hooks, err);
-        if (status == DRR_OK && second && run->strategy == DRR_STRATEGY_DRR)
-            status = drr_escalate(run->results, c->n, second, prompts, &policy, NULL, NULL, hooks, err);
-        if (status == DRR_OK)
-            status = grade_run(run, c->n, o->checker, hooks, err);
+        status = solve_entry(run->results, c, &run->policy, &how, err);
     }
+    if (status == DRR_OK && o->equal_budget != DRR_BUDGET_OWN)
+        status = budget_equal(c, o, &how, err);
+    for (size_t s = 0; status == DRR_OK && s < c->n_runs; s++)
+        status = grade_run(&c->runs[s], c->n, o->checker, hooks, err);
     if (status == DRR_OK)
         status = comparison_measure(c, o, critic || o->policy.judge, err);
     return status;
+}
+
+static const char *entry_name(const drr_eval_options *o, size_t i)
+{
+    return o->entries ? o->entries[i].name : drr_strategy_name(o->strategies[i]);
+}
+
+/* Of strategies without policies of their own: entries of their names, the caller's; NULL when memory is out. */
+static drr_eval_entry *list_entries(const drr_eval_options *o)
+{
+    const size_t n = o->entries ? o->n_entries : o->n_strategies;
+    drr_eval_entry *list = calloc(n + 1, sizeof *list);
+    for (size_t i = 0; list && i < n; i++) {
+        if (o->entries) {
+            list[i] = o->entries[i];
+            continue;
+        }
+        list[i] = (drr_eval_entry){entry_name(o, i), o->policy};
+        list[i].policy.strategy = o->strategies[i];
+    }
+    return list;
 }
 
 /* A report names its figures by data set and strategy: of two alike, one would be lost. */
 static drr_status check(const drr_eval_options *o, const drr_dataset *const *datasets, size_t n_datasets,
                         drr_error *err)
 {
-    if (!o->out || n_datasets == 0 || o->n_strategies == 0)
+    const size_t n = o->entries ? o->n_entries : o->n_strategies;
+    if (!o->out || n_datasets == 0 || n == 0)
         return error_set(err, DRR_E_ARGUMENT, "an evaluation needs a folder to write to, a data set and a strategy");
     for (size_t a = 0; a < n_datasets; a++)
         for (size_t b = 0; b < a; b++)
@@ -164,11 +199,16 @@ static drr_status check(const drr_eval_options *o, const drr_dataset *const *dat
                                  "data sets %zu and %zu are both named \"%s\", and the report keeps figures by name: "
                                  "rename one of the files, or give it once",
                                  b + 1, a + 1, drr_dataset_name(datasets[a]));
-    for (size_t a = 0; a < o->n_strategies; a++)
+    for (size_t a = 0; a < n; a++)
+        if (!entry_name(o, a)[0] || strspn(entry_name(o, a), NAME_CHARACTERS) != strlen(entry_name(o, a)))
+            return error_set(err, DRR_E_ARGUMENT,
+                             "\"%.60s\" is no name for a strategy: letters, digits, spaces and . _ + = - alone",
+                             entry_name(o, a));
+    for (size_t a = 0; a < n; a++)
         for (size_t b = 0; b < a; b++)
-            if (o->strategies[a] == o->strategies[b])
-                return error_set(err, DRR_E_ARGUMENT, "the strategy %s is listed twice: list each once",
-                                 drr_strategy_name(o->strategies[a]));
+            if (strcmp(entry_name(o, a), entry_name(o, b)) == 0)
+                return error_set(err, DRR_E_ARGUMENT, "the strategy %s is listed twice: list each once%s",
+                                 entry_name(o, a), o->entries ? ", or name them apart" : "");
     return DRR_OK;
 }
 
@@ -185,6 +225,7 @@ static drr_status write_form(const char *folder, const char *name, const char *t
 static drr_status write_report(char **json, char **table, const evaluation *e, drr_error *err)
 {
     char *html = NULL;
+    buffer path = {0};
     const char *out = e->options->out;
     drr_status status = report_json(json, e, err);
     if (status == DRR_OK)
@@ -197,6 +238,11 @@ static drr_status write_report(char **json, char **table, const evaluation *e, d
         status = write_form(out, "report.txt", *table, err);
     if (status == DRR_OK)
         status = write_form(out, "report.html", html, err);
+    if (status == DRR_OK)
+        status = buffer_printf(&path, err, "%s/questions.jsonl", out);
+    if (status == DRR_OK)
+        status = questions_write(path.data, e, err);
+    buffer_clear(&path);
     free(html);
     return status;
 }
@@ -214,6 +260,9 @@ static void describe(evaluation *e, drr_reasoner *reasoner, drr_critic *critic, 
     if (judging)
         drr_critic_describe(judging, &e->critic);
     e->judge = judge ? drr_judge_name(judge) : judging ? e->critic.name : NULL;
+    if (judging) /* what a recording was prompted with, its own words do not say */
+        critic_mismatch(e->mismatch, sizeof e->mismatch, &e->critic, e->reasoner,
+                        reasoner_get_basis(reasoner)->recording[0] ? NULL : e->prompts);
     if (gmtime_r(&now, &utc))
         strftime(e->date, sizeof e->date, "%Y-%m-%dT%H:%M:%SZ", &utc);
 }
@@ -221,6 +270,13 @@ static void describe(evaluation *e, drr_reasoner *reasoner, drr_critic *critic, 
 drr_status drr_eval(char **json, char **table, drr_reasoner *reasoner, drr_critic *critic, const drr_prompts *prompts,
                     const drr_dataset *const *datasets, size_t n_datasets, const drr_eval_options *options,
                     const drr_hooks *hooks, drr_error *err)
+{
+    return evaluate_part(json, table, NULL, reasoner, critic, prompts, datasets, n_datasets, options, hooks, err);
+}
+
+drr_status evaluate_part(char **json, char **table, const part_forms *forms, drr_reasoner *reasoner, drr_critic *critic,
+                         const drr_prompts *prompts, const drr_dataset *const *datasets, size_t n_datasets,
+                         const drr_eval_options *options, const drr_hooks *hooks, drr_error *err)
 {
     evaluation e = {.options = options};
     drr_reasoner *remembering = NULL, *second = NULL;
@@ -231,29 +287,40 @@ drr_status drr_eval(char **json, char **table, drr_reasoner *reasoner, drr_criti
     if (status != DRR_OK)
         return status;
     describe(&e, reasoner, critic, prompts);
+    if (*e.mismatch)
+        hooks_log(hooks, DRR_LOG_WARN, "%s", e.mismatch);
+    drr_eval_entry *entries = list_entries(options);
+    e.entries = entries;
+    e.n_entries = options->entries ? options->n_entries : options->n_strategies;
     e.comparisons = calloc(n_datasets, sizeof *e.comparisons);
-    if (!e.comparisons) {
+    if (!e.comparisons || !entries) {
         status = error_memory(err);
         goto done;
     }
     e.n = n_datasets;
     for (size_t d = 0; status == DRR_OK && d < n_datasets; d++)
-        status = comparison_new(&e.comparisons[d], datasets[d], options, err);
+        status = comparison_new(&e.comparisons[d], datasets[d], forms ? forms->limits[d] : options->limit, e.n_entries,
+                                options->checker, err);
     if (status == DRR_OK)
         status = folder_make(options->out, err);
     if (status == DRR_OK)
-        status = buffer_printf(&path, err, "%s/samples.db", options->out);
+        status = options->cache ? buffer_puts(&path, options->cache, err)
+                                : buffer_printf(&path, err, "%s/samples.db", options->out);
     if (status == DRR_OK)
         status = cached_reasoner_new(&remembering, reasoner, path.data, &counts, err);
     if (status == DRR_OK && options->escalate_to)
         status = cached_reasoner_new(&second, options->escalate_to, path.data, &counts, err);
     for (size_t d = 0; status == DRR_OK && d < n_datasets; d++)
-        status = run_strategies(&e.comparisons[d], remembering, second, critic, prompts, options, hooks, err);
+        status = run_strategies(&e.comparisons[d], &e, remembering, second, critic, prompts, hooks, err);
+    if (status == DRR_OK)
+        status = evaluation_correct(&e, err);
     if (status != DRR_OK)
         goto done;
     hooks_log(hooks, DRR_LOG_INFO, "%llu completions generated, %llu taken from %s",
               (unsigned long long)counts.generated, (unsigned long long)counts.found, path.data);
     status = write_report(&as_json, &as_text, &e, err);
+    if (status == DRR_OK && forms)
+        status = part_write(forms, &e, err);
     if (status != DRR_OK)
         goto done;
     *json = as_json;
@@ -263,6 +330,7 @@ done:
     for (size_t d = 0; d < e.n; d++)
         comparison_clear(&e.comparisons[d]);
     free(e.comparisons);
+    free(entries);
     drr_reasoner_close(second);
     drr_reasoner_close(remembering);
     buffer_clear(&path);

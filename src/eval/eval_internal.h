@@ -29,13 +29,39 @@ size_t risk_coverage(risk_point *points, const double *p, const uint8_t *right,
                      size_t n);                       /* room for n; returns how many */
 double risk_area(const risk_point *points, size_t n); /* AURC */
 
+/* Standard error of the mean of n values whose clusters (questions) were drawn, not they themselves: the sandwich of
+ * Liang and Zeger (1986) with G / (G - 1); with one value a cluster the textbook's. NaN with fewer than two clusters.
+ */
+double clustered_error(const double *values, const uint64_t *clusters, size_t n);
+/* Holm's (1979) p-values over n tests; false: out of memory. */
+bool holm(double *adjusted, const double *p, size_t n);
+/* AUGRC (Traub et al. 2024, arXiv 2407.01032): as risk_area, of the share that is both answered and wrong. */
+double risk_generalized_area(const risk_point *points, size_t n);
+/* The largest coverage at which at least this share of what is answered is right; 0: at none. */
+double risk_coverage_at(const risk_point *points, size_t n, double accuracy);
+
 /* ---- measure.c: figures of finished runs */
+enum { N_COVERAGE_AT = 3, RUN_MORE_CELLS = 8 + N_COVERAGE_AT };
+extern const double coverage_levels[N_COVERAGE_AT];
+
+typedef struct equal_budget { /* how a run came by the budget of another: budget.c */
+    bool asked, reached;
+    uint32_t low, high; /* samples or turns: high for `share_high` of the questions, low for the others */
+    double share_high;
+} equal_budget;
+
 typedef struct strategy_run {
+    const char *name; /* the strategy's, or the entry's */
     drr_strategy strategy;
+    drr_policy policy;
     drr_result *results; /* n of the comparison, each the run's */
     interval accuracy;
     double accuracy_answered, coverage, mean_calls, mean_turns, mean_tokens, mean_prompt_tokens, mean_seconds;
-    double aurc; /* NaN without P(correct) */
+    double aurc, augrc, coverage_at[N_COVERAGE_AT];   /* NaN without P(correct) */
+    double accuracy_se;                               /* clustered by question */
+    double first_accuracy, oracle_accuracy, headroom; /* of first answers; of any; the part of the gap that was won */
+    uint64_t wrong_to_right, right_to_wrong;          /* questions, from first to final answer */
+    equal_budget budget;
     uint64_t n_answered, n_abstained, n_unparsed, n_failed;
     uint64_t n_escalated; /* to the second reasoner */
     double mean_escalated_tokens;
@@ -47,7 +73,7 @@ typedef struct strategy_run {
 typedef struct pair { /* strategies a and b on the same questions */
     size_t a, b;
     uint64_t only_a, only_b;     /* right by one alone */
-    double p;                    /* McNemar */
+    double p, p_holm;            /* McNemar; corrected for all comparisons of the report */
     interval difference, tokens; /* accuracy and mean tokens, a less b */
 } pair;
 
@@ -65,6 +91,7 @@ typedef struct judged {      /* figures over one set of rows; NaN where not defi
     drr_strategy strategy;   /* whose rows they are */
     uint64_t n, n_right;
     uint64_t n_unparsed; /* answers that could not be read: no rows */
+    uint64_t n_unscored; /* answers without a score that is a number: no rows either */
     double auroc, auroc_text, auprc, brier, ece, length_auroc, vote_auroc;
     drr_within within, within_text, within_length, within_vote; /* no pairs where questions have one row each */
     double *p;
@@ -80,15 +107,20 @@ typedef struct comparison { /* of one data set */
     pair *pairs;
     size_t n_pairs;
     judged judged[N_JUDGED];
+    const char *budget_of; /* the run whose budget all others were given; NULL: none */
+    double budget;         /* its mean calls or tokens a question */
 } comparison;
 
 /* Everything that a report shows. */
 typedef struct evaluation {
+    const drr_eval_entry *entries; /* what runs */
+    size_t n_entries;
     const drr_eval_options *options;
     const char *reasoner, *reasoner_description, *prompts;
     drr_critic_info critic;
-    bool has_critic;   /* and it is the judge */
-    const char *judge; /* who gave P(correct); NULL: nobody */
+    bool has_critic;    /* and it is the judge */
+    const char *judge;  /* who gave P(correct); NULL: nobody */
+    char mismatch[700]; /* what the critic was trained on, where it was not this; "" */
     char date[32];
     comparison *comparisons;
     size_t n;
@@ -97,8 +129,55 @@ typedef struct evaluation {
 /* Risk against coverage of one strategy over its answers that have a P(correct); *points is the caller's. */
 drr_status run_risk(risk_point **points, size_t *n, const strategy_run *run, size_t n_questions, drr_error *err);
 drr_status comparison_measure(comparison *c, const drr_eval_options *options, bool has_judge, drr_error *err);
-/* The strategy that a sentence of the findings is about, beside another: "drr is 8.3 points above cot ...". */
-drr_status pair_sentence(buffer *b, const comparison *c, const pair *p, drr_error *err);
+/* Holm's p over all comparisons of all data sets. */
+drr_status evaluation_correct(evaluation *e, drr_error *err);
+/* A finding about strategy a beside b: "drr is 8.3 points above cot ...". */
+drr_status pair_sentence(buffer *b, const char *a, const char *other, const pair *p, drr_error *err);
+
+/* ---- eval.c, for budget.c */
+typedef struct solver { /* what answers questions */
+    drr_reasoner *reasoner, *second;
+    drr_critic *critic;
+    const drr_prompts *prompts;
+    const drr_hooks *hooks;
+} solver;
+drr_status solve_entry(drr_result *results, const comparison *c, const drr_policy *policy, const solver *how,
+                       drr_error *err);
+
+/* ---- budget.c */
+/* Gives every run the mean calls or tokens of one of them, as near as its samples or turns allow. */
+drr_status budget_equal(comparison *c, const drr_eval_options *o, const solver *how, drr_error *err);
+json_t *budget_json(const strategy_run *run);
+
+/* Names of strategies and of a suite's parts: they stand in files' names and in a page's text. */
+#define NAME_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 ._+=-"
+
+/* ---- mismatch.c */
+/* True, and a sentence, where the critic was trained on other answers; prompts NULL: not to be compared. */
+bool critic_mismatch(char *why, size_t size, const drr_critic_info *critic, const char *reasoner, const char *prompts);
+
+/* ---- questions.c: OUT/questions.jsonl (docs/evaluation.md) */
+drr_status questions_write(const char *path, const evaluation *e, drr_error *err);
+
+/* ---- what a suite (suite.c) takes of an evaluation beside its report */
+typedef struct part_forms {
+    const char *body;       /* the file for the page's part that is about this evaluation alone, without findings */
+    const char *plots;      /* what the plots' files begin with: "OUT/plots/NAME." */
+    const uint64_t *limits; /* questions of each data set; 0: all */
+} part_forms;
+drr_status evaluate_part(char **json, char **table, const part_forms *forms, drr_reasoner *reasoner, drr_critic *critic,
+                         const drr_prompts *prompts, const drr_dataset *const *datasets, size_t n_datasets,
+                         const drr_eval_options *options, const drr_hooks *hooks, drr_error *err);
+drr_status part_write(const part_forms *forms, const evaluation *e, drr_error *err); /* plot_files.c */
+
+/* ---- figures.c */
+bool result_first_right(const drr_result *result); /* its first answer was right */
+uint64_t result_cluster(const drr_result *result); /* of the question's text */
+drr_status run_figures(strategy_run *run, size_t n, drr_error *err);
+extern const char *const run_more_heads[RUN_MORE_CELLS];
+extern const char run_more_legend[];
+void run_more_cells(char cells[RUN_MORE_CELLS][32], const strategy_run *run);
+void run_more_json(json_t *o, const strategy_run *run);
 
 /* ---- judged.c */
 drr_status judged_measure(comparison *c, const drr_eval_options *o, drr_error *err);
@@ -126,6 +205,9 @@ bool promised_measure(promised *p, const evaluation *e, const comparison *c);
 drr_status promised_sentence(buffer *b, const promised *p, const comparison *c, drr_error *err);
 json_t *promised_json(const promised *p);
 
+/* ---- cascade.c: points and what is picked, of cascade->questions[n] */
+drr_status cascade_points(drr_cascade *cascade, const drr_cascade_options *options, drr_error *err);
+
 /* ---- the report's three forms */
 extern const char figure_unknown[]; /* a dash */
 /* A figure, or the dash for NaN; returns out. */
@@ -139,6 +221,10 @@ drr_status judged_note(buffer *b, const judged *set, drr_error *err);
 drr_status report_json(char **json, const evaluation *e, drr_error *err);
 drr_status report_text(char **text, const evaluation *e, drr_error *err);
 drr_status report_html(char **html, const evaluation *e, drr_error *err);
+drr_status html_begin(buffer *b, const char *title, drr_error *err); /* up to the heading */
+drr_status html_body(buffer *b, const evaluation *e, bool findings, drr_error *err);
+drr_status html_end(buffer *b, drr_error *err);
+json_t *policy_json(const drr_policy *policy);
 
 /* ---- plots.c: inline SVG */
 drr_status plot_accuracy(buffer *b, const comparison *c, drr_error *err);

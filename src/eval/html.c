@@ -59,9 +59,8 @@ static drr_status put_element(buffer *b, const char *open, const char *text, con
 
 /* ---- head and table */
 
-static drr_status put_head(buffer *b, const evaluation *e, drr_error *err)
+drr_status html_begin(buffer *b, const char *title, drr_error *err)
 {
-    const char *title = e->options->title ? e->options->title : "drr: strategies compared";
     drr_status status = buffer_puts(b,
                                     "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<meta "
                                     "name=\"viewport\" content=\"width=device-width\">\n",
@@ -70,10 +69,22 @@ static drr_status put_head(buffer *b, const evaluation *e, drr_error *err)
         status = put_element(b, "<title>", title, "</title>\n", err);
     if (status == DRR_OK)
         status = buffer_puts(b, style, err);
-    if (status == DRR_OK)
-        status = put_element(b, "</head><body>\n<h1>", title, "</h1>\n", err);
-    if (status == DRR_OK)
-        status = put_element(b, "<p class=\"soft\">reasoner ", e->reasoner, "", err);
+    return status == DRR_OK ? put_element(b, "</head><body>\n<h1>", title, "</h1>\n", err) : status;
+}
+
+drr_status html_end(buffer *b, drr_error *err)
+{
+    return buffer_puts(b,
+                       "<p class=\"soft\">Intervals: percentile bootstrap over questions. p: McNemar's exact test on "
+                       "the same questions, corrected by Holm for all comparisons of the report; from 0.05 on a "
+                       "difference is called within noise. Abstentions count as not right in accuracy.</p>\n"
+                       "</body></html>\n",
+                       err);
+}
+
+static drr_status put_about(buffer *b, const evaluation *e, drr_error *err)
+{
+    drr_status status = put_element(b, "<p class=\"soft\">reasoner ", e->reasoner, "", err);
     if (status == DRR_OK && e->judge && !e->has_critic)
         status = put_element(b, "; judge ", e->judge, "", err);
     if (status == DRR_OK && e->has_critic) {
@@ -88,8 +99,8 @@ static drr_status put_head(buffer *b, const evaluation *e, drr_error *err)
     if (status == DRR_OK)
         status = buffer_printf(b, err, "; seed %llu; %s; drr %s</p>\n", (unsigned long long)e->options->policy.seed,
                                e->date, DRR_VERSION);
-    if (status == DRR_OK && e->options->command)
-        status = put_element(b, "<pre>", e->options->command, "</pre>\n", err);
+    if (status == DRR_OK && *e->mismatch)
+        status = put_element(b, "<p class=\"wrong\">Warning: ", e->mismatch, ".</p>\n", err);
     return status;
 }
 
@@ -103,15 +114,30 @@ static drr_status put_table(buffer *b, const comparison *c, drr_error *err)
     for (size_t s = 0; status == DRR_OK && s < c->n_runs; s++) {
         const strategy_run *r = &c->runs[s];
         char range[48], answered[32], aurc[32];
-        status =
-            buffer_printf(b, err,
-                          "<tr><td>%s</td><td>%.1f %%</td><td>%s</td><td>%.1f %%</td><td>%s</td><td>%s</td>"
-                          "<td>%.2f</td><td>%.1f</td></tr>\n",
-                          drr_strategy_name(r->strategy), 100 * r->accuracy.value, figure_range(range, &r->accuracy),
-                          100 * r->coverage, figure_text(answered, 100 * r->accuracy_answered, 1, " %"),
-                          figure_text(aurc, r->aurc, 3, ""), r->mean_turns, r->mean_tokens);
+        status = buffer_printf(b, err,
+                               "<tr><td>%s</td><td>%.1f %%</td><td>%s</td><td>%.1f %%</td><td>%s</td><td>%s</td>"
+                               "<td>%.2f</td><td>%.1f</td></tr>\n",
+                               r->name, 100 * r->accuracy.value, figure_range(range, &r->accuracy), 100 * r->coverage,
+                               figure_text(answered, 100 * r->accuracy_answered, 1, " %"),
+                               figure_text(aurc, r->aurc, 3, ""), r->mean_turns, r->mean_tokens);
     }
     return status == DRR_OK ? buffer_puts(b, "</table>\n", err) : status;
+}
+
+static drr_status put_more(buffer *b, const comparison *c, drr_error *err)
+{
+    drr_status status = buffer_puts(b, "<table><tr><th>strategy</th>", err);
+    for (size_t i = 0; status == DRR_OK && i < RUN_MORE_CELLS; i++)
+        status = buffer_printf(b, err, "<th>%s</th>", run_more_heads[i]);
+    for (size_t s = 0; status == DRR_OK && s < c->n_runs; s++) {
+        char cells[RUN_MORE_CELLS][32];
+        run_more_cells(cells, &c->runs[s]);
+        status = put_element(b, "</tr>\n<tr><td>", c->runs[s].name, "</td>", err);
+        for (size_t i = 0; status == DRR_OK && i < RUN_MORE_CELLS; i++)
+            status = buffer_printf(b, err, "<td>%s</td>", cells[i]);
+    }
+    return status == DRR_OK ? put_element(b, "</tr></table>\n<p class=\"soft\">", run_more_legend, "</p>\n", err)
+                            : status;
 }
 
 /* Takes the sentences; a list item where there are any. */
@@ -171,7 +197,10 @@ static drr_status put_findings(buffer *b, const evaluation *e, const comparison 
     for (size_t p = 0; status == DRR_OK && p < c->n_pairs; p++) {
         buffer words = {0};
         if (c->pairs[p].a == c->n_runs - 1)
-            status = put_note(b, &words, pair_sentence(&words, c, &c->pairs[p], err), err);
+            status = put_note(
+                b, &words,
+                pair_sentence(&words, c->runs[c->pairs[p].a].name, c->runs[c->pairs[p].b].name, &c->pairs[p], err),
+                err);
     }
     if (status == DRR_OK && promised_measure(&guarantee, e, c)) {
         buffer words = {0};
@@ -259,7 +288,7 @@ static drr_status put_example(buffer *b, const drr_result *r, drr_error *err)
 static drr_status put_examples(buffer *b, const comparison *c, drr_error *err)
 {
     const strategy_run *run = &c->runs[c->n_runs - 1];
-    drr_status status = buffer_printf(b, err, "<h3>Examples: %s</h3>\n", drr_strategy_name(run->strategy));
+    drr_status status = buffer_printf(b, err, "<h3>Examples: %s</h3>\n", run->name);
     for (int g = 0; g < N_GROUPS; g++) {
         size_t shown = 0;
         for (size_t i = 0; status == DRR_OK && i < c->n && shown < EXAMPLES_A_GROUP; i++) {
@@ -294,7 +323,7 @@ static drr_status put_plots(buffer *b, const comparison *c, drr_error *err)
     return status == DRR_OK ? buffer_puts(b, "</div>\n", err) : status;
 }
 
-static drr_status put_comparison(buffer *b, const evaluation *e, const comparison *c, drr_error *err)
+static drr_status put_comparison(buffer *b, const evaluation *e, const comparison *c, bool findings, drr_error *err)
 {
     drr_status status = put_element(b, "<h2>", c->name, "", err);
     if (status == DRR_OK)
@@ -302,6 +331,8 @@ static drr_status put_comparison(buffer *b, const evaluation *e, const compariso
     if (status == DRR_OK)
         status = put_table(b, c, err);
     if (status == DRR_OK)
+        status = put_more(b, c, err);
+    if (status == DRR_OK && findings)
         status = put_findings(b, e, c, err);
     if (status == DRR_OK && e->judge)
         status = put_judged(b, c, err);
@@ -310,19 +341,24 @@ static drr_status put_comparison(buffer *b, const evaluation *e, const compariso
     return status == DRR_OK ? put_examples(b, c, err) : status;
 }
 
+drr_status html_body(buffer *b, const evaluation *e, bool findings, drr_error *err)
+{
+    drr_status status = put_about(b, e, err);
+    for (size_t i = 0; status == DRR_OK && i < e->n; i++)
+        status = put_comparison(b, e, &e->comparisons[i], findings, err);
+    return status;
+}
+
 drr_status report_html(char **html, const evaluation *e, drr_error *err)
 {
     buffer b = {0};
-    drr_status status = put_head(&b, e, err);
-    for (size_t i = 0; status == DRR_OK && i < e->n; i++)
-        status = put_comparison(&b, e, &e->comparisons[i], err);
+    drr_status status = html_begin(&b, e->options->title ? e->options->title : "drr: strategies compared", err);
+    if (status == DRR_OK && e->options->command)
+        status = put_element(&b, "<pre>", e->options->command, "</pre>\n", err);
     if (status == DRR_OK)
-        status =
-            buffer_puts(&b,
-                        "<p class=\"soft\">Intervals: percentile bootstrap over questions. p: McNemar's exact test on "
-                        "the same questions; from 0.05 on a difference is called within noise. Abstentions count as "
-                        "not right in accuracy.</p>\n</body></html>\n",
-                        err);
+        status = html_body(&b, e, true, err);
+    if (status == DRR_OK)
+        status = html_end(&b, err);
     if (status == DRR_OK)
         *html = buffer_take(&b);
     else

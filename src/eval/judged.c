@@ -67,8 +67,12 @@ static double vote_share(const drr_result *r, const drr_turn *turn)
 
 static void add_row(judged *set, row_values *v, const drr_turn *t, double p, double vote)
 {
-    if (t->correct < 0 || isnan(p)) /* its checker could not decide: nobody knows; or the judge was not asked */
+    if (t->correct < 0) /* its checker could not decide: nobody knows */
         return;
+    if (isnan(p)) { /* the judge was not asked, or what it said is no number */
+        set->n_unscored++;
+        return;
+    }
     set->p[set->n] = p;
     set->right[set->n] = t->correct == 1;
     set->n_right += t->correct == 1;

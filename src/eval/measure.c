@@ -59,17 +59,6 @@ drr_status run_risk(risk_point **points, size_t *n, const strategy_run *run, siz
     return status;
 }
 
-static drr_status measure_risk(strategy_run *run, const comparison *c, drr_error *err)
-{
-    risk_point *points = NULL;
-    size_t n = 0;
-    drr_status status = run_risk(&points, &n, run, c->n, err);
-    if (status == DRR_OK)
-        run->aurc = risk_area(points, n);
-    free(points);
-    return status;
-}
-
 /* ---- two strategies */
 
 static void measure_pair(pair *p, const comparison *c, const drr_eval_options *o, double *scratch)
@@ -81,7 +70,7 @@ static void measure_pair(pair *p, const comparison *c, const drr_eval_options *o
         p->only_b += y && !x;
         scratch[i] = x - y;
     }
-    p->p = mcnemar_exact(p->only_a, p->only_b);
+    p->p = p->p_holm = mcnemar_exact(p->only_a, p->only_b);
     p->difference = bootstrap_mean(scratch, c->n, o->bootstrap, o->policy.seed);
     for (size_t i = 0; i < c->n; i++)
         scratch[i] = (double)a->results[i].n_tokens - (double)b->results[i].n_tokens;
@@ -102,13 +91,34 @@ static drr_status measure_pairs(comparison *c, const drr_eval_options *o, double
     return DRR_OK;
 }
 
+drr_status evaluation_correct(evaluation *e, drr_error *err)
+{
+    size_t n = 0;
+    for (size_t d = 0; d < e->n; d++)
+        n += e->comparisons[d].n_pairs;
+    double *p = calloc(2 * n + 1, sizeof *p), *corrected = p ? p + n : NULL;
+    if (!p)
+        return error_memory(err);
+    n = 0;
+    for (size_t d = 0; d < e->n; d++)
+        for (size_t k = 0; k < e->comparisons[d].n_pairs; k++)
+            p[n++] = e->comparisons[d].pairs[k].p;
+    const bool done = holm(corrected, p, n);
+    n = 0;
+    for (size_t d = 0; done && d < e->n; d++)
+        for (size_t k = 0; k < e->comparisons[d].n_pairs; k++)
+            e->comparisons[d].pairs[k].p_holm = corrected[n++];
+    free(p);
+    return done ? DRR_OK : error_memory(err);
+}
+
 drr_status comparison_measure(comparison *c, const drr_eval_options *o, bool has_judge, drr_error *err)
 {
     double *scratch = calloc(c->n + 1, sizeof *scratch);
     drr_status status = scratch ? DRR_OK : error_memory(err);
     for (size_t i = 0; status == DRR_OK && i < c->n_runs; i++) {
         measure_run(&c->runs[i], c, o, scratch);
-        status = measure_risk(&c->runs[i], c, err);
+        status = run_figures(&c->runs[i], c->n, err);
     }
     if (status == DRR_OK)
         status = measure_pairs(c, o, scratch, err);

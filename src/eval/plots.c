@@ -44,7 +44,7 @@ drr_status plot_accuracy(buffer *b, const comparison *c, drr_error *err)
                                    "<circle class=\"d s%zu\" cx=\"%.1f\" cy=\"%.1f\" r=\"5\"/><text class=\"l\" "
                                    "x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">%s</text>\n",
                                    s % 5, x, y, x > PLOT_WIDTH - 110 ? x - 9 : x + 9, y + (s % 2 ? 14 : -6),
-                                   x > PLOT_WIDTH - 110 ? "end" : "start", drr_strategy_name(r->strategy));
+                                   x > PLOT_WIDTH - 110 ? "end" : "start", r->name);
     }
     return status == DRR_OK ? plot_end(b, err) : status;
 }
@@ -64,7 +64,7 @@ static drr_status draw_risk(buffer *b, const plot_frame *f, const comparison *c,
                                plot_y(f, fmin(100 * points[i].risk, f->y_high)));
     if (status == DRR_OK)
         status = buffer_printf(b, err, "\"/>\n<text class=\"l f%zu\" x=\"%d\" y=\"%zu\">%s (area %.3f)</text>\n", s % 5,
-                               PLOT_LEFT + 10, PLOT_TOP + 12 + 15 * row, drr_strategy_name(r->strategy), r->aurc);
+                               PLOT_LEFT + 10, PLOT_TOP + 12 + 15 * row, r->name, r->aurc);
     free(points);
     return status;
 }

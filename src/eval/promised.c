@@ -15,14 +15,12 @@ static const strategy_run *drr_run(const comparison *c)
 bool promised_measure(promised *p, const evaluation *e, const comparison *c)
 {
     const strategy_run *run = drr_run(c);
-    drr_policy policy = e->options->policy;
     if (!e->has_critic || e->critic.n_guarantees == 0 || !run)
         return false;
-    policy.strategy = DRR_STRATEGY_DRR;
-    *p = (promised){.g = drr_critic_guarantee(&e->critic, &policy)};
+    *p = (promised){.g = drr_critic_guarantee(&e->critic, &run->policy)};
     if (!p->g)
         p->g = &e->critic.guarantees[e->critic.n_guarantees - 1];
-    p->holds = drr_guarantee_holds(p->why, sizeof p->why, p->g, &policy);
+    p->holds = drr_guarantee_holds(p->why, sizeof p->why, p->g, &run->policy);
     for (size_t i = 0; i < c->n; i++) {
         const drr_result *r = &run->results[i];
         if (!drr_result_accepted(r))

@@ -37,7 +37,7 @@ const char *figure_range(char out[48], const interval *i)
 
 drr_status run_note(buffer *b, const comparison *c, const strategy_run *r, drr_error *err)
 {
-    const char *name = drr_strategy_name(r->strategy);
+    const char *name = r->name;
     drr_status status = DRR_OK;
     if (r->n_answered < c->n)
         status = buffer_printf(b, err, "%s answered %llu of %zu: %llu abstained, %llu could not be read, %llu failed. ",
@@ -55,27 +55,34 @@ drr_status run_note(buffer *b, const comparison *c, const strategy_run *r, drr_e
 drr_status judged_note(buffer *b, const judged *set, drr_error *err)
 {
     const char *why = judged_undefined(set);
-    return why ? buffer_printf(b, err, "%s (%s): %s.", figure_unknown, set->words, why) : DRR_OK;
+    drr_status status = why ? buffer_printf(b, err, "%s (%s): %s.", figure_unknown, set->words, why) : DRR_OK;
+    if (status == DRR_OK && set->n_unscored)
+        status = buffer_printf(b, err, "%sOf %s, %llu have no score that is a number and are left out.",
+                               b->size ? " " : "", set->words, (unsigned long long)set->n_unscored);
+    return status;
 }
 
-/* McNemar's test is the judge of whether two strategies differ; the interval says by how much. */
-drr_status pair_sentence(buffer *b, const comparison *c, const pair *p, drr_error *err)
+/* McNemar's test, corrected for the report's other comparisons, is the judge of whether two strategies differ; the
+ * interval, which is of this comparison alone, says by how much. */
+drr_status pair_sentence(buffer *b, const char *a, const char *other, const pair *p, drr_error *err)
 {
-    const char *a = drr_strategy_name(c->runs[p->a].strategy), *other = drr_strategy_name(c->runs[p->b].strategy);
     const double points = 100 * p->difference.value, low = 100 * p->difference.low, high = 100 * p->difference.high;
     const double tokens = p->tokens.value;
-    char range[80] = "";
+    char range[80] = "", test[96];
     drr_status status;
     if (!isnan(low) && !isnan(high))
         snprintf(range, sizeof range, "95 %% interval %+.1f to %+.1f, ", low, high);
+    snprintf(test, sizeof test, "McNemar p = %.2g", p->p);
+    if (p->p_holm > p->p)
+        snprintf(test, sizeof test, "McNemar p = %.2g, %.2g by Holm", p->p, p->p_holm);
     if (p->only_a == 0 && p->only_b == 0)
         status = buffer_printf(b, err, "%s and %s are right on the same questions", a, other);
-    else if (p->p >= 0.05)
-        status = buffer_printf(b, err, "%s against %s: %+.1f points, within noise (%sMcNemar p = %.2g)", a, other,
-                               points, range, p->p);
+    else if (p->p_holm >= 0.05)
+        status =
+            buffer_printf(b, err, "%s against %s: %+.1f points, within noise (%s%s)", a, other, points, range, test);
     else
-        status = buffer_printf(b, err, "%s is %.1f points %s %s (%sMcNemar p = %.2g)", a, fabs(points),
-                               points > 0 ? "above" : "below", other, range, p->p);
+        status = buffer_printf(b, err, "%s is %.1f points %s %s (%s%s)", a, fabs(points),
+                               points > 0 ? "above" : "below", other, range, test);
     if (status != DRR_OK)
         return status;
     if (fabs(tokens) < 0.5)
@@ -105,9 +112,13 @@ static int set_interval(json_t *o, const char *name, const interval *i)
            json_array_append_new(a, json_number_or_null(i->high)) || json_object_set_new(o, name, a);
 }
 
-static json_t *run_json(const comparison *c, const strategy_run *r)
+static json_t *run_json(const evaluation *e, const comparison *c, const strategy_run *r)
 {
     json_t *o = json_object();
+    if (e->options->entries) {
+        json_object_set_new(o, "strategy", json_string(drr_strategy_name(r->strategy)));
+        json_object_set_new(o, "policy", policy_json(&r->policy));
+    }
     set_count(o, "n", c->n);
     set_number(o, "accuracy", r->accuracy.value);
     set_interval(o, "accuracy_ci", &r->accuracy);
@@ -119,6 +130,9 @@ static json_t *run_json(const comparison *c, const strategy_run *r)
     set_number(o, "mean_prompt_tokens", r->mean_prompt_tokens);
     set_number(o, "mean_seconds", r->mean_seconds);
     set_number(o, "aurc", r->aurc);
+    run_more_json(o, r);
+    if (r->budget.asked)
+        json_object_set_new(o, "budget", budget_json(r));
     set_count(o, "answered", r->n_answered);
     set_count(o, "abstained", r->n_abstained);
     set_count(o, "unparsed", r->n_unparsed);
@@ -141,17 +155,19 @@ static json_t *pair_json(const comparison *c, const pair *p)
 {
     json_t *o = json_object();
     buffer words = {0};
-    json_object_set_new(o, "a", json_string(drr_strategy_name(c->runs[p->a].strategy)));
-    json_object_set_new(o, "b", json_string(drr_strategy_name(c->runs[p->b].strategy)));
+    const char *a = c->runs[p->a].name, *other = c->runs[p->b].name;
+    json_object_set_new(o, "a", json_string(a));
+    json_object_set_new(o, "b", json_string(other));
     set_number(o, "difference", p->difference.value);
     set_interval(o, "difference_ci", &p->difference);
     set_count(o, "only_a_right", p->only_a);
     set_count(o, "only_b_right", p->only_b);
     set_number(o, "mcnemar_p", p->p);
-    json_object_set_new(o, "within_noise", json_boolean(p->p >= 0.05));
+    set_number(o, "p_holm", p->p_holm);
+    json_object_set_new(o, "within_noise", json_boolean(p->p_holm >= 0.05));
     set_number(o, "tokens_difference", p->tokens.value);
     set_interval(o, "tokens_difference_ci", &p->tokens);
-    if (pair_sentence(&words, c, p, NULL) == DRR_OK)
+    if (pair_sentence(&words, a, other, p, NULL) == DRR_OK)
         json_object_set_new(o, "finding", json_string(words.data));
     buffer_clear(&words);
     return o;
@@ -162,6 +178,8 @@ static void set_judged(json_t *o, const judged *f)
     set_count(o, "n", f->n);
     set_count(o, "n_right", f->n_right);
     set_count(o, "n_unparsed", f->n_unparsed);
+    if (f->n_unscored)
+        set_count(o, "n_unscored", f->n_unscored);
     set_number(o, "auroc", f->auroc);
     set_number(o, "auroc_text", f->auroc_text);
     set_number(o, "auprc", f->auprc);
@@ -203,10 +221,15 @@ static json_t *comparison_json(const evaluation *e, const comparison *c)
     promised guarantee;
     json_t *o = json_object(), *strategies = json_object(), *pairs = json_array();
     for (size_t s = 0; s < c->n_runs; s++)
-        json_object_set_new(strategies, drr_strategy_name(c->runs[s].strategy), run_json(c, &c->runs[s]));
+        json_object_set_new(strategies, c->runs[s].name, run_json(e, c, &c->runs[s]));
     for (size_t p = 0; p < c->n_pairs; p++)
         json_array_append_new(pairs, pair_json(c, &c->pairs[p]));
     json_object_set_new(o, "strategies", strategies);
+    if (c->budget_of)
+        json_object_set_new(o, "equal_budget",
+                            json_pack("{s:s, s:s, s:f}", "of",
+                                      e->options->equal_budget == DRR_BUDGET_CALLS ? "calls" : "tokens", "reference",
+                                      c->budget_of, "mean", c->budget));
     json_object_set_new(o, "comparisons", pairs);
     if (e->judge)
         json_object_set_new(o, "critic", critic_json(c));
@@ -215,17 +238,21 @@ static json_t *comparison_json(const evaluation *e, const comparison *c)
     return o;
 }
 
-static json_t *policy_json(const drr_policy *p)
+json_t *policy_json(const drr_policy *p)
 {
     static const char *const exhausted[] = {"vote", "best", "last", "abstain"};
     json_t *o = json_object();
     set_count(o, "samples", p->samples);
     set_number(o, "stop_confidence", p->stop_confidence);
+    json_object_set_new(o, "weigh_votes", json_string(drr_votes_name(p->votes)));
+    set_number(o, "keep_votes", p->keep_votes);
     set_count(o, "max_turns", p->max_turns);
     set_count(o, "max_tokens", p->max_tokens);
     set_count(o, "turn_tokens", p->turn_tokens);
     set_number(o, "threshold", p->threshold); /* null: the critic's own */
     set_number(o, "abstain_below", p->abstain_below);
+    set_number(o, "sure_above", p->sure_above);
+    set_number(o, "hopeless_below", p->hopeless_below);
     set_number(o, "escalate_below", p->escalate_below); /* null: what no turn was accepted of */
     json_object_set_new(o, "on_exhausted", json_string(exhausted[p->on_exhausted & 3]));
     json_object_set_new(o, "feedback", json_string(drr_feedback_name(p->feedback)));
@@ -268,9 +295,12 @@ drr_status report_json(char **json, const evaluation *e, drr_error *err)
     if (o->escalate_to)
         json_object_set_new(root, "escalates_to", json_string(drr_reasoner_id(o->escalate_to)));
     json_object_set_new(root, "prompts", json_string(e->prompts));
+    if (*e->mismatch)
+        json_object_set_new(root, "warning", json_string(e->mismatch));
     json_object_set_new(root, "critic", e->has_critic ? critic_identity(&e->critic) : json_null());
     json_object_set_new(root, "judge", e->judge ? json_string(e->judge) : json_null());
-    json_object_set_new(root, "policy", policy_json(&o->policy));
+    if (!o->entries) /* else each strategy has its own */
+        json_object_set_new(root, "policy", policy_json(&o->policy));
     set_count(root, "seed", o->policy.seed);
     set_count(root, "bootstrap", o->bootstrap);
     for (size_t i = 0; i < e->n; i++)
@@ -317,7 +347,24 @@ static drr_status run_text(buffer *b, const strategy_run *r, drr_error *err)
                                           figure_text(s[4], r->aurc, 3, ""),
                                           figure_text(s[5], r->mean_turns, 2, ""),
                                           figure_text(s[6], r->mean_tokens, 1, "")};
-    return put_cells(b, drr_strategy_name(r->strategy), 14, cells, run_widths, RUN_CELLS, err);
+    return put_cells(b, r->name, 14, cells, run_widths, RUN_CELLS, err);
+}
+
+static drr_status more_text(buffer *b, const comparison *c, drr_error *err)
+{
+    static const int widths[RUN_MORE_CELLS] = {5, 6, 7, 7, 10, 7, 7, 6, 8, 8, 8};
+    drr_status status = buffer_puts(b, "\n", err);
+    if (status == DRR_OK)
+        status = put_cells(b, "strategy", 14, run_more_heads, widths, RUN_MORE_CELLS, err);
+    for (size_t s = 0; status == DRR_OK && s < c->n_runs; s++) {
+        char texts[RUN_MORE_CELLS][32];
+        const char *cells[RUN_MORE_CELLS];
+        run_more_cells(texts, &c->runs[s]);
+        for (size_t i = 0; i < RUN_MORE_CELLS; i++)
+            cells[i] = texts[i];
+        status = put_cells(b, c->runs[s].name, 14, cells, widths, RUN_MORE_CELLS, err);
+    }
+    return status == DRR_OK ? buffer_printf(b, err, "\n  %s\n\n", run_more_legend) : status;
 }
 
 static drr_status judged_text(buffer *b, const judged *f, drr_error *err)
@@ -382,7 +429,7 @@ static drr_status comparison_text(buffer *b, const evaluation *e, const comparis
     for (size_t s = 0; status == DRR_OK && s < c->n_runs; s++)
         status = run_text(b, &c->runs[s], err);
     if (status == DRR_OK)
-        status = buffer_puts(b, "\n", err);
+        status = more_text(b, c, err);
     for (size_t s = 0; status == DRR_OK && s < c->n_runs; s++) {
         buffer note = {0};
         status = put_note(b, &note, run_note(&note, c, &c->runs[s], err), err);
@@ -390,7 +437,10 @@ static drr_status comparison_text(buffer *b, const evaluation *e, const comparis
     for (size_t p = 0; status == DRR_OK && p < c->n_pairs; p++) {
         buffer words = {0};
         if (about_the_last(c, &c->pairs[p]))
-            status = put_note(b, &words, pair_sentence(&words, c, &c->pairs[p], err), err);
+            status = put_note(
+                b, &words,
+                pair_sentence(&words, c->runs[c->pairs[p].a].name, c->runs[c->pairs[p].b].name, &c->pairs[p], err),
+                err);
     }
     if (status == DRR_OK && promised_measure(&guarantee, e, c)) {
         buffer words = {0};
@@ -404,7 +454,7 @@ static drr_status comparison_text(buffer *b, const evaluation *e, const comparis
 drr_status report_text(char **text, const evaluation *e, drr_error *err)
 {
     buffer b = {0};
-    drr_status status = DRR_OK;
+    drr_status status = *e->mismatch ? buffer_printf(&b, err, "Warning: %s.\n\n", e->mismatch) : DRR_OK;
     for (size_t i = 0; status == DRR_OK && i < e->n; i++)
         status = comparison_text(&b, e, &e->comparisons[i], err);
     if (status == DRR_OK)

@@ -1,6 +1,7 @@
 /* choose.c: P(correct) of a question's turns, each in the light of the others, and the answer that is settled on. What
  * is asked next is strategies.c's. A turn keeps the P(correct) that its verdict was given on; what answers that came
  * later say about it counts when the answer is settled, and is in the result's P(correct) alone. */
+#include "critic/critic.h"
 #include "loop/loop_internal.h"
 
 #include <math.h>
@@ -61,7 +62,24 @@ drr_status loop_score_turn(loop *l, seeker *s, size_t i, drr_error *err)
     return status;
 }
 
-static double probability(const loop *l, const seeker *s, size_t i, bool alone)
+drr_status loop_judge_question(loop *l, seeker *s, drr_error *err)
+{
+    const drr_policy *p = l->policy;
+    const drr_score_item item = {.question = s->question, .text = CRITIC_NO_TEXT};
+    drr_score score;
+    if (!p->question_critic || p->strategy != DRR_STRATEGY_DRR)
+        return DRR_OK;
+    drr_status status = drr_critic_score(p->question_critic, &score, &item, 1, err);
+    if (status != DRR_OK)
+        return status;
+    s->result->p_question = score.p_correct;
+    s->sure = score.p_correct >= p->sure_above;
+    if (score.p_correct < p->hopeless_below)
+        loop_settle_abstain(l, s);
+    return DRR_OK;
+}
+
+double loop_turn_p(const loop *l, const seeker *s, size_t i, bool alone)
 {
     const drr_turn *t = &s->result->turns[i];
     if (!l->judge || !drr_turn_answers(t))
@@ -72,8 +90,8 @@ static double probability(const loop *l, const seeker *s, size_t i, bool alone)
 
 void loop_judge_turn(loop *l, seeker *s, size_t i)
 {
-    s->result->turns[i].p_alone = probability(l, s, i, true);
-    s->result->turns[i].p_correct = probability(l, s, i, false);
+    s->result->turns[i].p_alone = loop_turn_p(l, s, i, true);
+    s->result->turns[i].p_correct = loop_turn_p(l, s, i, false);
 }
 
 void loop_judge_turns(loop *l, seeker *s)
@@ -97,7 +115,7 @@ static void settle(seeker *s, const char *answer, double p)
 
 void loop_settle_on(loop *l, seeker *s, size_t i)
 {
-    settle(s, s->result->turns[i].answer, probability(l, s, i, false));
+    settle(s, s->result->turns[i].answer, loop_turn_p(l, s, i, false));
 }
 
 void loop_settle_last(loop *l, seeker *s)
@@ -117,7 +135,7 @@ void loop_settle_best(loop *l, seeker *s)
     size_t best = s->result->n_turns;
     double p_best = NAN;
     for (size_t i = 0; i < s->result->n_turns; i++) {
-        const double p = probability(l, s, i, false);
+        const double p = loop_turn_p(l, s, i, false);
         if (s->result->turns[i].answer && (best == s->result->n_turns || (isnan(p_best) && !isnan(p)) || p > p_best)) {
             best = i;
             p_best = p;
@@ -129,48 +147,15 @@ void loop_settle_best(loop *l, seeker *s)
         settle(s, NULL, NAN);
 }
 
-/* What one turn weighs in a vote: its own P(correct), blind to the other answers, for their agreement is what the vote
- * itself counts. */
-static double vote_weight(const loop *l, const seeker *s, size_t i, bool weighted)
+void loop_settle_vote(loop *l, seeker *s, drr_votes votes)
 {
-    if (!weighted || !l->judge)
-        return 1;
-    const double p = s->result->turns[i].p_alone;
-    return isnan(p) ? 0 : p; /* a judge that said nothing */
-}
-
-/* Votes for the answer of turn i, and the mean P(correct) of the turns that gave it. */
-static double votes_for(const loop *l, const seeker *s, size_t i, bool weighted, double *mean_p)
-{
-    double votes = 0, p = 0, n = 0;
-    for (size_t k = 0; k < s->result->n_turns; k++) {
-        if (!agree(s, &s->result->turns[i], &s->result->turns[k]))
-            continue;
-        votes += vote_weight(l, s, k, weighted);
-        p += probability(l, s, k, false);
-        n++;
-    }
-    *mean_p = p / n;
-    return votes;
-}
-
-/* Of equals the answer that was given first. */
-void loop_settle_vote(loop *l, seeker *s, bool weighted)
-{
-    double most = -1, p_best = NAN;
-    size_t best = s->result->n_turns;
-    for (size_t i = 0; i < s->result->n_turns; i++) {
-        double p;
-        if (!s->result->turns[i].answer)
-            continue;
-        const double votes = votes_for(l, s, i, weighted, &p);
-        if (votes > most + 1e-12) {
-            most = votes;
-            best = i;
-            p_best = p;
-        }
-    }
-    settle(s, best < s->result->n_turns ? s->result->turns[best].answer : NULL, p_best);
+    double surety;
+    const size_t best = loop_vote_leader(l, s, votes, &surety);
+    l->n_unweighed += votes == DRR_VOTES_CONFIDENCE && !loop_confidences_known(s);
+    if (best < s->result->n_turns)
+        settle(s, s->result->turns[best].answer, loop_vote_p(l, s, best));
+    else
+        settle(s, NULL, NAN);
 }
 
 void loop_settle_abstain(loop *l, seeker *s)

@@ -42,12 +42,13 @@ static json_t *score_request(const char *question, const char *text)
     return json_pack("{s:s,s:s}", "queries", question, "documents", text);
 }
 
-/* As one text: servers differ in how they join two. */
+/* As one text, for servers differ in how they join two; the mark becomes the token where a BERT's tokenizer reads it.
+ */
 static json_t *classify_request(const char *question, const char *text)
 {
     buffer joined = {0};
     json_t *o = NULL;
-    if (buffer_printf(&joined, NULL, "%s\n%s", question, text) == DRR_OK)
+    if (buffer_printf(&joined, NULL, "%s [SEP] %s", question, text) == DRR_OK)
         o = json_pack("{s:[s]}", "input", joined.data);
     buffer_clear(&joined);
     return o;

@@ -1,6 +1,6 @@
 /* loop_internal.h: what the files of src/loop share. A seeker is one question under way: solve.c moves requests and
  * completions, strategies.c decides what is asked next, stop.c whether that is needed, choose.c scores turns and
- * settles the answer, early.c watches answers under way. */
+ * settles the answer, votes.c says which is ahead, early.c watches answers under way. */
 #ifndef DRR_LOOP_INTERNAL_H
 #define DRR_LOOP_INTERNAL_H
 
@@ -19,6 +19,7 @@ typedef struct seeker {
     conversation history; /* of strategies that go on talking; holds every turn up to the last one */
     size_t in_flight;
     uint32_t n_asked; /* fresh samples asked for so far */
+    bool sure;        /* the question alone says that the first answer will do */
     double began_s;   /* when its first request was admitted, as far as that is known; 0: none was */
     bool finished;
 } seeker;
@@ -62,6 +63,7 @@ struct loop {
     size_t n, n_finished;
     loop_request **requests; /* NULL: a free place */
     size_t n_requests;
+    size_t n_unweighed; /* questions whose votes should have weighed confidences that are not known */
 };
 
 extern const char role_attempt[], role_critique[], role_revision[], role_escalation[], role_cut[], role_judge[];
@@ -108,9 +110,21 @@ drr_status loop_score_turn(loop *l, seeker *s, size_t i, drr_error *err); /* set
 void loop_judge_turn(loop *l, seeker *s, size_t i); /* P(correct) of an answer, given the others that are known */
 void loop_judge_turns(loop *l, seeker *s);          /* of all answers, where the decision waits for the last of them */
 bool loop_turns_agree(const seeker *s, size_t i, size_t k); /* both have been read, and say the same */
-/* Settle the result; each handles that nothing could be read. */
-void loop_settle_on(loop *l, seeker *s, size_t i);        /* the answer of this turn */
-void loop_settle_vote(loop *l, seeker *s, bool weighted); /* weighted: by each turn's own P(correct) */
+/* p_question; settles a hopeless question. */
+drr_status loop_judge_question(loop *l, seeker *s, drr_error *err);
+/* P(correct) of turn i; alone: as if no other answer were known. NaN without a critic. */
+double loop_turn_p(const loop *l, const seeker *s, size_t i, bool alone);
+
+/* votes.c: the turn that first gave the answer that is ahead; s->result->n_turns where none could be read. *surety: how
+ * sure the votes are of it, as stop_confidence asks. */
+size_t loop_vote_leader(const loop *l, const seeker *s, drr_votes votes, double *surety);
+/* Mean P(correct) of the turns that gave the answer of turn i. */
+double loop_vote_p(const loop *l, const seeker *s, size_t i);
+bool loop_confidences_known(const seeker *s);
+
+/* choose.c. Settle the result; each handles that nothing could be read. */
+void loop_settle_on(loop *l, seeker *s, size_t i); /* the answer of this turn */
+void loop_settle_vote(loop *l, seeker *s, drr_votes votes);
 void loop_settle_best(loop *l, seeker *s);
 void loop_settle_last(loop *l, seeker *s);
 void loop_settle_abstain(loop *l, seeker *s);

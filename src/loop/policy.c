@@ -5,6 +5,7 @@
 #include <string.h>
 
 static const char *const strategy_names[] = {"cot", "self-critique", "vote", "best-of-n", "drr"};
+static const char *const votes_names[] = {"equal", "critic", "posterior", "confidence"};
 static const char *const verdict_names[] = {"none", "accept", "reject", "abstain", "escalate"};
 static const char *const outcome_names[] = {"answered", "abstained", "unparsed", "failed"};
 
@@ -20,6 +21,11 @@ static const char *name_at(const char *const *names, size_t n, int i)
 const char *drr_strategy_name(drr_strategy strategy)
 {
     return NAME_AT(strategy_names, strategy);
+}
+
+const char *drr_votes_name(drr_votes votes)
+{
+    return NAME_AT(votes_names, votes);
 }
 
 const char *drr_verdict_name(drr_verdict verdict)
@@ -53,10 +59,12 @@ void drr_policy_defaults(drr_policy *policy)
 {
     *policy = (drr_policy){.strategy = DRR_STRATEGY_DRR,
                            .samples = 5,
+                           .keep_votes = 1,
                            .max_turns = 5,
                            .turn_tokens = 200,
                            .threshold = NAN,
                            .escalate_below = NAN,
+                           .sure_above = NAN,
                            .on_exhausted = DRR_EXHAUSTED_VOTE,
                            .feedback = DRR_FEEDBACK_RESTART,
                            .first_temperature = 0,
@@ -99,6 +107,8 @@ bool drr_guarantee_holds(char *why, size_t size, const drr_guarantee *g, const d
         status = buffer_printf(&b, NULL, "the strategy is %s, not drr; ", drr_strategy_name(p->strategy));
     if (status == DRR_OK && p->max_turns != g->turns)
         status = buffer_printf(&b, NULL, "turns are %u, not %u; ", p->max_turns, g->turns);
+    if (status == DRR_OK && p->question_critic && (p->sure_above <= 1 || p->hopeless_below > 0))
+        status = buffer_puts(&b, "the question alone decides on some; ", NULL);
     if (status == DRR_OK && p->max_tokens)
         status = buffer_puts(&b, "there is a token budget; ", NULL);
     if (status == DRR_OK && p->max_seconds > 0)

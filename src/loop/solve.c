@@ -3,6 +3,7 @@
  * not fit the context, its model gave up) is a result of its own and never ends the others. */
 #include "critic/critic.h"
 #include "loop/loop_internal.h"
+#include "loop/weigh.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -54,14 +55,19 @@ static drr_status fill_stats(drr_turn *t, const reasoner_token *from, uint32_t n
                              drr_error *err)
 {
     trace_token *tokens = malloc((n + 1) * sizeof *tokens);
-    if (!tokens)
-        return error_memory(err);
-    for (uint32_t i = 0; i < n; i++)
+    float *logprobs = malloc((n + 1) * sizeof *logprobs);
+    for (uint32_t i = 0; tokens && logprobs && i < n; i++) {
         tokens[i] = (trace_token){from[i].end, from[i].logprob, from[i].entropy, from[i].margin};
-    if (n)
+        logprobs[i] = from[i].logprob;
+    }
+    drr_status status = tokens && logprobs ? DRR_OK : error_memory(err);
+    if (status == DRR_OK && n) {
         trace_token_stats(&t->stats, tokens, n, begin, end);
+        t->confidence = weigh_lowest_group(logprobs, n);
+    }
     free(tokens);
-    return DRR_OK;
+    free(logprobs);
+    return status;
 }
 
 static drr_status fill_turn(drr_turn *t, const loop_request *r, const reasoner_completion *c,
@@ -101,6 +107,7 @@ static drr_status add_turn(loop_request *request, const reasoner_completion *c, 
                     .probe = NAN,
                     .p_correct = cut ? request->p_bad : NAN,
                     .p_alone = NAN,
+                    .confidence = NAN,
                     .verdict = cut ? DRR_VERDICT_REJECT : DRR_VERDICT_NONE,
                     .correct = -1,
                     .finish = c->finish,
@@ -271,11 +278,17 @@ static drr_status take_completion(loop *l, reasoner_completion *c, drr_error *er
 
 static drr_status begin(loop *l, seeker *s, const drr_task *task, drr_result *result, drr_error *err)
 {
-    *result = (drr_result){.task = task, .outcome = DRR_UNPARSED, .p_correct = NAN, .correct = -1};
+    *result = (drr_result){.task = task, .outcome = DRR_UNPARSED, .p_correct = NAN, .p_question = NAN, .correct = -1};
     s->task = task;
     s->result = result;
     drr_status status = task_question_text(&s->question, task, err);
-    return status == DRR_OK ? strategy_begin(l, s, err) : status;
+    if (status == DRR_OK)
+        status = loop_judge_question(l, s, err);
+    if (status == DRR_OK && !s->finished)
+        return strategy_begin(l, s, err);
+    if (status == DRR_OK)
+        finish(l, s);
+    return status;
 }
 
 /* Begins questions until twice the reasoner's width is asked for: it then always has something to admit. */
@@ -291,6 +304,8 @@ static drr_status run(loop *l, drr_result *results, const drr_task *const *tasks
             return error_set(err, DRR_E_INTERRUPTED, "interrupted after %zu of %zu questions", l->n_finished, l->n);
         for (; status == DRR_OK && next < l->n && reasoner_pending(l->reasoner) < wanted; next++)
             status = begin(l, &l->seekers[next], tasks[next], &results[next], err);
+        if (status == DRR_OK && l->n_finished == l->n)
+            break; /* the last ones were hopeless */
         reasoner_completion c = {0};
         if (status == DRR_OK)
             status = reasoner_next(l->reasoner, &c, err);
@@ -308,6 +323,17 @@ static drr_status check(const loop *l, drr_error *err)
 {
     const drr_policy *p = l->policy;
     const bool needs_judge = p->strategy == DRR_STRATEGY_DRR || p->strategy == DRR_STRATEGY_BEST_OF_N;
+    if (p->strategy == DRR_STRATEGY_VOTE && !l->judge &&
+        (p->votes == DRR_VOTES_CRITIC || p->votes == DRR_VOTES_POSTERIOR))
+        return error_set(err, DRR_E_ARGUMENT, "votes that are weighed by \"%s\" need a critic",
+                         drr_votes_name(p->votes));
+    if (l->critic && drr_critic_reads_questions(l->critic))
+        return error_set(err, DRR_E_MISMATCH,
+                         "the critic judges questions alone and no answers: give it as --question-critic, and one that "
+                         "was trained on answers beside it");
+    if (p->question_critic && !drr_critic_reads_questions(p->question_critic))
+        return error_set(err, DRR_E_MISMATCH,
+                         "the question critic judges answers: train one of questions alone, drr train --question-only");
     if (needs_judge && !l->judge)
         return error_set(err, DRR_E_ARGUMENT, "the strategy %s needs a critic", drr_strategy_name(p->strategy));
     if (p->strategy == DRR_STRATEGY_DRR && !l->judge->class->calibrated && isnan(p->threshold))
@@ -413,6 +439,11 @@ drr_status drr_solve(drr_result *results, drr_reasoner *reasoner, drr_critic *cr
     status = l.seekers ? run(&l, results, tasks, err) : error_memory(err);
     if (status != DRR_OK)
         reasoner_cancel(reasoner);
+    else if (l.n_unweighed)
+        hooks_log(hooks, DRR_LOG_WARN,
+                  "%s tells no log-probabilities for %zu of %zu questions: their votes count equally, whatever their "
+                  "confidence",
+                  drr_reasoner_id(reasoner), l.n_unweighed, n);
     for (size_t i = 0; l.seekers && i < n; i++) {
         conversation_clear(&l.seekers[i].history);
         free(l.seekers[i].question);

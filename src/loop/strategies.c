@@ -56,7 +56,7 @@ static void settle_exhausted(loop *l, seeker *s)
         return;
     case DRR_EXHAUSTED_VOTE:
     default:
-        loop_settle_vote(l, s, true);
+        loop_settle_vote(l, s, DRR_VOTES_CRITIC);
         break;
     }
     loop_maybe_abstain(l, s);
@@ -77,7 +77,7 @@ static drr_status reject(loop *l, seeker *s, const drr_turn *t, drr_error *err)
 static drr_status advance_drr(loop *l, seeker *s, size_t i, drr_error *err)
 {
     drr_turn *t = &s->result->turns[i];
-    if (t->answer && t->p_correct >= l->threshold) {
+    if (t->answer && (s->sure || t->p_correct >= l->threshold)) {
         t->verdict = DRR_VERDICT_ACCEPT;
         loop_settle_on(l, s, i);
         return DRR_OK;
@@ -157,7 +157,7 @@ void strategy_end(loop *l, seeker *s)
         loop_judge_turns(l, s);
     switch (l->policy->strategy) {
     case DRR_STRATEGY_VOTE:
-        loop_settle_vote(l, s, false);
+        loop_settle_vote(l, s, l->policy->votes);
         break;
     case DRR_STRATEGY_BEST_OF_N:
         loop_settle_best(l, s);

@@ -262,6 +262,7 @@ drr_status reasoner_open_llama(drr_reasoner **reasoner, const char *path, const 
                                            .cancel = llama_cancel,
                                            .close = llama_close,
                                            .timing = llama_timing,
+                                             .attend = llama_attend,
                                            .ready = llama_ready};
     status = reasoner_new(reasoner, &table, b, id, about.data, b->width, err);
     if (status == DRR_OK) {

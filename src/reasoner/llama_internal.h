@@ -88,6 +88,8 @@ typedef struct llama_backend {
     uint32_t n_spaces;
     drr_reasoner_timing timing;
     hidden_tap tap;
+    bool (*called)(void *user); /* reasoner_attend */
+    void *called_user;
 } llama_backend;
 
 /* llama_hidden.c */
@@ -110,6 +112,7 @@ drr_status hidden_slot_end(const llama_backend *b, slot *s, reasoner_completion 
 drr_status llama_submit(void *self, const reasoner_request *request, drr_error *err);
 drr_status llama_next(void *self, reasoner_completion *completion, drr_error *err);
 void llama_timing(void *self, drr_reasoner_timing *timing);
+void llama_attend(void *self, bool (*called)(void *user), void *user);
 void llama_cancel(void *self);
 void slots_clear(llama_backend *b);
 

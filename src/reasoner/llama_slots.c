@@ -533,6 +533,8 @@ drr_status llama_next(void *self, reasoner_completion *completion, drr_error *er
         size_t item;
         uint32_t where;
         bool any = false;
+        if (b->called && b->called(b->called_user))
+            return error_set(err, DRR_E_INTERRUPTED, "called away from what is in flight");
         while (choose(b, &item, &where)) {
             drr_status status = admit(b, item, where, err);
             if (status != DRR_OK)
@@ -552,6 +554,13 @@ drr_status llama_next(void *self, reasoner_completion *completion, drr_error *er
     b->n_done--;
     memmove(b->done, b->done + 1, b->n_done * sizeof *b->done);
     return DRR_OK;
+}
+
+void llama_attend(void *self, bool (*called)(void *user), void *user)
+{
+    llama_backend *b = self;
+    b->called = called;
+    b->called_user = user;
 }
 
 void llama_timing(void *self, drr_reasoner_timing *timing)

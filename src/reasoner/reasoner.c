@@ -139,6 +139,12 @@ drr_status reasoner_next(drr_reasoner *reasoner, reasoner_completion *completion
     return status;
 }
 
+void reasoner_attend(drr_reasoner *reasoner, bool (*called)(void *user), void *user)
+{
+    if (reasoner->backend.attend)
+        reasoner->backend.attend(reasoner->self, called, user);
+}
+
 void reasoner_cancel(drr_reasoner *reasoner)
 {
     reasoner->backend.cancel(reasoner->self);

@@ -79,6 +79,7 @@ typedef struct reasoner_backend {
     void (*close)(void *self);
     void (*timing)(void *self, drr_reasoner_timing *timing); /* NULL: it has none */
     size_t (*ready)(const void *self); /* completions that `next` hands back without waiting; NULL: it cannot say */
+    void (*attend)(void *self, bool (*called)(void *user), void *user); /* reasoner_attend; NULL: it never looks up */
 } reasoner_backend;
 
 drr_status reasoner_new(drr_reasoner **reasoner, const reasoner_backend *backend, void *self, const char *id,
@@ -98,6 +99,10 @@ enum { REASONER_LEAST_ROOM = 8 }; /* a prompt that leaves fewer tokens of the co
 /* A request that cannot fit the context comes back as DRR_FINISH_FAILED with a sentence, not as an error here. */
 drr_status reasoner_submit(drr_reasoner *reasoner, const reasoner_request *request, drr_error *err);
 drr_status reasoner_next(drr_reasoner *reasoner, reasoner_completion *completion, drr_error *err);
+/* From now on `called` is asked between two steps while reasoner_next waits; once it says true, reasoner_next returns
+ * DRR_E_INTERRUPTED, with nothing lost, so that more can be submitted in the middle of what is under way. NULL: never.
+ * Only an embedded reasoner looks up like that. */
+void reasoner_attend(drr_reasoner *reasoner, bool (*called)(void *user), void *user);
 void reasoner_cancel(drr_reasoner *reasoner);
 uint32_t reasoner_width(const drr_reasoner *reasoner);
 size_t reasoner_pending(const drr_reasoner *reasoner); /* submitted and not yet handed back */
@@ -112,6 +117,11 @@ drr_status reasoner_open_replay(drr_reasoner **reasoner, const char *path, const
 /* source: the base URL of an OpenAI-compatible API. */
 drr_status reasoner_open_remote(drr_reasoner **reasoner, const char *source, const drr_reasoner_options *options,
                                 drr_error *err);
+
+/* The key for the API at `url`: of the file, or of the environment, as drr_reasoner_options.api_key_file says. NULL:
+ * there is none. */
+drr_status reasoner_key_load(char **key, const char *file, const char *url, drr_error *err);
+void reasoner_key_free(char *key); /* wipes it; NULL is fine */
 
 /* For the doctor: JSON text about libllama and ggml, their devices, the CPU path in use and, with a model, its first
  * logits beside the stored ones. A model that cannot be run has the verdict "WRONG" and the reason in "why". The caller

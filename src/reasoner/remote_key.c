@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -92,6 +93,18 @@ drr_status remote_key_load(char **key, const char *file, bool is_openai, drr_err
         *key = NULL;
     }
     return status;
+}
+
+drr_status reasoner_key_load(char **key, const char *file, const char *url, drr_error *err)
+{
+    static const char openai[] = "https://api.openai.com";
+    const size_t n = sizeof openai - 1;
+    return remote_key_load(key, file, strncasecmp(url, openai, n) == 0 && (!url[n] || url[n] == '/'), err);
+}
+
+void reasoner_key_free(char *key)
+{
+    remote_key_free(key);
 }
 
 void remote_key_hide(const char *key, char *text)

@@ -47,9 +47,10 @@ typedef struct engine_record {                   /* a finished request; all of i
 typedef void (*engine_recorder)(void *user, const engine_record *record); /* on the engine's thread; must be quick */
 
 typedef struct engine_options {
-    const char *upstream;     /* base URL, or NULL */
-    const char *upstream_key; /* or NULL */
-    const char *model;        /* as the upstream calls it; NULL: the client's, or the only one */
+    const char *upstream;         /* base URL, or NULL */
+    const char *upstream_key;     /* or NULL */
+    const char *upstream_ca_file; /* certificates to trust, PEM; NULL: the system's */
+    const char *model;            /* as the upstream calls it; NULL: the client's, or the only one */
     uint32_t timeout_seconds, retries, keepalive_seconds;
     drr_reasoner *reasoner; /* instead of an upstream; used by the engine's own thread alone */
     judge *critic;          /* NULL: agreement between samples judges */

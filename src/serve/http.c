@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 /* What a connection's buffers hold beside the headers: the reply's headers, and a piece of a stream. */
-enum { POOL_EXTRA = 12 << 10, BACKLOG = 1024, SPARE_FILES = 256, MOST_THREADS = 8 };
+enum { POOL_EXTRA = 12 << 10, BACKLOG = 1024, SPARE_FILES = 256, MOST_THREADS = 8, LEAST_KEY = 8 };
 
 void http_options_defaults(http_options *options)
 {
@@ -39,15 +39,70 @@ static bool only_this_machine(const struct sockaddr *address)
     return address->sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
 }
 
+http_keys *keys_get(http_server *s)
+{
+    pthread_mutex_lock(&s->lock);
+    http_keys *keys = s->keys;
+    atomic_fetch_add(&keys->references, 1);
+    pthread_mutex_unlock(&s->lock);
+    return keys;
+}
+
+void keys_release(http_keys *keys)
+{
+    if (keys && atomic_fetch_sub(&keys->references, 1) == 1)
+        free(keys);
+}
+
+static drr_status keys_new(http_keys **keys, const char *const *texts, size_t n, drr_error *err)
+{
+    http_keys *k = calloc(1, sizeof *k + (n + 1) * sizeof *k->keys);
+    if (!k)
+        return error_memory(err);
+    atomic_init(&k->references, 1);
+    k->n = n;
+    for (size_t i = 0; i < n; i++) {
+        sha256 hash;
+        if (strlen(texts[i]) < LEAST_KEY) {
+            free(k);
+            return error_set(err, DRR_E_ARGUMENT, "API key %zu is shorter than %d characters; make a longer one", i + 1,
+                             LEAST_KEY);
+        }
+        sha256_begin(&hash);
+        sha256_add(&hash, texts[i], strlen(texts[i]));
+        sha256_end(&hash, k->keys[i].hash);
+    }
+    *keys = k;
+    return DRR_OK;
+}
+
+drr_status http_set_keys(http_server *s, const char *const *keys, size_t n, drr_error *err)
+{
+    http_keys *fresh = NULL;
+    if (n == 0 && s->reachable)
+        return error_set(err, DRR_E_ARGUMENT,
+                         "host %s: others can reach this address, and there is no API key; give one (DRR_API_KEY or a "
+                         "key file), or listen on 127.0.0.1",
+                         s->host);
+    drr_status status = keys_new(&fresh, keys, n, err);
+    if (status != DRR_OK)
+        return status;
+    pthread_mutex_lock(&s->lock);
+    http_keys *before = s->keys;
+    s->keys = fresh;
+    pthread_mutex_unlock(&s->lock);
+    keys_release(before);
+    return DRR_OK;
+}
+
 static drr_status listen_on(http_server *s, const struct addrinfo *at, drr_error *err)
 {
     const http_options *o = &s->options;
     const int on = 1, off = 0;
-    if (s->n_keys == 0 && !only_this_machine(at->ai_addr))
-        return error_set(err, DRR_E_ARGUMENT,
-                         "host %s: others can reach this address, and there is no API key; give one (DRR_API_KEY or a "
-                         "key file), or listen on 127.0.0.1",
-                         o->host);
+    s->reachable = !only_this_machine(at->ai_addr);
+    drr_status status = http_set_keys(s, o->keys, o->n_keys, err);
+    if (status != DRR_OK)
+        return status;
     s->listener = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (s->listener < 0)
         return error_set_errno(err, errno, "host %s", o->host);
@@ -103,23 +158,6 @@ static void fit_connections(http_server *s)
               "%u connections need more open files than the limit of %llu; %u are allowed (raise it: ulimit -n)",
               s->options.connections, (unsigned long long)files.rlim_cur, fit);
     s->options.connections = fit;
-}
-
-static drr_status take_keys(http_server *s, const http_options *o, drr_error *err)
-{
-    s->keys = calloc(o->n_keys + 1, sizeof *s->keys);
-    if (!s->keys)
-        return error_memory(err);
-    s->n_keys = o->n_keys;
-    for (size_t i = 0; i < o->n_keys; i++) {
-        sha256 hash;
-        if (strlen(o->keys[i]) < 8)
-            return error_set(err, DRR_E_ARGUMENT, "API key %zu is shorter than 8 characters; make a longer one", i + 1);
-        sha256_begin(&hash);
-        sha256_add(&hash, o->keys[i], strlen(o->keys[i]));
-        sha256_end(&hash, s->keys[i].hash);
-    }
-    return DRR_OK;
 }
 
 static drr_status read_certificates(http_server *s, const http_options *o, drr_error *err)
@@ -189,7 +227,6 @@ drr_status http_open(http_server **server, const http_options *options, const ht
     if (!s)
         return error_memory(err);
     s->options = *options;
-    s->options.keys = NULL;
     s->routes = routes;
     s->n_routes = n_routes;
     s->hooks = hooks;
@@ -199,11 +236,12 @@ drr_status http_open(http_server **server, const http_options *options, const ht
         s->id_seed = hash_mix((uint64_t)(clock_seconds() * 1e9), (uint64_t)getpid());
     s->host = string_copy(options->host);
     s->options.host = s->host;
-    drr_status status = s->host ? take_keys(s, options, err) : error_memory(err);
+    drr_status status = s->host ? DRR_OK : error_memory(err);
     if (status == DRR_OK)
         status = read_certificates(s, options, err);
     if (status == DRR_OK)
         status = open_listener(s, err);
+    s->options.keys = NULL; /* the caller's; hashes are kept */
     if (status == DRR_OK) {
         fit_connections(s);
         status = watch_start(s, err);
@@ -251,7 +289,7 @@ void http_close(http_server *server)
     }
     watch_stop(server);
     pthread_mutex_destroy(&server->lock);
-    free(server->keys);
+    keys_release(server->keys);
     free(server->host);
     free(server->certificate);
     if (server->certificate_key) {

@@ -54,6 +54,8 @@ void http_options_defaults(http_options *options);
 /* routes live as long as the server. */
 drr_status http_open(http_server **server, const http_options *options, const http_route *routes, size_t n_routes,
                      const drr_hooks *hooks, drr_error *err);
+/* Other keys from now on; none are refused where others can reach the address. */
+drr_status http_set_keys(http_server *server, const char *const *keys, size_t n_keys, drr_error *err);
 uint16_t http_port(const http_server *server);
 /* Takes no more connections or requests (503, unavailable_error); those under way go on. */
 void http_drain(http_server *server);

@@ -26,7 +26,8 @@ static http_call *call_new(http_server *s, struct MHD_Connection *connection)
     call->connection = connection;
     call->link = watch_link(connection);
     call->memory = memory;
-    call->key = s->n_keys;
+    call->keys = keys_get(s);
+    call->key = call->keys->n;
     call->began = clock_seconds();
     atomic_init(&call->references, 2); /* libmicrohttpd's and the owner's */
     pthread_mutex_init(&call->lock, NULL);
@@ -41,7 +42,7 @@ void call_release(http_call *call)
     if (atomic_fetch_sub(&call->references, 1) != 1)
         return;
     if (call->admitted)
-        atomic_fetch_sub(&s->keys[call->key].in_flight, 1);
+        atomic_fetch_sub(&call->keys->keys[call->key].in_flight, 1);
     if (s->options.done && call->path) {
         const http_done done = {.id = call->id,
                                 .method = call->method,
@@ -62,6 +63,7 @@ void call_release(http_call *call)
     buffer_clear(&call->body);
     buffer_clear(&call->queue);
     arena_free(call->memory);
+    keys_release(call->keys);
     pthread_cond_destroy(&call->told);
     pthread_mutex_destroy(&call->lock);
     free(call);
@@ -254,7 +256,7 @@ static bool same_hash(const char a[65], const char b[65])
 
 static bool has_key(http_call *call)
 {
-    const http_server *s = call->server;
+    const http_keys *keys = call->keys;
     const char *given = http_header(call, "authorization");
     if (given && strncasecmp(given, "bearer ", 7) == 0)
         given += 7 + strspn(given + 7, " ");
@@ -265,10 +267,10 @@ static bool has_key(http_call *call)
     sha256_begin(&hash);
     sha256_add(&hash, given ? given : "", given ? strlen(given) : 0);
     sha256_end(&hash, hex);
-    for (size_t i = 0; i < s->n_keys; i++) /* all of them, whichever fits */
-        if (same_hash(hex, s->keys[i].hash))
+    for (size_t i = 0; i < keys->n; i++) /* all of them, whichever fits */
+        if (same_hash(hex, keys->keys[i].hash))
             call->key = i;
-    return call->key < s->n_keys;
+    return call->key < keys->n;
 }
 
 /* The host of "host:port", without the brackets of IPv6. */
@@ -330,9 +332,8 @@ static bool refuse_framing(http_call *call)
 
 static bool refuse_busy(http_call *call)
 {
-    http_server *s = call->server;
-    http_key *key = &s->keys[call->key];
-    const uint32_t most = s->options.in_flight_per_key;
+    http_key *key = &call->keys->keys[call->key];
+    const uint32_t most = call->server->options.in_flight_per_key;
     const unsigned now = atomic_fetch_add(&key->in_flight, 1) + 1;
     call->admitted = true;
     if (!most || now <= most)
@@ -340,7 +341,7 @@ static bool refuse_busy(http_call *call)
     http_add_header(call, "Retry-After", "1");
     http_reply_error(call, 429, NULL, NULL, "too_many_requests",
                      "%u requests are under way%s, as many as are allowed; try again in a second", most,
-                     s->n_keys ? " for this key" : "");
+                     call->keys->n ? " for this key" : "");
     return true;
 }
 
@@ -351,7 +352,7 @@ static bool refuse(http_call *call, bool fields_fit)
     char allowed[64] = "";
     const http_route *route = find_route(call, allowed);
     const bool open_to_all = route && route->access == HTTP_PUBLIC;
-    const char *foreign = s->n_keys || open_to_all ? NULL : foreign_page(call);
+    const char *foreign = call->keys->n || open_to_all ? NULL : foreign_page(call);
     call->route = route;
     if (!fields_fit)
         http_reply_error(call, 431, NULL, NULL, "headers_too_large", "the headers are larger than %zu bytes",
@@ -364,7 +365,7 @@ static bool refuse(http_call *call, bool fields_fit)
         http_reply_error(call, 403, NULL, NULL, NULL, "%s", foreign);
     else if (!route && *allowed && strcmp(call->method, "OPTIONS") == 0)
         refuse_method(call, allowed);
-    else if (s->n_keys && !open_to_all && !has_key(call))
+    else if (call->keys->n && !open_to_all && !has_key(call))
         http_reply_error(call, 401, NULL, NULL, "invalid_api_key",
                          "a valid API key is needed: Authorization: Bearer KEY, or x-api-key: KEY");
     else if (!route && *allowed)

@@ -23,6 +23,17 @@ typedef enum http_phase {
     PHASE_WRITE /* the reply is on its way */
 } http_phase;
 
+typedef struct http_key {
+    char hash[65]; /* SHA-256, so that comparing takes the same time whatever was sent */
+    atomic_uint in_flight;
+} http_key;
+
+typedef struct http_keys { /* replaced as a whole; lives as long as a call that was asked for one of them */
+    atomic_uint references;
+    size_t n;
+    http_key keys[]; /* n + 1: the last is everybody's where there are none */
+} http_keys;
+
 /* A connection. Made and marked closed by libmicrohttpd's threads, freed by the watch. All of it under server->lock. */
 typedef struct http_link {
     struct http_server *server;
@@ -64,8 +75,9 @@ struct http_call {
     char id[HTTP_ID_MOST + 1];
     buffer body;
     size_t n_dropped; /* of a body that nobody will read */
-    size_t key;       /* which one; n_keys: none */
-    bool admitted;    /* counted among those in flight */
+    http_keys *keys;
+    size_t key;    /* which one; keys->n: none */
+    bool admitted; /* counted among those in flight */
     double began;
     atomic_size_t n_sent;
 
@@ -86,18 +98,13 @@ struct http_call {
     http_call *next_told;   /* in the server's list of those to be told, under its lock */
 };
 
-typedef struct http_key {
-    char hash[65]; /* SHA-256, so that comparing takes the same time whatever was sent */
-    atomic_uint in_flight;
-} http_key;
-
 struct http_server {
     http_options options;
     const http_route *routes;
     size_t n_routes;
     const drr_hooks *hooks;
-    http_key *keys; /* n_keys + 1: the last is everybody's where there are none */
-    size_t n_keys;
+    http_keys *keys; /* under lock */
+    bool reachable;  /* by others than this machine */
     char *host, *certificate, *certificate_key;
     struct MHD_Daemon *daemon;
     int listener;
@@ -115,6 +122,10 @@ struct http_server {
     pthread_t watcher;
     bool watching;
 };
+
+/* ---- http.c */
+http_keys *keys_get(http_server *s); /* a reference */
+void keys_release(http_keys *keys);
 
 /* ---- http_watch.c */
 drr_status watch_start(http_server *s, drr_error *err);

@@ -1,18 +1,240 @@
-/* serve.c: drr_serve: opens the server's parts, says which route is whose, and runs until it is told to stop. */
-#include "serve/http.h"
+/* serve.c: drr_serve: opens the server's parts in order, the HTTP first so that it can say that it loads, runs until it
+ * is told to stop, takes other options when there are some, and closes everything in order. */
+#include "serve/serve_internal.h"
 
+#include "reasoner/reasoner.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 void drr_serve_options_defaults(drr_serve_options *options)
 {
-    *options = (drr_serve_options){.host = "127.0.0.1", .port = 8377};
+    http_options http;
+    engine_policy policy;
+    page_options pages;
+    http_options_defaults(&http);
+    engine_policy_defaults(&policy);
+    page_options_defaults(&pages);
+    *options = (drr_serve_options){.host = http.host,
+                                   .port = 8377,
+                                   .max_body_bytes = http.body_bytes,
+                                   .max_connections = http.connections,
+                                   .max_in_flight = http.in_flight_per_key,
+                                   .header_seconds = http.header_seconds,
+                                   .body_seconds = http.body_seconds,
+                                   .write_seconds = http.write_seconds,
+                                   .idle_seconds = http.idle_seconds,
+                                   .timeout_seconds = 600,
+                                   .retries = 2,
+                                   .precision = DRR_PRECISION_FP32,
+                                   .max_turns = policy.max_turns,
+                                   .samples = policy.samples,
+                                   .max_tokens = policy.max_tokens,
+                                   .deadline_ms = policy.deadline_ms,
+                                   .threshold = policy.threshold,
+                                   .on_exhausted = policy.on_exhausted,
+                                   .feedback = policy.feedback,
+                                   .shadow = policy.shadow,
+                                   .share = policy.share,
+                                   .pass_unjudged = policy.pass_unjudged,
+                                   .live = policy.live,
+                                   .abstain_refusal = policy.abstain_refusal,
+                                   .abstain_text = policy.abstain_text,
+                                   .keepalive_seconds = 15,
+                                   .drain_seconds = 30,
+                                   .page_bytes = pages.bytes,
+                                   .page_texts = pages.texts};
+    drr_reasoner_options_defaults(&options->reasoner_options);
 }
 
-static void health(void *user, http_call *call)
+static engine_policy policy_of(const drr_serve_options *o)
 {
-    (void)user;
-    http_reply_json(call, 200, json_pack("{s:s}", "status", "ok"));
+    engine_policy policy;
+    engine_policy_defaults(&policy);
+    policy.max_turns = o->max_turns;
+    policy.samples = o->samples;
+    policy.max_tokens = o->max_tokens;
+    policy.deadline_ms = o->deadline_ms;
+    policy.threshold = o->threshold;
+    policy.on_exhausted = o->on_exhausted;
+    policy.feedback = o->feedback;
+    policy.shadow = o->shadow;
+    policy.share = o->share;
+    policy.pass_unjudged = o->pass_unjudged;
+    policy.live = o->live;
+    policy.abstain_refusal = o->abstain_refusal;
+    if (o->abstain_text)
+        policy.abstain_text = o->abstain_text;
+    return policy;
 }
+
+static void keep(void *user, const engine_record *record)
+{
+    serve *s = user;
+    page_keep(s->page, record);
+    if (s->recorder)
+        recorder_put(s->recorder, record);
+    serve_note_answer(s, record);
+}
+
+static bool cancelled(void *user)
+{
+    const serve *s = user;
+    return hooks_cancelled(s->outer);
+}
+
+/* ---- opening */
+
+static drr_status open_http(serve *s, drr_error *err)
+{
+    const drr_serve_options *o = &s->first;
+    http_options http;
+    serve_keys keys;
+    http_options_defaults(&http);
+    http.host = o->host;
+    http.port = (uint16_t)o->port;
+    http.tls_certificate = o->tls_certificate;
+    http.tls_key = o->tls_key;
+    http.body_bytes = (size_t)o->max_body_bytes;
+    http.connections = o->max_connections;
+    http.in_flight_per_key = o->max_in_flight;
+    http.header_seconds = o->header_seconds;
+    http.body_seconds = o->body_seconds;
+    http.write_seconds = o->write_seconds;
+    http.idle_seconds = o->idle_seconds;
+    http.threads = o->http_threads;
+    http.done = serve_note_request;
+    http.done_user = s;
+    if (o->port > UINT16_MAX)
+        return error_set(err, DRR_E_ARGUMENT, "port %u: ports end at 65535", o->port);
+    drr_status status = serve_keys_read(&keys, o, err);
+    if (status != DRR_OK)
+        return status;
+    http.keys = keys.keys;
+    http.n_keys = keys.n;
+    serve_routes(s);
+    status = http_open(&s->http, &http, s->routes, s->n_routes, &s->hooks, err);
+    serve_keys_clear(&keys);
+    return status;
+}
+
+static drr_status open_judge(serve *s, drr_error *err)
+{
+    const drr_serve_options *o = &s->first;
+    judge *j = NULL;
+    if (!o->critic) {
+        hooks_log(&s->hooks, DRR_LOG_INFO,
+                  "no critic: agreement between samples judges; `drr run --help` says how to train one");
+        return DRR_OK;
+    }
+    drr_status status = judge_open(&j, o->critic, o->precision, o->judge_threads, &s->hooks, err);
+    if (status != DRR_OK)
+        return status;
+    judge_count(j, s->counts);
+    s->judge = j;
+    hooks_log(&s->hooks, DRR_LOG_INFO, "critic: %s, for %s", judge_name(j), judge_info(j).reasoner);
+    return DRR_OK;
+}
+
+static drr_status open_reasoner(serve *s, drr_error *err)
+{
+    const drr_serve_options *o = &s->first;
+    if (!o->reasoner)
+        return reasoner_key_load(&s->upstream_key, o->upstream_key_file, o->upstream, err);
+    drr_reasoner_options options = o->reasoner_options;
+    options.hooks = &s->hooks;
+    options.model = o->model ? o->model : options.model;
+    const drr_critic_info info = s->judge ? judge_info(s->judge) : (drr_critic_info){0};
+    if (info.probe_layer && *info.probe_layer)
+        options.hidden = info.probe_layer;
+    drr_status status = drr_reasoner_open(&s->reasoner, o->reasoner, &options, err);
+    if (status != DRR_OK)
+        return status;
+    hooks_log(&s->hooks, DRR_LOG_INFO, "reasoner: %s", drr_reasoner_describe(s->reasoner));
+    if (info.reasoner && *info.reasoner && strcmp(info.reasoner, drr_reasoner_id(s->reasoner)) != 0)
+        hooks_log(&s->hooks, DRR_LOG_WARN,
+                  "the critic was trained on the answers of %s; its threshold may not hold for %s", info.reasoner,
+                  drr_reasoner_id(s->reasoner));
+    return DRR_OK;
+}
+
+static drr_status open_recorder(serve *s, drr_error *err)
+{
+    const drr_serve_options *o = &s->first;
+    recorder *r = NULL;
+    recorder_options options;
+    if (!o->record)
+        return DRR_OK;
+    recorder_options_defaults(&options);
+    options.store = o->record;
+    options.redact = o->redact;
+    options.n_redact = o->n_redact;
+    options.reasoner = s->reasoner ? drr_reasoner_id(s->reasoner) : NULL;
+    options.upstream = o->upstream;
+    drr_status status = recorder_open(&r, &options, &s->hooks, err);
+    s->recorder = r;
+    return status;
+}
+
+static drr_status open_engine(serve *s, drr_error *err)
+{
+    const drr_serve_options *o = &s->first;
+    engine *e = NULL;
+    const engine_options options = {.upstream = o->reasoner ? NULL : o->upstream,
+                                    .upstream_key = s->upstream_key,
+                                    .upstream_ca_file = o->reasoner_options.ca_file,
+                                    .model = o->model,
+                                    .timeout_seconds = o->timeout_seconds,
+                                    .retries = o->retries,
+                                    .keepalive_seconds = o->keepalive_seconds,
+                                    .reasoner = s->reasoner,
+                                    .critic = s->judge,
+                                    .counts = s->counts,
+                                    .policy = policy_of(o),
+                                    .recorder = keep,
+                                    .recorder_user = s};
+    drr_status status = engine_open(&e, &options, &s->hooks, err);
+    s->engine = e;
+    return status;
+}
+
+static drr_status check(const drr_serve_options *o, drr_error *err)
+{
+    if (!o->upstream == !o->reasoner)
+        return error_set(err, DRR_E_ARGUMENT,
+                         "%s: an upstream (--upstream http://host/v1), or a reasoner that runs here (--reasoner NAME)",
+                         o->upstream ? "two models cannot both answer; choose one" : "which model is to answer?");
+    if (!(o->share >= 0 && o->share <= 1))
+        return error_set(err, DRR_E_ARGUMENT, "share %g: a share of requests is between 0 and 1", o->share);
+    return DRR_OK;
+}
+
+static drr_status open_parts(serve *s, drr_error *err)
+{
+    const page_options page_kept = {.bytes = (size_t)s->first.page_bytes, .texts = s->first.page_texts};
+    page *p = NULL;
+    drr_status status = check(&s->first, err);
+    if (status == DRR_OK)
+        status = metrics_new(&s->counts, err);
+    if (status == DRR_OK)
+        status = page_open(&p, &page_kept, err);
+    s->page = p;
+    if (status == DRR_OK)
+        status = open_http(s, err);
+    if (status == DRR_OK)
+        status = open_judge(s, err);
+    if (status == DRR_OK)
+        status = open_reasoner(s, err);
+    if (status == DRR_OK)
+        status = open_recorder(s, err);
+    if (status == DRR_OK)
+        status = open_engine(s, err);
+    return status;
+}
+
+/* ---- running */
 
 static void nap(void)
 {
@@ -20,24 +242,129 @@ static void nap(void)
     nanosleep(&wait, NULL); /* a signal ends it early */
 }
 
+static void note_fixed(serve *s, const char *name, const char *before, const char *after)
+{
+    if (before != after && (!before || !after || strcmp(before, after) != 0))
+        hooks_log(&s->hooks, DRR_LOG_WARN, "another %s needs a restart; the old one stays", name);
+}
+
+/* As far as it can change while it runs. What cannot be had leaves all as it was. */
+static drr_status apply(serve *s, const drr_serve_options *o, drr_error *err)
+{
+    serve_keys keys;
+    drr_status status = check(o, err);
+    if (status == DRR_OK)
+        status = serve_keys_read(&keys, o, err);
+    if (status != DRR_OK)
+        return status;
+    if (o->critic && s->judge) /* the file may be another although its name is the same */
+        status = judge_swap(s->judge, o->critic, err);
+    if (status == DRR_OK)
+        status = http_set_keys(s->http, keys.keys, keys.n, err);
+    serve_keys_clear(&keys);
+    if (status != DRR_OK)
+        return status;
+    if (!o->critic != !s->judge)
+        hooks_log(&s->hooks, DRR_LOG_WARN, "to judge with a critic, or without one, needs a restart");
+    note_fixed(s, "upstream", s->first.upstream, o->upstream);
+    note_fixed(s, "reasoner", s->first.reasoner, o->reasoner);
+    note_fixed(s, "model", s->first.model, o->model);
+    note_fixed(s, "host", s->first.host, o->host);
+    note_fixed(s, "trace store", s->first.record, o->record);
+    const engine_policy policy = policy_of(o);
+    engine_set_policy(s->engine, &policy);
+    pthread_mutex_lock(&s->lock);
+    s->now = o;
+    pthread_mutex_unlock(&s->lock);
+    return DRR_OK;
+}
+
+static void reload(serve *s)
+{
+    const drr_serve_options *fresh = NULL;
+    drr_error err = {0};
+    if (!s->first.reload)
+        return;
+    drr_status status = s->first.reload(s->first.user, &fresh, &err);
+    if (status == DRR_E_EMPTY)
+        return;
+    if (status == DRR_OK)
+        status = apply(s, fresh, &err);
+    if (status == DRR_OK) {
+        hooks_log(&s->hooks, DRR_LOG_INFO, "reloaded%s%s", s->judge ? ": critic " : "",
+                  s->judge ? judge_name(s->judge) : "");
+        serve_event(s, "info", "reloaded", NULL);
+    } else {
+        hooks_log(&s->hooks, DRR_LOG_WARN, "not reloaded, and all stays as it was: %s", err.message);
+    }
+}
+
+static void run(serve *s)
+{
+    const drr_serve_options *o = &s->first;
+    char host[280];
+    snprintf(host, sizeof host, strchr(o->host, ':') ? "[%.270s]" : "%.270s", o->host);
+    atomic_store(&s->state, SERVE_READY);
+    serve_event(s, "info", "ready", json_pack("{s:s, s:i}", "host", o->host, "port", http_port(s->http)));
+    hooks_log(&s->hooks, DRR_LOG_INFO, "listening on %s://%s:%u", o->tls_certificate ? "https" : "http", host,
+              http_port(s->http));
+    if (o->ready)
+        o->ready(o->user, http_port(s->http));
+    while (!hooks_cancelled(s->outer)) {
+        reload(s);
+        nap();
+    }
+    atomic_store(&s->state, SERVE_DRAINING);
+    http_drain(s->http);
+    const size_t n = http_in_flight(s->http);
+    serve_event(s, "info", "draining", json_pack("{s:I}", "in_flight", (json_int_t)n));
+    if (n)
+        hooks_log(&s->hooks, DRR_LOG_INFO, "%zu requests are under way; %u seconds are left to them", n,
+                  o->drain_seconds);
+    const double until = clock_seconds() + o->drain_seconds;
+    while (http_in_flight(s->http) && clock_seconds() < until)
+        nap();
+}
+
+static void close_parts(serve *s)
+{
+    pthread_rwlock_wrlock(&s->parts);
+    atomic_store(&s->state, SERVE_CLOSING);
+    pthread_rwlock_unlock(&s->parts);
+    engine_close(s->engine);
+    judge_close(s->judge);
+    for (int i = 0; s->http && http_in_flight(s->http) && i < 10; i++)
+        nap(); /* what they ended goes out */
+    http_close(s->http);
+    recorder_close(s->recorder);
+    page_close(s->page);
+    metrics_free(s->counts);
+    drr_reasoner_close(s->reasoner);
+    reasoner_key_free(s->upstream_key);
+}
+
 drr_status drr_serve(const drr_serve_options *options, const drr_hooks *hooks, drr_error *err)
 {
-    static const http_route routes[] = {{"GET", "/health", HTTP_PUBLIC, health, NULL},
-                                        {"GET", "/v1/health", HTTP_PUBLIC, health, NULL}};
-    http_server *server = NULL;
-    http_options http;
-    http_options_defaults(&http);
-    http.host = options->host;
-    http.port = (uint16_t)options->port;
-    drr_status status = http_open(&server, &http, routes, sizeof routes / sizeof *routes, hooks, err);
-    if (status == DRR_OK) {
-        hooks_log(hooks, DRR_LOG_INFO, "listening on http://%s:%u", options->host, http_port(server));
-        while (!hooks_cancelled(hooks))
-            nap();
-        http_drain(server);
-        while (http_in_flight(server))
-            nap();
-    }
-    http_close(server);
+    serve *s = calloc(1, sizeof *s);
+    if (!s)
+        return error_memory(err);
+    s->outer = hooks;
+    s->hooks = (drr_hooks){.log = serve_hear, .cancelled = cancelled, .user = s};
+    s->first = *options;
+    s->now = options;
+    s->started = clock_seconds();
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_rwlock_init(&s->parts, NULL);
+    pthread_mutex_init(&s->log_lock, NULL);
+    drr_status status = open_parts(s, err);
+    if (status == DRR_OK)
+        run(s);
+    close_parts(s);
+    if (status == DRR_OK)
+        serve_event(s, "info", "stopped", NULL);
+    pthread_mutex_destroy(&s->lock);
+    pthread_rwlock_destroy(&s->parts);
+    pthread_mutex_destroy(&s->log_lock);
+    free(s);
     return status;
 }

@@ -79,13 +79,21 @@ static bool take_trace(void *user, const drr_trace *trace)
         return false;
     if (r->options->kind == DRR_CRITIC_ENCODER) /* they would only take memory */
         trace_hidden_copy(&row->trace, NULL, 0);
+    if (r->options->question_only) {
+        free(row->trace.text);
+        row->trace.text = string_copy(CRITIC_NO_TEXT);
+        row->trace.n_tokens = 0;
+        if (!row->trace.text)
+            r->status = error_memory(r->err);
+    }
     row->logit = row->probe = NAN;
     c->n++;
     row->part = r->test ? CORPUS_TEST : CORPUS_TRAIN;
-    c->n_empty += blank(trace->text);
-    r->status = list_add(&c->reasoners, trace->reasoner, r->err);
+    c->n_empty += !r->options->question_only && blank(trace->text);
     if (r->status == DRR_OK)
-        r->status = list_add(&c->prompts, trace->prompt, r->err);
+        r->status = list_add(&c->reasoners, trace->reasoner, r->err);
+    if (r->status == DRR_OK)
+        r->status = list_add(&c->prompts, r->options->question_only ? CRITIC_QUESTION_PROMPT : trace->prompt, r->err);
     if (r->status == DRR_OK)
         r->status = list_add(&c->tasks, trace->task, r->err);
     return r->status == DRR_OK;

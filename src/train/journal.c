@@ -124,6 +124,8 @@ drr_status work_identity(uint64_t *identity, const corpus *c, const drr_train_op
                               o->rank_weight,   (double)o->head,
                               o->steps};
     uint64_t h = hash_bytes(o->seed, numbers, sizeof numbers);
+    if (o->question_only)
+        h = hash_string(h, CRITIC_QUESTION_PROMPT);
     if (o->kind != DRR_CRITIC_ENCODER)
         h = hash_mix(h, o->kind);
     if (o->kind == DRR_CRITIC_PROBE) {

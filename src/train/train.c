@@ -94,6 +94,12 @@ drr_status train_check_options(const drr_train_options *o, drr_error *err)
             "a ranking term of weight %g, or head %d, cannot be: the weight must not be negative, and heads "
             "are cls and token",
             o->rank_weight, (int)o->head);
+    if (o->question_only && (o->kind != DRR_CRITIC_ENCODER || o->rank_weight > 0 || o->head != DRR_HEAD_CLS ||
+                             o->steps || !isnan(o->target_error)))
+        return error_set(
+            err, DRR_E_ARGUMENT,
+            "a critic of questions alone reads no answers: leave out --kind, --rank-weight, --head, --steps "
+            "and --target-error");
     drr_status status = check_kind(o, err);
     return status == DRR_OK && !isnan(o->target_error) ? check_guarantee_options(o, err) : status;
 }
@@ -361,7 +367,7 @@ static drr_status conclude(session *s, drr_train_result *result, const drr_train
         status = session_score(s, CORPUS_GUARANTEE, hooks, err);
     if (status == DRR_OK && s->e)
         status = judge_steps(result, &s->c, s->e, s->tokenizer, s->meta.max_length, hooks, err);
-    result->text_alone = o->text_alone;
+    result->text_alone = o->text_alone || o->question_only;
     if (status == DRR_OK)
         status = judge_fit(&s->meta, result, &s->c, o->seed, err);
     if (status == DRR_OK)

@@ -28,6 +28,7 @@ typedef struct line {
 typedef struct scripted {
     const line *lines;
     size_t n_lines, n, n_asked, most_waiting;
+    const float *logprobs; /* of the token, by sample; NULL: -0.1 */
     reasoner_completion waiting[256];
     float temperature[256]; /* in the order asked */
     char last_words[4096];
@@ -47,7 +48,8 @@ static inline drr_status script_submit(void *self, const reasoner_request *r, dr
         c.finish = DRR_FINISH_STOP;
         c.text = strdup(found->text);
         c.tokens = calloc(1, sizeof *c.tokens);
-        c.tokens[0] = (reasoner_token){(uint32_t)strlen(found->text), -0.1f, 0.1f, found->margin};
+        c.tokens[0] = (reasoner_token){(uint32_t)strlen(found->text), s->logprobs ? s->logprobs[r->sample] : -0.1f,
+                                       0.1f, found->margin};
         c.n_token_stats = 1;
         c.n_tokens = r->max_tokens < 5 ? r->max_tokens : 5;
         c.seconds = 0.5;

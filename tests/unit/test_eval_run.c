@@ -194,7 +194,8 @@ static void failures_and_damage_are_generated_again(void **state)
     drr_reasoner_close(r);
     sqlite3 *db;
     assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(db, "UPDATE blobs SET value = x'0102'", NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "UPDATE blobs SET value = x'0102' WHERE key <> 'format'", NULL, NULL, NULL),
+                     SQLITE_OK);
     sqlite3_close(db);
     assert_int_equal(cached_reasoner_new(&r, inner, path, NULL, NULL), DRR_OK);
     assert_int_equal(ask(r, 1, 5, 1), DRR_OK);
@@ -267,7 +268,7 @@ static void an_old_entry_is_found_where_it_holds(void **state)
     sqlite3 *db;
     sqlite3_stmt *q;
     assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_prepare_v2(db, "SELECT key FROM blobs", -1, &q, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, "SELECT key FROM blobs WHERE key <> 'format'", -1, &q, NULL), SQLITE_OK);
     assert_int_equal(sqlite3_step(q), SQLITE_ROW);
     /* Made by the release before: this key must stay, or every file of samples is lost. */
     assert_string_equal((const char *)sqlite3_column_text(q, 0),
@@ -330,7 +331,8 @@ static void a_recording_and_its_question_are_part_of_the_key(void **state)
     sqlite3 *db;
     sqlite3_stmt *q;
     assert_int_equal(sqlite3_open(cache, &db), SQLITE_OK);
-    assert_int_equal(sqlite3_prepare_v2(db, "SELECT count(*) FROM blobs", -1, &q, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, "SELECT count(*) FROM blobs WHERE key <> 'format'", -1, &q, NULL),
+                     SQLITE_OK);
     assert_int_equal(sqlite3_step(q), SQLITE_ROW);
     assert_int_equal(sqlite3_column_int(q, 0), 4); /* the same file again added nothing */
     sqlite3_finalize(q);
@@ -453,23 +455,104 @@ static void an_interrupted_evaluation_goes_on_where_it_stopped(void **state)
     finished_clear(&b);
 }
 
+/* ---- equal budgets: each answer of the reasoner made here has 3 tokens, and self-critique never ends by itself */
+
+static json_t *at_budget(drr_budget of, const char *whose, uint32_t samples, drr_status wanted, char *message)
+{
+    static const drr_strategy strategies[] = {DRR_STRATEGY_COT, DRR_STRATEGY_SELF_CRITIQUE, DRR_STRATEGY_VOTE};
+    static int number;
+    counting work = {0};
+    char out[128], *json = NULL, *table = NULL;
+    drr_error err = {0};
+    drr_dataset *data;
+    drr_prompts *prompts;
+    drr_eval_options options;
+    json_t *report = NULL;
+    drr_reasoner *r = counting_reasoner(&work);
+    assert_int_equal(drr_dataset_open(&data, data_path, NULL, NULL, NULL), DRR_OK);
+    assert_int_equal(drr_prompts_open(&prompts, NULL, NULL), DRR_OK);
+    drr_eval_options_defaults(&options);
+    snprintf(out, sizeof out, "%s/budget%d", folder, number++);
+    options.out = out;
+    options.strategies = strategies;
+    options.n_strategies = 3;
+    options.bootstrap = 0;
+    options.policy.samples = samples;
+    options.policy.max_turns = 3;
+    options.equal_budget = of;
+    options.budget_of = whose;
+    assert_int_equal(
+        drr_eval(&json, &table, r, NULL, prompts, (const drr_dataset *const *)&data, 1, &options, NULL, &err), wanted);
+    if (wanted == DRR_OK)
+        assert_int_equal(json_parse(&report, json, strlen(json), "report", NULL), DRR_OK);
+    else
+        snprintf(message, sizeof err.message, "%s", err.message);
+    free(json);
+    free(table);
+    drr_reasoner_close(r);
+    drr_prompts_free(prompts);
+    drr_dataset_free(data);
+    return report;
+}
+
+static json_t *budget_at(json_t *report, const char *strategy)
+{
+    json_t *o = json_object_get(json_object_get(json_object_get(report, "tasks"), "q"), "strategies");
+    return json_object_get(json_object_get(o, strategy), "budget");
+}
+
+static void budgets_are_made_equal_by_samples_and_turns(void **state)
+{
+    (void)state;
+    char message[1024] = "";
+    json_t *report = at_budget(DRR_BUDGET_TOKENS, NULL, 2, DRR_OK, NULL); /* self-critique: 3 answers, 2 critiques */
+    assert_true(number_at(report, "q", "strategies", "self-critique", "mean_tokens") == 15);
+    assert_true(number_at(report, "q", "strategies", "vote", "mean_tokens") == 15);
+    assert_true(number_at(report, "q", "strategies", "cot", "mean_tokens") == 3);
+    assert_null(budget_at(report, "self-critique"));
+    assert_true(json_is_true(json_object_get(budget_at(report, "vote"), "reached")));
+    assert_true(json_is_false(json_object_get(budget_at(report, "cot"), "reached")));
+    json_decref(report);
+    report = at_budget(DRR_BUDGET_CALLS, "vote", 4, DRR_OK, NULL); /* between 2 turns, 3 calls, and 3 turns, 5 */
+    assert_true(number_at(report, "q", "strategies", "self-critique", "mean_calls") == 4);
+    json_t *budget = budget_at(report, "self-critique");
+    assert_int_equal(json_integer_value(json_object_get(budget, "low")), 2);
+    assert_int_equal(json_integer_value(json_object_get(budget, "high")), 3);
+    assert_true(json_number_value(json_object_get(budget, "share_high")) == 0.5);
+    json_decref(report);
+    report = at_budget(DRR_BUDGET_CALLS, "cot", 4, DRR_OK, NULL);
+    assert_true(number_at(report, "q", "strategies", "vote", "mean_calls") == 1);
+    assert_true(number_at(report, "q", "strategies", "self-critique", "mean_calls") == 1);
+    json_decref(report);
+    assert_null(at_budget(DRR_BUDGET_CALLS, "drr", 4, DRR_E_ARGUMENT, message));
+    assert_non_null(strstr(message, "\"drr\""));
+}
+
 static void a_difference_within_noise_is_called_that(void **state)
 {
     (void)state;
-    drr_result none = {0};
-    strategy_run runs[2] = {{.strategy = DRR_STRATEGY_COT, .results = &none}, {.strategy = DRR_STRATEGY_DRR}};
-    const comparison c = {.runs = runs, .n_runs = 2};
-    pair p = {
-        .a = 1, .b = 0, .only_a = 6, .only_b = 4, .p = 0.75, .difference = {0.02, -0.04, 0.08}, .tokens = {12, 9, 15}};
+    pair p = {.a = 1,
+              .only_a = 6,
+              .only_b = 4,
+              .p = 0.75,
+              .p_holm = 0.75,
+              .difference = {0.02, -0.04, 0.08},
+              .tokens = {12, 9, 15}};
     buffer b = {0};
-    assert_int_equal(pair_sentence(&b, &c, &p, NULL), DRR_OK);
+    assert_int_equal(pair_sentence(&b, "drr", "cot", &p, NULL), DRR_OK);
     assert_non_null(strstr(b.data, "within noise"));
     assert_non_null(strstr(b.data, "12 tokens a question more"));
     buffer_clear(&b);
     p.p = 0.001;
+    p.p_holm = 0.006;
     p.difference.value = -0.083;
-    assert_int_equal(pair_sentence(&b, &c, &p, NULL), DRR_OK);
+    assert_int_equal(pair_sentence(&b, "drr", "cot", &p, NULL), DRR_OK);
     assert_non_null(strstr(b.data, "drr is 8.3 points below cot"));
+    assert_non_null(strstr(b.data, "McNemar p = 0.001, 0.006 by Holm"));
+    buffer_clear(&b);
+    p.p_holm = 0.06; /* one of many tests, and not the surest */
+    assert_int_equal(pair_sentence(&b, "drr", "cot", &p, NULL), DRR_OK);
+    assert_non_null(strstr(b.data, "within noise"));
     buffer_clear(&b);
 }
 
@@ -485,6 +568,7 @@ int main(void)
         cmocka_unit_test(figures_are_those_of_the_answers),
         cmocka_unit_test(the_page_escapes_what_people_and_models_wrote),
         cmocka_unit_test(an_interrupted_evaluation_goes_on_where_it_stopped),
+        cmocka_unit_test(budgets_are_made_equal_by_samples_and_turns),
         cmocka_unit_test(a_difference_within_noise_is_called_that),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -62,6 +62,85 @@ static void best_of_n_stops_at_an_answer_that_is_good_enough(void **state)
     expect_turns(divided, DRR_STRATEGY_BEST_OF_N, 1, 8, "7");
 }
 
+/* ---- votes that are weighed */
+
+/* Two answers that the critic doubts (P = 0.12 each) against one that it does not (0.95), and one more. */
+static const line doubted[] = {{"one?", 0, "Answer: 3", -2},
+                               {"one?", 1, "Answer: 3", -2},
+                               {"one?", 2, "Answer: 7", 3},
+                               {"one?", 3, "Answer: 3", -2}};
+static const float logprobs[] = {-2, -0.5f, -0.25f, -2};
+
+static void expect_weighed(const line *lines, size_t n, drr_votes votes, double keep, double confidence, size_t n_turns,
+                           const char *answer)
+{
+    stage s;
+    stage_open(&s, lines, n, DRR_STRATEGY_VOTE);
+    s.policy.samples = (uint32_t)n;
+    s.policy.stop_confidence = confidence;
+    s.policy.votes = votes;
+    s.script.logprobs = lines == doubted ? logprobs : NULL;
+    s.policy.keep_votes = keep;
+    const drr_result *r = solve(&s, &q1, NULL);
+    assert_int_equal(r->n_turns, n_turns);
+    assert_string_equal(r->answer, answer);
+    stage_close(&s);
+}
+
+/* P(correct) of 3: 0.731; of 7: 0.881 and 0.953. The leader's is the mean over those that gave it: 0.917 after three.
+ */
+static void a_vote_by_the_critic_stops_at_the_p_of_the_answer_ahead(void **state)
+{
+    (void)state;
+    expect_weighed(divided, 8, DRR_VOTES_CRITIC, 1, 0.73, 1, "3");
+    expect_weighed(divided, 8, DRR_VOTES_CRITIC, 1, 0.88, 2, "7");
+    expect_weighed(divided, 8, DRR_VOTES_CRITIC, 1, 0.91, 3, "7");
+}
+
+/* Ten answers are supposed: after two samples 3 weighs e * 9 and 7 e^2 * 9, eight others 1 each, which is 0.672 for 7;
+ * with e^3 * 9 more for it 0.9973. */
+static void the_critics_posterior_stops_a_vote(void **state)
+{
+    (void)state;
+    expect_weighed(divided, 8, DRR_VOTES_POSTERIOR, 1, 0.73, 1, "3");
+    expect_weighed(divided, 8, DRR_VOTES_POSTERIOR, 1, 0.74, 3, "7");
+    expect_weighed(divided, 8, DRR_VOTES_POSTERIOR, 1, 0.997, 3, "7");
+    expect_weighed(divided, 8, DRR_VOTES_POSTERIOR, 1, 0.998, 5, "7");
+}
+
+static void what_samples_weigh_decides(void **state)
+{
+    (void)state;
+    expect_weighed(doubted, 3, DRR_VOTES_EQUAL, 1, 0, 3, "3");
+    expect_weighed(doubted, 3, DRR_VOTES_CRITIC, 1, 0, 3, "7");
+    expect_weighed(doubted, 3, DRR_VOTES_POSTERIOR, 1, 0, 3, "7");
+}
+
+/* Confidences are exp(-2) = 0.135, 0.607, 0.779 and 0.135. Of three samples 3 has 0.742 and 7 has 0.779; of four 3 has
+ * more; where only the more confident half votes, 0.607. */
+static void the_certain_vote_counts_more(void **state)
+{
+    (void)state;
+    expect_weighed(doubted, 3, DRR_VOTES_CONFIDENCE, 1, 0, 3, "7");
+    expect_weighed(doubted, 4, DRR_VOTES_CONFIDENCE, 1, 0, 4, "3");
+    expect_weighed(doubted, 4, DRR_VOTES_CONFIDENCE, 0.5, 0, 4, "7");
+}
+
+static void a_vote_by_the_critic_needs_one(void **state)
+{
+    (void)state;
+    stage s;
+    drr_error err = {0};
+    const drr_task *tasks[] = {&q1};
+    stage_open(&s, divided, 8, DRR_STRATEGY_VOTE);
+    s.policy.votes = DRR_VOTES_POSTERIOR;
+    assert_int_equal(drr_solve(s.results, s.reasoner, NULL, s.prompts, tasks, 1, &s.policy, NULL, NULL, NULL, &err),
+                     DRR_E_ARGUMENT);
+    assert_non_null(strstr(err.message, "posterior"));
+    s.n = 0;
+    stage_close(&s);
+}
+
 static void failed_samples_are_not_waited_for(void **state)
 {
     (void)state;
@@ -84,6 +163,11 @@ int main(void)
         cmocka_unit_test(a_vote_stops_when_it_is_decided),
         cmocka_unit_test(what_cannot_be_read_is_no_vote),
         cmocka_unit_test(best_of_n_stops_at_an_answer_that_is_good_enough),
+        cmocka_unit_test(a_vote_by_the_critic_stops_at_the_p_of_the_answer_ahead),
+        cmocka_unit_test(the_critics_posterior_stops_a_vote),
+        cmocka_unit_test(what_samples_weigh_decides),
+        cmocka_unit_test(the_certain_vote_counts_more),
+        cmocka_unit_test(a_vote_by_the_critic_needs_one),
         cmocka_unit_test(failed_samples_are_not_waited_for),
     };
     return cmocka_run_group_tests(tests, make_critic, remove_critic);

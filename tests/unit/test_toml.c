@@ -60,7 +60,8 @@ static void tables_arrays_and_scalars_become_json(void **state)
          "{\"n\": 9223372036854775807, \"m\": -9223372036854775808}");
 }
 
-/* What TOML 1.0 forbids; each was also put to Python's tomllib, which refuses all but the integer that 64 bits do not hold. */
+/* What TOML 1.0 forbids; each was also put to Python's tomllib, which refuses all but the integer that 64 bits do not
+ * hold. */
 static void what_toml_does_not_allow_is_named_with_its_line(void **state)
 {
     (void)state;

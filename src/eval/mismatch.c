@@ -1,0 +1,44 @@
+/* mismatch.c: was the critic trained on answers like these? Another reasoner's, another file's of the same model or
+ * another prompt's answers look different, and P(correct) then means less than it says. */
+#include "eval/eval_internal.h"
+
+#include <string.h>
+
+/* The name in "name@digest", without the digest. */
+static size_t name_length(const char *id)
+{
+    return strcspn(id, "@");
+}
+
+static bool same_name(const char *known, const char *id)
+{
+    const size_t n = name_length(id);
+    for (const char *at = known; *at; at++)
+        if (strncmp(at, id, n) == 0 && (at == known || at[-1] == ' ' || at[-1] == ',') &&
+            (at[n] == '@' || at[n] == ',' || !at[n]))
+            return true;
+    return false;
+}
+
+bool critic_mismatch(char *why, size_t size, const drr_critic_info *critic, const char *reasoner, const char *prompts)
+{
+    const char *of = critic->reasoner && *critic->reasoner ? critic->reasoner : NULL;
+    if (of && !strstr(of, reasoner)) {
+        const bool other_file = same_name(of, reasoner);
+        snprintf(
+            why, size,
+            "the critic %.60s was trained on answers of %.200s, and %.100s answers here%s: its P(correct) may mean "
+            "little until it is trained on this one's (`drr distill`, `drr train`)",
+            critic->name, of, reasoner,
+            other_file ? ", the same model from another file or in another quantization" : ", another reasoner");
+        return true;
+    }
+    if (of && prompts && critic->prompt && *critic->prompt && !strstr(critic->prompt, prompts)) {
+        snprintf(why, size,
+                 "the critic %.60s was trained on answers to the prompts %.100s, and the prompts are %.40s here: its "
+                 "P(correct) may be off",
+                 critic->name, critic->prompt, prompts);
+        return true;
+    }
+    return false;
+}

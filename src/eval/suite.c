@@ -1,0 +1,339 @@
+/* suite.c: runs a suite: each reasoner with each critic and each seed is a part, an evaluation of all strategies on all
+ * data sets in a folder of its own, and all share one cache of sampled text. A part that was finished by the same drr
+ * from the same files is kept; so a study that was stopped goes on, and one of which a critic or a policy has changed
+ * is scored again from the texts that are there. The study's report (suite_report.c) is made of the parts'. */
+#include "eval/suite_internal.h"
+#include "trace/trace.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+enum { PART_FORMAT = 1, LARGE = 256 << 20 };
+
+typedef struct plan { /* one part */
+    const suite_reasoner *reasoner;
+    const suite_critic *critic; /* NULL: none */
+    uint64_t seed;
+    char signature[65];
+} plan;
+
+/* ---- what a part is made of, as a hash */
+
+/* A file's content; of a large one (a model) its size and when it was written; of what is no file the name alone. */
+static drr_status sign_file(buffer *b, const char *what, const char *name, drr_error *err)
+{
+    char path[4096], hex[65] = "";
+    struct stat st;
+    drr_status status = DRR_OK;
+    if (strstr(name, "://") || drr_cache_path(path, sizeof path, name, NULL) != DRR_OK || stat(path, &st) != 0 ||
+        S_ISDIR(st.st_mode))
+        return buffer_printf(b, err, "%s %s\n", what, name);
+    if (st.st_size > LARGE)
+        return buffer_printf(b, err, "%s %s %lld %lld\n", what, file_name(path, NULL), (long long)st.st_size,
+                             (long long)st.st_mtime);
+    status = sha256_file(hex, path, err);
+    return status == DRR_OK ? buffer_printf(b, err, "%s %s %s\n", what, file_name(path, NULL), hex) : status;
+}
+
+static drr_status sign_entries(buffer *b, const suite *s, drr_error *err)
+{
+    drr_status status = DRR_OK;
+    for (size_t i = 0; i < s->n_entries && status == DRR_OK; i++) {
+        json_t *policy = policy_json(&s->entries[i].policy);
+        char *text = json_dumps(policy, JSON_COMPACT | JSON_REAL_PRECISION(17));
+        status = text ? buffer_printf(b, err, "strategy %s %s %s\n", s->entries[i].name,
+                                      drr_strategy_name(s->entries[i].policy.strategy), text)
+                      : error_memory(err);
+        free(text);
+        json_decref(policy);
+    }
+    return status;
+}
+
+static drr_status sign_judge(buffer *b, const suite_critic *judge, drr_error *err)
+{
+    const drr_judge_options *o = &judge->options;
+    drr_status status = sign_file(b, "judge", judge->source, err);
+    return status == DRR_OK ? buffer_printf(b, err, "route %s scale %s model %s\n", o->route ? o->route : "",
+                                            o->scale ? o->scale : "", o->model ? o->model : "")
+                            : status;
+}
+
+static drr_status sign(plan *p, const suite *s, drr_error *err)
+{
+    buffer b = {0};
+    sha256 h;
+    const drr_reasoner_options *o = &p->reasoner->options;
+    drr_status status = buffer_printf(
+        &b, err, "drr %s part %d seed %llu bootstrap %u budget %d of %s model %s replay %s %s context %u\n",
+        DRR_VERSION, PART_FORMAT, (unsigned long long)p->seed, s->bootstrap, (int)s->equal_budget,
+        s->budget_of ? s->budget_of : "", o->model ? o->model : "", o->replay_reasoner ? o->replay_reasoner : "",
+        o->replay_prompt ? o->replay_prompt : "", o->context);
+    if (status == DRR_OK)
+        status = sign_entries(&b, s, err);
+    for (size_t i = 0; i < s->n_data && status == DRR_OK; i++) {
+        status = sign_file(&b, "data", s->data[i].path, err);
+        if (status == DRR_OK)
+            status = buffer_printf(&b, err, "format %s limit %llu\n", s->data[i].format ? s->data[i].format : "",
+                                   (unsigned long long)s->data[i].limit);
+    }
+    if (status == DRR_OK)
+        status = sign_file(&b, "reasoner", p->reasoner->source, err);
+    if (status == DRR_OK && p->reasoner->prompts)
+        status = sign_file(&b, "prompts", p->reasoner->prompts, err);
+    if (status == DRR_OK && p->critic)
+        status = p->critic->path ? sign_file(&b, "critic", p->critic->path, err) : sign_judge(&b, p->critic, err);
+    if (status == DRR_OK) {
+        sha256_begin(&h);
+        sha256_add(&h, b.data, b.size);
+        sha256_end(&h, p->signature);
+    }
+    buffer_clear(&b);
+    return status;
+}
+
+static void name_part(char *name, size_t size, const plan *p)
+{
+    snprintf(name, size, "%s%s%s.s%llu", p->reasoner->name, p->critic ? "." : "", p->critic ? p->critic->name : "",
+             (unsigned long long)p->seed);
+}
+
+/* ---- one part */
+
+typedef struct opened {
+    drr_dataset *sets[MOST_LISTED];
+    drr_critic *critic; /* the judge's, where a judge is a critic's file */
+    drr_judge *judge;
+    drr_prompts *prompts;
+    drr_reasoner *reasoner;
+} opened;
+
+static void close_all(opened *o)
+{
+    for (size_t i = 0; i < MOST_LISTED; i++)
+        drr_dataset_free(o->sets[i]);
+    drr_reasoner_close(o->reasoner);
+    drr_prompts_free(o->prompts);
+    if (!o->judge)
+        drr_critic_close(o->critic);
+    drr_judge_close(o->judge);
+    *o = (opened){0};
+}
+
+/* Puts the suite's file and line before what could not be opened. */
+static drr_status at_line(drr_status status, const suite *s, const char *list, size_t i, drr_error *err)
+{
+    char where[40];
+    drr_error inner;
+    if (status == DRR_OK || status == DRR_E_INTERRUPTED || !err)
+        return status;
+    inner = *err;
+    snprintf(where, sizeof where, "%s[%zu]", list, i);
+    return error_set(err, status, "%s:%d: %.900s", s->path, toml_line(s->lines, where), inner.message);
+}
+
+static drr_status open_data(opened *o, const suite *s, drr_error *err)
+{
+    drr_status status = DRR_OK;
+    for (size_t i = 0; i < s->n_data && status == DRR_OK; i++) {
+        char path[4096];
+        status = drr_cache_path(path, sizeof path, s->data[i].path, err);
+        if (status == DRR_OK)
+            status = drr_dataset_open(&o->sets[i], path, s->data[i].format, NULL, err);
+        status = at_line(status, s, "data", i, err);
+    }
+    return status;
+}
+
+static size_t n_judges(const suite *s)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < s->n_critics; i++)
+        n += s->critics[i].source != NULL;
+    return n;
+}
+
+static drr_status open_critic(opened *o, const suite *s, const suite_critic *critic, const drr_hooks *hooks,
+                              drr_error *err)
+{
+    drr_status status;
+    if (!critic)
+        return DRR_OK;
+    const size_t i = (size_t)(critic - s->critics), n_files = s->n_critics - n_judges(s);
+    if (critic->path)
+        return at_line(drr_critic_open(&o->critic, critic->path, err), s, "critic", i, err);
+    drr_judge_options options = critic->options;
+    options.hooks = hooks;
+    status = drr_judge_open(&o->judge, critic->source, &options, err);
+    if (status == DRR_OK)
+        o->critic = drr_judge_critic(o->judge);
+    for (size_t k = 0; k < s->n_entries && status == DRR_OK; k++)
+        if (s->entries[k].policy.strategy == DRR_STRATEGY_DRR && isnan(s->entries[k].policy.threshold) &&
+            !drr_judge_calibrated(o->judge))
+            status = error_set(err, DRR_E_ARGUMENT,
+                               "the judge %s has no threshold of its own: give the strategy %s one (threshold = 0.5)",
+                               critic->name, s->entries[k].name);
+    return at_line(status, s, "judge", i - n_files, err);
+}
+
+static drr_status open_reasoner(opened *o, const suite *s, const plan *p, const drr_hooks *hooks, drr_error *err)
+{
+    drr_reasoner_options options = p->reasoner->options;
+    drr_critic_info info = {.probe_layer = ""};
+    options.seed = p->seed;
+    options.hooks = hooks;
+    if (o->critic)
+        drr_critic_describe(o->critic, &info);
+    options.hidden = info.probe_layer && *info.probe_layer ? info.probe_layer : NULL;
+    drr_status status = drr_prompts_open(&o->prompts, p->reasoner->prompts, err);
+    if (status == DRR_OK)
+        status = drr_reasoner_open(&o->reasoner, p->reasoner->source, &options, err);
+    return at_line(status, s, "reasoner", (size_t)(p->reasoner - s->reasoners), err);
+}
+
+/* Everything that a suite names but its reasoners, before the first of them thinks. */
+static drr_status check_files(const suite *s, drr_error *err)
+{
+    opened o = {0};
+    drr_status status = open_data(&o, s, err);
+    for (size_t i = 0; i < s->n_critics && status == DRR_OK; i++) {
+        status = open_critic(&o, s, &s->critics[i], NULL, err);
+        if (!o.judge)
+            drr_critic_close(o.critic);
+        drr_judge_close(o.judge);
+        o.critic = NULL;
+        o.judge = NULL;
+    }
+    close_all(&o);
+    return status;
+}
+
+static drr_status write_signature(const char *folder, const char *signature, drr_error *err)
+{
+    char path[4096], text[160];
+    snprintf(path, sizeof path, "%s/part.json", folder);
+    snprintf(text, sizeof text, "{\"signature\": \"%s\", \"drr\": \"%s\"}\n", signature, DRR_VERSION);
+    return file_write_all(path, text, strlen(text), err);
+}
+
+static drr_status run_part(const suite *s, const plan *p, const suite_part *part, const drr_suite_options *options,
+                           const drr_hooks *hooks, drr_error *err)
+{
+    opened o = {0};
+    drr_eval_options how;
+    drr_eval_entry entries[MOST_LISTED];
+    uint64_t limits[MOST_LISTED];
+    char cache[4096], body[4096], plots[4096], *json = NULL, *table = NULL;
+    snprintf(cache, sizeof cache, "%s/samples.db", options->out);
+    snprintf(body, sizeof body, "%s/body.html", part->folder);
+    snprintf(plots, sizeof plots, "%s/plots/%s.", options->out, part->name);
+    drr_eval_options_defaults(&how);
+    for (size_t i = 0; i < s->n_entries; i++) {
+        entries[i] = s->entries[i];
+        entries[i].policy.seed = p->seed;
+    }
+    for (size_t i = 0; i < s->n_data; i++)
+        limits[i] = s->data[i].limit;
+    how.out = part->folder;
+    how.cache = cache;
+    how.entries = entries;
+    how.n_entries = s->n_entries;
+    how.policy.seed = p->seed;
+    how.bootstrap = s->bootstrap;
+    how.equal_budget = s->equal_budget;
+    how.budget_of = s->budget_of;
+    how.title = part->name;
+    how.checker = options->checker;
+    drr_status status = open_data(&o, s, err);
+    if (status == DRR_OK)
+        status = open_critic(&o, s, p->critic, hooks, err);
+    if (status == DRR_OK)
+        status = open_reasoner(&o, s, p, hooks, err);
+    how.policy.judge = o.judge;
+    for (size_t i = 0; i < s->n_entries; i++)
+        entries[i].policy.judge = o.judge;
+    if (status == DRR_OK)
+        status = evaluate_part(&json, &table, &(part_forms){.body = body, .plots = plots, .limits = limits}, o.reasoner,
+                               o.judge ? NULL : o.critic, o.prompts, (const drr_dataset *const *)o.sets, s->n_data,
+                               &how, hooks, err);
+    if (status == DRR_OK)
+        status = write_signature(part->folder, p->signature, err);
+    free(json);
+    free(table);
+    close_all(&o);
+    return status;
+}
+
+/* Is the part finished, by the same drr and of the same files? */
+static bool is_finished(const plan *p, const suite_part *part)
+{
+    static const char *const forms[] = {"report.json", "questions.jsonl", "body.html"};
+    char path[4096];
+    json_t *mark = NULL;
+    snprintf(path, sizeof path, "%s/part.json", part->folder);
+    if (!file_exists(path) || json_parse_file(&mark, path, NULL) != DRR_OK)
+        return false;
+    bool same = strcmp(json_string_or(mark, "signature", ""), p->signature) == 0;
+    json_decref(mark);
+    for (size_t i = 0; i < 3 && same; i++) {
+        snprintf(path, sizeof path, "%s/%s", part->folder, forms[i]);
+        same = file_exists(path);
+    }
+    return same;
+}
+
+static drr_status do_part(suite_part *part, plan *p, const suite *s, const drr_suite_options *options, size_t number,
+                          size_t n, const drr_hooks *hooks, drr_error *err)
+{
+    char path[4096];
+    buffer folder = {0};
+    name_part(part->name, sizeof part->name, p);
+    drr_status status = buffer_printf(&folder, err, "%s/parts/%s", options->out, part->name);
+    if (status != DRR_OK)
+        return status;
+    part->folder = buffer_take(&folder);
+    status = sign(p, s, err);
+    if (status == DRR_OK && is_finished(p, part)) {
+        hooks_log(hooks, DRR_LOG_INFO, "part %zu of %zu, %s: finished before", number, n, part->name);
+    } else if (status == DRR_OK) {
+        hooks_log(hooks, DRR_LOG_INFO, "part %zu of %zu, %s", number, n, part->name);
+        status = run_part(s, p, part, options, hooks, err);
+    }
+    snprintf(path, sizeof path, "%s/report.json", part->folder);
+    return status == DRR_OK ? json_parse_file(&part->report, path, err) : status;
+}
+
+drr_status drr_eval_suite(char **json, char **table, const char *path, const drr_suite_options *options,
+                          const drr_hooks *hooks, drr_error *err)
+{
+    suite s;
+    buffer folder = {0};
+    drr_status status = suite_read(&s, path, err);
+    if (status != DRR_OK)
+        return status;
+    const size_t n_critics = s.n_critics ? s.n_critics : 1, n = s.n_reasoners * n_critics * s.n_seeds;
+    suite_part *parts = calloc(n, sizeof *parts);
+    status = parts ? check_files(&s, err) : error_memory(err);
+    if (status == DRR_OK)
+        status = buffer_printf(&folder, err, "%s/plots", options->out);
+    if (status == DRR_OK)
+        status = folder_make(folder.data, err);
+    for (size_t k = 0; k < n && status == DRR_OK; k++) {
+        plan p = {.reasoner = &s.reasoners[k / (n_critics * s.n_seeds)],
+                  .critic = s.n_critics ? &s.critics[k / s.n_seeds % n_critics] : NULL,
+                  .seed = s.seeds[k % s.n_seeds]};
+        status = do_part(&parts[k], &p, &s, options, k + 1, n, hooks, err);
+    }
+    if (status == DRR_OK)
+        status = suite_report(json, table, &s, parts, n, options->out, options->command, err);
+    for (size_t k = 0; parts && k < n; k++) {
+        json_decref(parts[k].report);
+        free(parts[k].folder);
+    }
+    free(parts);
+    buffer_clear(&folder);
+    suite_clear(&s);
+    return status;
+}

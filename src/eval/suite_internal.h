@@ -1,0 +1,65 @@
+/* suite_internal.h: a suite as it was read (suite_read.c), for what runs it (suite.c) and reports on it
+ * (suite_report.c). */
+#ifndef DRR_EVAL_SUITE_INTERNAL_H
+#define DRR_EVAL_SUITE_INTERNAL_H
+
+#include "core/toml.h"
+#include "eval/eval_internal.h"
+
+enum { MOST_LISTED = 64 };
+
+typedef struct suite_data {
+    const char *path, *format;
+    uint64_t limit;
+} suite_data;
+
+typedef struct suite_reasoner {
+    const char *name, *source, *prompts; /* prompts NULL: the built-in ones */
+    drr_reasoner_options options;
+} suite_reasoner;
+
+typedef struct suite_critic { /* of [[critic]], by its path, or of [[judge]], by its source */
+    const char *name, *path, *source;
+    drr_judge_options options;
+} suite_critic;
+
+typedef struct suite { /* strings are the suite's */
+    const char *path;
+    json_t *root, *lines;
+    arena *strings;
+    const char *title;
+    suite_data data[MOST_LISTED];
+    size_t n_data;
+    suite_reasoner reasoners[MOST_LISTED];
+    size_t n_reasoners;
+    suite_critic critics[MOST_LISTED];
+    size_t n_critics; /* judges stand behind them */
+    drr_eval_entry entries[MOST_LISTED];
+    size_t n_entries;
+    uint64_t seeds[MOST_LISTED];
+    size_t n_seeds;
+    uint64_t limit;
+    uint32_t bootstrap;
+    drr_budget equal_budget;
+    const char *budget_of;
+} suite;
+
+/* Reads and checks a suite without opening anything it names; what is wrong is named with its line. */
+drr_status suite_read(suite *s, const char *path, drr_error *err);
+void suite_clear(suite *s);
+
+/* ---- suite_report.c: the study's one report, of the parts' reports */
+typedef struct suite_part {
+    char name[200];
+    json_t *report; /* as drr_eval gives it; owned */
+    char *folder;   /* owned */
+} suite_part;
+/* Writes the report's forms into the folder `out`; *json and *table are the caller's. */
+drr_status suite_report(char **json, char **table, const suite *s, const suite_part *parts, size_t n_parts,
+                        const char *out, const char *command, drr_error *err);
+/* A table of objects (their own order of columns; nested ones flattened) as CSV, RFC 4180. */
+drr_status csv_write(const char *path, json_t *rows, drr_error *err);
+/* The figures of a comparison as report.json keeps it. */
+void pair_of_json(pair *p, const json_t *o);
+
+#endif

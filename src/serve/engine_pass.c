@@ -1,0 +1,201 @@
+/* engine_pass.c: what is not judged: streams that go through as they come, other routes of the upstream, and the list
+ * of models. Where a request goes is the route's, never the client's to say: of its address only the query is kept. */
+#include "serve/engine_internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+/* ---- on to the client as it comes */
+
+static void on_head(void *user, int status, const char *type)
+{
+    request *r = user;
+    if (r->kind == REQUEST_CHAT)
+        reply_headers(r, "passthrough", 1, NAN);
+    http_stream_begin(r->call, status, *type ? type : "application/json");
+    r->streaming = true;
+    r->ping_s = 0;
+}
+
+static void on_bytes(void *user, const char *bytes, size_t size)
+{
+    request *r = user;
+    if (r->left || http_stream_write(r->call, bytes, size))
+        return;
+    r->left = true;
+    r->e->any_left = true;
+}
+
+static void on_passed(void *user, upstream_reply *reply)
+{
+    request *r = user;
+    r->passing = NULL;
+    if (!r->streaming) {
+        reply_failure(r, reply);
+        return;
+    }
+    if (reply->message) { /* it broke off: an event can say so, and other bytes cannot */
+        if (r->kind == REQUEST_CHAT) {
+            reply_error(r, reply->status, reply->code, "%s", reply->message);
+            return;
+        }
+        hooks_log(r->e->hooks, DRR_LOG_WARN, "%s: %s", http_path(r->call), reply->message);
+    }
+    metrics_request(r->e->options.counts, reply->message ? METRICS_ERROR : METRICS_PASSTHROUGH,
+                    clock_seconds() - r->began_s, 0);
+    http_stream_end(r->call);
+    request_end(r);
+}
+
+static void pass(request *r, const upstream_fetch *fetch)
+{
+    drr_error err = {0};
+    if (upstream_pass(&r->passing, r->e->up, fetch, &err) != DRR_OK)
+        reply_error(r, 503, NULL, "%s", err.message);
+}
+
+void chat_pass(request *r)
+{
+    size_t size;
+    const char *bytes = http_body(r->call, &size);
+    if (!r->as_is) {
+        bytes = r->pass_bytes = json_dumps(r->body, JSON_COMPACT);
+        size = bytes ? strlen(bytes) : 0;
+    }
+    if (!bytes) {
+        reply_error(r, 503, NULL, "memory is out");
+        return;
+    }
+    const upstream_fetch fetch = {.method = "POST",
+                                  .path = "/chat/completions",
+                                  .bytes = bytes,
+                                  .size = size,
+                                  .type = "application/json",
+                                  .head = on_head,
+                                  .more = on_bytes,
+                                  .done = on_passed,
+                                  .user = r};
+    pass(r, &fetch);
+}
+
+/* ---- models */
+
+static bool add_model(json_t *data, const char *prefix, const char *id, json_t *as, long long now)
+{
+    char name[300];
+    snprintf(name, sizeof name, "%s%s", prefix, id);
+    json_t *model = as ? json_copy(as)
+                       : json_pack("{s:s, s:I, s:s}", "object", "model", "created", (json_int_t)now, "owned_by", "drr");
+    return model && json_object_set_new(model, "id", json_string(name)) == 0 && json_array_append_new(data, model) == 0;
+}
+
+/* Each model twice: judged under the name with "drr-", which the client may leave out, and as the upstream calls it. */
+static json_t *merge(json_t *theirs, const char *only)
+{
+    static const char *const prefixes[] = {"drr-", ""};
+    const long long now = (long long)time(NULL);
+    json_t *data = json_array(), *model;
+    bool good = data != NULL;
+    for (size_t p = 0; p < 2; p++) {
+        size_t i;
+        if (good && only)
+            good = add_model(data, prefixes[p], only, NULL, now);
+        json_array_foreach(theirs, i, model)
+        {
+            const char *id = json_string_or(model, "id", "");
+            if (good && *id && !(only && strcmp(id, only) == 0) && !(p == 0 && strncmp(id, "drr-", 4) == 0))
+                good = add_model(data, prefixes[p], id, model, now);
+        }
+    }
+    if (good)
+        return data;
+    json_decref(data);
+    return NULL;
+}
+
+static void answer_models(request *r, json_t *data)
+{
+    const char *path = http_path(r->call), *wanted = strstr(path, "/models/");
+    json_t *model, *found = NULL;
+    size_t i;
+    if (!data) {
+        reply_error(r, 503, NULL, "memory is out");
+        return;
+    }
+    if (!wanted) {
+        http_reply_json(r->call, 200, json_pack("{s:s, s:O}", "object", "list", "data", data));
+    } else {
+        wanted += strlen("/models/");
+        json_array_foreach(data, i, model) if (strcmp(json_string_or(model, "id", ""), wanted) == 0) found = model;
+        if (found)
+            http_reply_json(r->call, 200, json_incref(found));
+        else
+            http_reply_error(r->call, 404, NULL, "model", "model_not_found", "there is no model %.100s here", wanted);
+    }
+    json_decref(data);
+    request_end(r);
+}
+
+static void on_models_bytes(void *user, const char *bytes, size_t size)
+{
+    request *r = user;
+    enum { MOST = 8 << 20 };
+    if (r->collected.size + size <= MOST)
+        buffer_append(&r->collected, bytes, size, NULL);
+}
+
+static void on_models(void *user, upstream_reply *reply)
+{
+    request *r = user;
+    engine *e = r->e;
+    r->passing = NULL;
+    json_t *root = r->collected.size ? json_loadb(r->collected.data, r->collected.size, 0, NULL) : NULL;
+    json_t *theirs = json_object_get(root, "data");
+    if (!json_is_array(theirs) && !e->options.model) {
+        if (reply->message || reply->status != 200)
+            reply_failure(r, reply);
+        else
+            reply_error(r, 502, "upstream_error", "the upstream %s sent no list of models", upstream_name(e->up));
+    } else {
+        if (json_array_size(theirs) == 1) {
+            const char *id = json_string_or(json_array_get(theirs, 0), "id", NULL);
+            pthread_mutex_lock(&e->lock);
+            if (!e->only_model)
+                e->only_model = string_copy(id);
+            pthread_mutex_unlock(&e->lock);
+        }
+        answer_models(r, merge(theirs, e->options.model));
+    }
+    json_decref(root);
+}
+
+void pass_begin(request *r)
+{
+    engine *e = r->e;
+    size_t size = 0;
+    if (r->kind == REQUEST_MODELS) {
+        const upstream_fetch fetch = {
+            .method = "GET", .path = "/models", .more = on_models_bytes, .done = on_models, .user = r};
+        if (e->options.reasoner)
+            answer_models(r, merge(NULL, drr_reasoner_id(e->options.reasoner)));
+        else
+            pass(r, &fetch);
+        return;
+    }
+    const char *path = http_path(r->call), *bytes = http_body(r->call, &size);
+    path += strncmp(path, "/v1/", 4) == 0 ? 3 : 0;
+    const upstream_fetch fetch = {.method = http_method(r->call),
+                                  .path = path,
+                                  .query = http_query_string(r->call),
+                                  .bytes = bytes,
+                                  .size = size,
+                                  .type = http_header(r->call, "content-type"),
+                                  .accept = http_header(r->call, "accept"),
+                                  .head = on_head,
+                                  .more = on_bytes,
+                                  .done = on_passed,
+                                  .user = r};
+    pass(r, &fetch);
+}

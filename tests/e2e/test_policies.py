@@ -1,0 +1,252 @@
+#!/usr/bin/env python3
+"""Policies through the installed command. Judges in place of a critic: other programs over their five routes (a server that
+answers as theirs do, and misbehaves where it is told to), and the plain ones, with recorded answers as the reasoner. Then with
+a real model, SmolLM2-135M: the reasoner as its own judge, a question's seconds, and early rejection by a critic that was
+trained here and scores steps. The model answers at chance: what is checked is the machinery, not its wisdom."""
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.dont_write_bytecode = True
+from checks import check, failures  # noqa: E402
+
+ROOT = os.environ.get("DRR_SOURCE") or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+DRR = os.environ.get("DRR") or os.path.join(ROOT, "build", "release", "drr")
+CACHE = os.environ.get("DRR_CACHE") or os.path.join(os.path.expanduser("~"), ".cache", "drr")
+WORK = tempfile.mkdtemp(prefix="drr-e2e.")
+KEY = "drr-judge-key-3f1b7a20"
+
+
+def drr(*words, key=None):
+    environment = dict(os.environ)
+    environment.pop("DRR_SHARE", None)
+    if key:
+        environment["DRR_JUDGE_API_KEY"] = key
+    done = subprocess.run([DRR, *words], cwd=WORK, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300,
+                          stdin=subprocess.DEVNULL, env=environment)
+    done.last = (done.stderr.strip().splitlines() or [""])[-1]
+    try:
+        done.json = json.loads(done.stdout)
+    except ValueError:
+        done.json = {}
+    return done
+
+
+def questions(name, *words):
+    made = subprocess.run([os.path.join(ROOT, "tests", "e2e", "questions.py"), *words], stdout=subprocess.PIPE, check=True)
+    with open(os.path.join(WORK, name), "wb") as file:
+        file.write(made.stdout)
+
+
+class Judge(http.server.ThreadingHTTPServer):
+    """Likes answers that say "know" (P 0.9), and no others (0.1): those of questions.py that are right."""
+    daemon_threads = True
+
+    def __init__(self, fault=None):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.fault, self.bodies, self.keys, self.n = fault, [], set(), 0
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+    def url(self, path):
+        return f"http://127.0.0.1:{self.server_address[1]}{path}"
+
+
+def reply(path, body):
+    def p(text):
+        return 0.9 if "know" in text else 0.1
+    if path == "/v1/rerank":
+        return {"results": [{"index": 0, "relevance_score": 2.2 if "know" in body["documents"][0] else -2.2}]}
+    if path == "/v1/score":
+        return {"data": [{"index": 0, "object": "score", "score": p(body["documents"])}]}
+    if path == "/classify":
+        good = "know" in body["input"][0]
+        return {"data": [{"index": 0, "label": "accept" if good else "reject", "probs": [0.9, 0.1] if good else [0.1, 0.9],
+                          "num_classes": 2}]}
+    if path == "/v1/decisions":
+        return {"answers": [{"type": "predicate", "name": body["questions"][0]["name"], "probability": p(body["input"])}]}
+    if path == "/v1/systemone":
+        return {"answers": {name: {"type": "noul", "noul": p(body["state"]["answer"])} for name in body["questions"]}}
+    return None
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_POST(self):
+        server = self.server
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        server.n += 1
+        server.bodies.append(body)
+        server.keys.add(self.headers.get("Authorization"))
+        out, status = reply(self.path, body), 200
+        if server.fault == "busy" and server.n <= 2:
+            out, status = {"error": "busy"}, 503
+        elif server.fault == "refuses" or out is None:
+            out, status = {"error": f"no such thing for {self.headers.get('Authorization')}"}, 404
+        elif server.fault == "shape":
+            out = {"data": []}
+        elif server.fault == "number":
+            out = {"data": [{"score": 7.5}]}
+        elif server.fault == "garbage":
+            out = None
+        data = b"{not json" if out is None else json.dumps(out).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+REPLAY = ["--data", "asked.jsonl", "--reasoner", "some.replay.jsonl", "--bootstrap", "0", "--json"]
+
+
+def test_routes():
+    for path, words in {"/v1/rerank": "documents", "/v1/score": "queries", "/classify": "input", "/v1/decisions": "questions",
+                        "/v1/systemone": "state"}.items():
+        server = Judge()
+        done = drr("eval", *REPLAY, "--judge", server.url(path), "--threshold", "0.5", "--strategies", "cot,best-of-n,drr",
+                   "--samples", "2", "--max-turns", "2", "--judge-model", "judge-1", "--out", "routes" + path.replace("/", "."),
+                   key=KEY)
+        figures = done.json.get("tasks", {}).get("asked", {}).get("strategies", {})
+        better = figures and all(figures[s]["accuracy"] > figures["cot"]["accuracy"] for s in ("best-of-n", "drr"))
+        check(f"a judge over {path}", done.returncode == 0 and done.json["judge"] == server.url(path) and better and
+              done.json["critic"] is None and server.keys == {"Bearer " + KEY} and
+              all(words in b and b["model"] == "judge-1" for b in server.bodies), figures, done.stderr)
+        check(f"{path}: its AUROC is that of what it said", done.json["tasks"]["asked"]["critic"]["auroc"] == 1, done.stdout[-400:])
+        server.shutdown()
+    server = Judge()
+    done = drr("eval", *REPLAY, "--judge", server.url("/v1"), "--judge-route", "score", "--threshold", "0.5", "--strategies", "drr",
+               "--limit", "2", "--out", "based")
+    check("a base address and a route's name", done.returncode == 0 and server.n > 0, done.stderr)
+
+
+def test_routes_that_fail():
+    def ask(server, path="/v1/score", *words):
+        return drr("eval", *REPLAY, "--judge", server.url(path), "--threshold", "0.5", "--strategies", "drr", "--limit", "1",
+                   "--judge-seconds", "20", "--out", "failing", *words, key=KEY)
+    done = ask(Judge("busy"))
+    check("a busy judge is asked again", done.returncode == 0, done.stderr)
+    done = ask(Judge("refuses"))
+    check("a refusal ends it at once, and does not show the key", done.returncode == 1 and "404" in done.last and
+          "****" in done.last and KEY not in done.stderr, done.stderr)
+    for fault, words in {"shape": "data[0].score", "number": "--judge-scale logit", "garbage": "not valid JSON"}.items():
+        done = ask(Judge(fault))
+        check(f"a reply of another shape is not misread: {fault}", done.returncode == 1 and words in done.last, done.stderr)
+    done = ask(Judge("number"), "/v1/score", "--judge-scale", "logit")
+    check("a score of log-odds is taken as such", done.returncode == 0, done.stderr)
+    done = drr("eval", *REPLAY, "--judge", "http://127.0.0.1:9/v1/score", "--judge-seconds", "1", "--threshold", "0.5", "--strategies",
+               "drr", "--out", "nobody")
+    check("where nobody listens that is said", done.returncode == 1 and "127.0.0.1:9" in done.last, done.stderr)
+
+
+def test_plain_judges():
+    for judge in ("vote", "length"):
+        done = drr("eval", *REPLAY, "--judge", judge, "--threshold", "0.5", "--out", judge)
+        check(f"the judge {judge} runs every strategy", done.returncode == 0 and done.json["judge"] == judge and
+              set(done.json["tasks"]["asked"]["strategies"]) == {"cot", "self-critique", "vote", "best-of-n", "drr"}, done.stderr)
+    for words, said in [(["--judge", "vote"], "--threshold"), (["--judge", "slef", "--threshold", "1"], "there is no judge"),
+                        (["--judge", "self", "--threshold", "1"], "recorded ones alone"),
+                        (["--judge", "logprob", "--threshold", "1"], "log-probabilities"),
+                        (["--judge", "vote", "--threshold", "0.5", "--early", "0.5"], "early rejection"),
+                        (["--judge", "vote", "--threshold", "0.5", "--feedback", "step"], "suspicious step")]:
+        done = drr("eval", *REPLAY, "--strategies", "drr", "--out", "refused", *words)
+        check(f"refused: {' '.join(words)}", done.returncode == 1 and said in done.last, done.stderr)
+    done = drr("eval", *REPLAY, "--judge", "vote", "--critic", "x.gguf", "--out", "refused")
+    check("a judge and a critic are one too many", done.returncode == 2 and "--judge takes the place" in done.stderr, done.stderr)
+
+
+MODEL = ["--reasoner", "smollm2-135m", "--context", "1024", "--turn-tokens", "60"]
+
+
+def test_self_and_seconds():
+    asked = "Is it true that ice floats on water?"
+    done = drr("reason", asked, *MODEL, "--judge", "self", "--threshold", "1", "--max-turns", "2", "--json")
+    turns = done.json.get("turns", [])
+    words = [t for t in turns if t["role"] == "judge"]
+    attempts = [t for t in turns if t["role"] == "attempt" and t["answer"]]
+    check("a model judges its own answers in turns of their own", done.returncode == 0 and len(words) == len(attempts) > 0 and
+          all(0 < t["p_correct"] < 1 or t["p_correct"] is None for t in attempts) and
+          done.json["n_tokens"] == sum(t["n_tokens"] for t in turns) and done.json["judge"] == "self", done.stdout, done.stderr)
+    shown = drr("reason", asked, *MODEL, "--judge", "self", "--threshold", "1", "--max-turns", "1")
+    check("which are shown", shown.returncode == 0 and "judge 0.0" in shown.stdout, shown.stdout, shown.stderr)
+    endless = ["--judge", "length", "--threshold", "1", "--max-turns", "64", "--json"]
+    done = drr("reason", asked, *MODEL, *endless, "--max-seconds", "1.5")
+    turns = done.json.get("turns", [])
+    spent = [t["seconds"] for t in turns]  # on a busy machine one prompt may take longer than that: then it is the last
+    check("a question's seconds end it, by the clock", done.returncode == 0 and sum(spent[:-1]) < 1.5 <= sum(spent) + 0.01 and
+          len(turns) < 64 and done.json["outcome"] in ("answered", "unparsed") and
+          all(t["finish"] != "time" for t in turns[:-1]), done.stdout[-600:], done.stderr)
+    done = drr("reason", asked, *MODEL, *endless, "--max-seconds", "0.0001")
+    turns = done.json.get("turns", [])
+    check("where they are over at once a token is written, and no more", done.returncode == 0 and len(turns) == 1 and
+          turns[0]["n_tokens"] == 1 and turns[0]["finish"] == "time", done.stdout, done.stderr)
+
+
+def follows(before, cut, after):
+    """Does the ledger go on where the cut piece was good?"""
+    return (cut["finish"] == "cut" and cut["verdict"] == "reject" and cut["answer"] is None and
+            after["cuts"] == before + 1 and cut["text"].encode()[:after["kept"]] == after["text"].encode()[:after["kept"]])
+
+
+def test_early():
+    done = drr("train", "--traces", "all.jsonl", "--encoder", "all-minilm-l6-v2", "--head", "token", "--epochs", "1", "--max-length",
+               "64", "--out", "steps.gguf")
+    check("a critic that scores steps", done.returncode == 0, done.stderr)
+    asked = ["A shelf holds 6 boxes with 9 jars in each. The shopkeeper sells 14 jars. How many jars are left?"]
+    early = ["--early", "1", "--early-cuts", "2", "--early-steps", "1", "--max-turns", "1", "--critic", "steps.gguf"]
+    done = drr("reason", *asked, *MODEL, *early, "--json")
+    turns = done.json.get("turns", [])
+    check("an answer under way is stopped, and its good part kept", done.returncode == 0 and done.json["n_cuts"] > 0 and
+          done.json["n_cuts"] == sum(t["role"] == "cut" for t in turns) and
+          all(follows(i, turns[i], turns[i + 1]) for i in range(len(turns) - 1)) and
+          done.json["n_tokens"] == sum(t["n_tokens"] for t in turns) > done.json["n_cut_tokens"] > 0 and
+          done.json["judge_seconds"] > 0, done.stdout, done.stderr)
+    shown = drr("reason", *asked, *MODEL, *early)
+    check("which is shown", shown.returncode == 0 and "stopped early" in shown.stdout, shown.stdout, shown.stderr)
+    run = ["eval", "--data", "facts.jsonl", *MODEL, "--width", "4", *early, "--strategies", "cot,best-of-n,drr", "--samples", "2",
+           "--feedback", "step", "--bootstrap", "0", "--json", "--out", "early"]
+    first, again = drr(*run), drr(*run)
+    figures = first.json.get("tasks", {}).get("facts", {}).get("strategies", {})
+    check("an evaluation counts what was stopped", first.returncode == 0 and figures["drr"].get("mean_cuts", 0) > 0 and
+          "mean_cuts" not in figures["cot"] and figures["drr"]["mean_judge_seconds"] > 0 and
+          first.json["policy"]["early_below"] == 1 and first.json["policy"]["feedback"] == "step", first.stdout[-800:], first.stderr)
+    same = {s: {k: v for k, v in f.items() if "seconds" not in k} for s, f in figures.items()}
+    then = again.json.get("tasks", {}).get("facts", {}).get("strategies", {})
+    check("and again without generating anything, with the same figures", again.returncode == 0 and
+          " 0 completions generated" in " " + again.stderr and
+          same == {s: {k: v for k, v in f.items() if "seconds" not in k} for s, f in then.items()}, again.stderr, figures, then)
+    done = drr("reason", *asked, *MODEL, *early, "--grammar")
+    check("a grammar cannot begin in the middle", done.returncode == 1 and "grammar" in done.last, done.stderr)
+
+
+def main():
+    if not os.access(DRR, os.X_OK):
+        print(f"there is no command at {DRR}: run make build")
+        return 77
+    for name in ("models/smollm2-135m.gguf", "models/all-minilm-l6-v2/model.safetensors"):
+        if not os.path.exists(os.path.join(CACHE, name)):
+            print(f"{name} is not in the cache: run tools/setup models smollm2-135m all-minilm-l6-v2")
+            return 77
+    questions("asked.jsonl", "12")
+    questions("facts.jsonl", "4")
+    questions("some.replay.jsonl", "12", "--traces", "recorder")
+    questions("all.jsonl", "40", "--traces", "recorder")
+    try:
+        for test in (test_routes, test_routes_that_fail, test_plain_judges, test_self_and_seconds, test_early):
+            test()
+    finally:
+        shutil.rmtree(WORK, ignore_errors=True)
+    return 1 if failures() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

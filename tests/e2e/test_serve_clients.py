@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
@@ -98,7 +99,7 @@ def check_openai(served):
               getattr(seen, "body", None))
     seen = client.post("/embeddings", body={"model": "instant", "input": "as it is"}, cast_to=object)
     check("openai: embeddings pass through as they are", seen.get("path") == "/v1/embeddings" and '"as it is"' in seen.get("body", ""), seen)
-    check("and the client's key stays here", seen.get("authorization") == f"Bearer {UPSTREAM_KEY}", seen)
+    check("and a key that the upstream repeats is not told", seen.get("authorization") == "Bearer " + "*" * len(UPSTREAM_KEY), seen)
     check_openai_tools(client)
     check_openai_decisions(client)
 
@@ -226,7 +227,7 @@ def check_curl(served):
 def check_litellm(served):
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # nothing is fetched
     import litellm
-    litellm.telemetry = False
+    litellm.telemetry, litellm.suppress_debug_info = False, True
     to = {"api_base": served.url, "api_key": KEY}
     asked = nonce()
     said = litellm.completion(model="openai/drr", messages=ask(asked), extra_body={"drr": {"threshold": 0}}, **to)
@@ -272,6 +273,13 @@ def check_llama_server(critic):
     port = free_port()
     with Process([program, "-m", SMALL, "--host", "127.0.0.1", "--port", str(port), "-np", "4", "-c", "4096"], at("llama.log"),
                  stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL):
+        for _ in range(600):
+            try:
+                if request(port, "GET", "/health", seconds=5)[0] == 200:
+                    break
+            except OSError:
+                pass
+            time.sleep(.1)
         with Served(at("before-llama.log"), "--upstream", f"http://127.0.0.1:{port}/v1", "--critic", critic, seconds=90) as served:
             check_model(served, "llama-server as the upstream")
             code, _, seen = request(served.port, "POST", "/v1/completions", {"model": "m", "prompt": "One, two,", "max_tokens": 4})
@@ -302,7 +310,7 @@ def check_model(served, name):
 
 def check_second_drr(served, critic):
     """drr before drr before the upstream."""
-    with Served(at("outer.log"), "--upstream", served.url, "--critic", critic, OPENAI_API_KEY=KEY) as outer:
+    with Served(at("outer.log"), "--upstream", served.url, "--critic", critic, DRR_UPSTREAM_API_KEY=KEY) as outer:
         asked = nonce()
         code, _, said = request(outer.port, "POST", "/v1/chat/completions", chat(f"What of {asked}?", drr={"threshold": 0}))
         check("a second drr as the upstream: the answer, and one ledger, the outer's", code == 200 and
@@ -338,11 +346,13 @@ def main():
         critic = make_critic(WORK)
         with Upstream(at("upstream.log")) as upstream:
             with Served(at("served.log"), "--upstream", upstream.url, "--critic", critic, "--api-key", KEY, "--metrics",
-                        OPENAI_API_KEY=UPSTREAM_KEY) as served:
+                        DRR_UPSTREAM_API_KEY=UPSTREAM_KEY) as served:
                 check_openai(served)
                 asyncio.run(check_openai_async(served))
                 check_curl(served)
                 check_litellm(served)
+                check("the client's key stays here, the upstream got its own", upstream.stats()["authorization"] == f"Bearer {UPSTREAM_KEY}",
+                      upstream.stats())
                 check_second_drr(served, critic)
                 check("no key in the log", KEY not in served.said() and UPSTREAM_KEY not in served.said(), served.said()[-600:])
                 check("SIGTERM ends it well", served.stop() == 0, served.said()[-600:])

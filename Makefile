@@ -1,6 +1,6 @@
 # A thin front: each command does its own set-up (system packages, libllama, models) through tools/setup, fetches
 # nothing twice, and may be interrupted. DRR_OFFLINE=1 uses the cache alone; DRR_CACHE says where it is.
-.PHONY: help build demo test check parity fuzz bench format clean
+.PHONY: help build demo serve test check parity fuzz bench format clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -11,6 +11,11 @@ build: ## build/release/drr
 
 demo: ## the whole cycle on a real model and real questions, in 15 minutes after set-up; then a report to open
 	@tools/demo
+
+serve: ## drr serve on the embedded model; make serve ARGS="--critic critic.gguf --port 9000"
+	@tools/setup build
+	@tools/setup models qwen2.5-coder-1.5b
+	@exec build/release/drr serve --reasoner qwen2.5-coder-1.5b $(ARGS)
 
 test: ## all tests: layering and format, unit, gradients, parity, sanitizers, end to end
 	@tools/test

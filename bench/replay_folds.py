@@ -27,6 +27,7 @@ def add_options(parser):
     parser.add_argument("--epochs", type=int, default=1, help="of each training (1)")
     parser.add_argument("--precision", default="int8", help="of scoring: auto, fp32, bf16, int8 (int8)")
     parser.add_argument("--through", default="", help="before each drr command, as in \"taskset -c 1 nice\"")
+    parser.add_argument("--threads", type=int, default=1, help="of a training and of scoring (1)")
     parser.add_argument("--piece", type=int, default=0, help="a training is stopped after so many seconds and called again")
 
 
@@ -44,7 +45,7 @@ class Study:
 
     def call(self, command, makes=None):
         """stdout. A command that makes a file may be cut in pieces: stopped after a while it goes on by itself."""
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self.arguments.threads)}
         while True:
             piece = ["timeout", "-s", "INT", str(self.arguments.piece)] if makes and self.arguments.piece else []
             done = subprocess.run(self.through + piece + command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -59,7 +60,10 @@ class Study:
         if not os.path.exists(path):
             raise Trouble(f"{path} is missing: DRR_SHARED says where the shared folder is")
         with gzip.open(path, "rt", encoding="utf-8") as lines:
-            return [json.loads(line) for line in lines]
+            rows = [json.loads(line) for line in lines]
+        for row in rows:  # sources differ in their spaces, and a question is its text
+            row["question"] = " ".join(row["question"].split())
+        return rows
 
     def rows(self, name):
         rows = [row for row in self.all_rows(name) if row["reasoner"] in REASONERS and row["text"].strip()]
@@ -83,6 +87,33 @@ class Study:
     def fold_folder(self, name, fold):
         return os.path.join(self.folder, name, str(fold))
 
+    def divide(self, name, fold):
+        """Rows to train on, of dev questions, and left out."""
+        parts = self.folds(name)
+        others = [row for i, part in enumerate(parts) for row in part if i != fold]
+        questions = sorted({row["question"] for row in others})
+        dev = set(random.Random(f"{SEED} dev {name} {fold}").sample(questions, round(DEV * len(questions))))
+        return ([row for row in others if row["question"] not in dev], [row for row in others if row["question"] in dev], parts[fold])
+
+    def textless(self, name, fold):
+        """Files of dev and left-out answers as if a critic that knows nothing had scored them."""
+        folder = os.path.join(self.folder, name, "no-text", str(fold))
+        os.makedirs(folder, exist_ok=True)
+        return [write_rows(os.path.join(folder, f"{part}.jsonl"), [{**row, "logit": 0} for row in rows])
+                for part, rows in zip(("dev", "test"), self.divide(name, fold)[1:])]
+
+    def reasoned(self, path):
+        """The same file without answers to a prompt that asks for no reasoning."""
+        with open(path, encoding="utf-8") as lines:
+            rows = [json.loads(line) for line in lines]
+        return write_rows(path.replace(".jsonl", ".reasoned.jsonl"), [row for row in rows if row["prompt"] != "standard"])
+
+    def second(self, name, reasoner):
+        """Another reasoner's answer to the prompt COT, of each question."""
+        return write_rows(os.path.join(self.folder, name, "second.jsonl"),
+                          [{"question": row["question"], "correct": int(row["correct"]), "n_tokens": (len(row["text"].encode()) + 3) // 4}
+                           for row in self.all_rows(name) if row["reasoner"] == reasoner and row["prompt"] == "COT"])
+
     def prepare(self, name, fold):
         """The fold's files: answers to train on, all answers to dev questions, and those to the left-out ones."""
         folder = self.fold_folder(name, fold)
@@ -90,13 +121,10 @@ class Study:
         paths = [os.path.join(folder, part) for part in ("dev.jsonl", "test.jsonl", "train.jsonl")]
         if os.path.exists(paths[-1]):
             return folder
-        parts = self.folds(name)
-        others = [row for i, part in enumerate(parts) for row in part if i != fold]
-        questions = sorted({row["question"] for row in others})
-        dev = set(random.Random(f"{SEED} dev {name} {fold}").sample(questions, round(DEV * len(questions))))
-        write_rows(paths[0], [row for row in others if row["question"] in dev])
-        write_rows(paths[1], parts[fold])
-        write_rows(paths[2], self.draw([row for row in others if row["question"] not in dev], f"{SEED} {name} {fold}"))
+        train, dev, test = self.divide(name, fold)
+        write_rows(paths[0], dev)
+        write_rows(paths[1], test)
+        write_rows(paths[2], self.draw(train, f"{SEED} {name} {fold}"))
         return folder
 
     def draw(self, rows, seed):
@@ -124,7 +152,7 @@ class Study:
         if not os.path.exists(critic):
             say(f"{name}, fold {fold}: training")
             told = self.call([self.drr, "train", "--traces", os.path.join(folder, "train.jsonl"), "--encoder", "all-minilm-l6-v2",
-                              "--out", critic, "--seed", str(SEED), "--dev-share", "0.06", "--test-share", "0", "--threads", "1",
+                              "--out", critic, "--seed", str(SEED), "--dev-share", "0.06", "--test-share", "0", "--threads", str(self.arguments.threads),
                               "--epochs", str(self.arguments.epochs), "--batch", "16", "--learning-rate", "1e-4",
                               "--max-length", str(SETS[name][1]), "--keep-last", "--quiet", "--json", "--resume"], makes=critic)
             with open(os.path.join(folder, "train.json"), "w", encoding="utf-8") as file:
@@ -150,7 +178,7 @@ class Study:
                            [{"question": question, "text": "?"} for question in sorted({row["question"] for row in dev + test})])
         say(f"{name}, fold {fold}: a critic of {reasoner}'s questions")
         self.call([self.drr, "train", "--question-only", "--traces", traces, "--encoder", "all-minilm-l6-v2", "--out", critic, "--seed",
-                   str(SEED), "--dev-share", "0.2", "--test-share", "0", "--threads", "1", "--epochs", "1", "--learning-rate", "1e-4",
+                   str(SEED), "--dev-share", "0.2", "--test-share", "0", "--threads", str(self.arguments.threads), "--epochs", "1", "--learning-rate", "1e-4",
                    "--max-length", "96", "--keep-last", "--quiet", "--resume"], makes=critic)
         self.call([self.drr, "critic", "score", "--critic", critic, "--in", asked, "--out", out, "--precision",
                    self.arguments.precision, "--quiet"])

@@ -2,15 +2,15 @@
  * the figures of it. The rules are the loop's own (loop/weigh.h) and the critic's P(correct) is the library's; only who
  * asks whom when is written down again here, so that a thousand thresholds cost one pass.
  *
- *     replay_study REASONER K ORDERS SEED REPLACE REFIT RESAMPLES CURVES CRITIC DEV TEST QUESTIONS [CRITIC DEV ..]
- *         of each fold a critic, and the lines of dev and of the left-out questions as `drr critic score` wrote them,
- * and of all these questions those that a critic of questions alone scored ("-": none); K samples a question, in ORDERS
- * random orders; REPLACE 1: drawn with replacement. REFIT 1: calibration and stack are fitted again on dev, on this
- * reasoner's answers alone. Writes all points to CURVES.
+ *     replay_study REASONER K ORDERS SEED REPLACE REFIT RESAMPLES CURVES SECOND RATIO CRITIC DEV TEST QUESTIONS [CRITIC
+ * DEV ..] of each fold a critic, and the lines of dev and of the left-out questions as `drr critic score` wrote them,
+ * and of all these questions those that a critic of questions alone scored ("-": none; CRITIC "-": none either, and the
+ * stack knows length and agreement alone); K samples a question, in ORDERS random orders; REPLACE 1: drawn with
+ * replacement. REFIT 1: calibration and stack are fitted again on dev, on this reasoner's answers alone. Writes all
+ * points to CURVES.
  *
  * A question's figure is its mean over the orders; intervals (95 %) are bootstrapped over questions. */
 #include "replay_study.h"
-#include "core/json.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -23,188 +23,23 @@ enum { GRID = 201, TURNS = 5, VOTE_AT = 5 };
 typedef enum family { VOTE, SUM, MAP, BEST, ORACLE, BETA, POSTERIOR, STACK, DRR, FAMILIES } family;
 static const char *const names[FAMILIES] = {"vote", "weighted-vote", "posterior-vote", "best-of-n", "oracle",
                                             "beta", "posterior",     "stack",          "drr"};
-enum { POINTS = 5 * MOST + 4 * GRID };
+enum { FIXED_POINTS = 5 * MOST + 4 * GRID, POINTS = FIXED_POINTS + TURNS * GRID };
 
 static size_t point_of(family f, size_t i)
 {
     return f <= ORACLE ? (size_t)f * MOST + i : 5 * MOST + (size_t)(f - BETA) * GRID + i;
 }
 
+/* Of a cascade of that many turns, from 1, at a threshold of drr's. */
+static size_t cascade_point(size_t turns, size_t i)
+{
+    return FIXED_POINTS + (turns - 1) * GRID + i;
+}
+
 static double threshold_of(family f, size_t i)
 {
     const double share = (double)i / (GRID - 1);
     return f == DRR ? share : 0.5 + share / 2;
-}
-
-/* ---- reading */
-
-static drr_status read_scored(corpus *c, const char *path, const char *reasoner, drr_error *err)
-{
-    drr_train_options o;
-    line_reader *lines = NULL;
-    char *line;
-    size_t length, i = 0;
-    drr_train_options_defaults(&o);
-    o.traces = path;
-    o.reasoner = reasoner;
-    drr_status status = corpus_read(c, &o, NULL, err);
-    if (status == DRR_OK)
-        status = lines_open(&lines, path, err);
-    while (status == DRR_OK && (status = lines_next(lines, &line, &length, err)) == DRR_OK) {
-        json_t *value = NULL;
-        status = json_parse(&value, line, length, path, err);
-        if (status == DRR_OK && strcmp(json_string_or(value, "reasoner", ""), reasoner) == 0 && i < c->n) {
-            c->rows[i].part = CORPUS_DEV;
-            status = json_get_number(&c->rows[i++].logit, value, "logit", path, err);
-        }
-        json_decref(value);
-    }
-    lines_close(lines);
-    if (status == DRR_E_EMPTY)
-        status = DRR_OK;
-    if (status == DRR_OK && i != c->n)
-        status = error_set(err, DRR_E_FORMAT, "%s: %zu scores of %zu traces", path, i, c->n);
-    return status;
-}
-
-typedef struct known_question {
-    char *text;
-    double p;
-} known_question;
-typedef struct known_questions {
-    known_question *at;
-    size_t n;
-} known_questions;
-
-static void known_clear(known_questions *k)
-{
-    for (size_t i = 0; i < k->n; i++)
-        free(k->at[i].text);
-    free(k->at);
-    *k = (known_questions){0};
-}
-
-static drr_status read_questions(known_questions *k, const char *path, drr_error *err)
-{
-    line_reader *lines = NULL;
-    char *line;
-    size_t length;
-    if (strcmp(path, "-") == 0)
-        return DRR_OK;
-    drr_status status = lines_open(&lines, path, err);
-    while (status == DRR_OK && (status = lines_next(lines, &line, &length, err)) == DRR_OK) {
-        json_t *value = NULL;
-        const char *text;
-        double p = 0;
-        status = json_parse(&value, line, length, path, err);
-        if (status == DRR_OK)
-            status = json_get_string(&text, value, "question", path, err);
-        if (status == DRR_OK)
-            status = json_get_number(&p, value, "p_correct", path, err);
-        known_question *more = status == DRR_OK ? realloc(k->at, (k->n + 1) * sizeof *more) : NULL;
-        if (more) {
-            k->at = more;
-            k->at[k->n++] = (known_question){string_copy(text), p};
-        }
-        json_decref(value);
-    }
-    lines_close(lines);
-    return status == DRR_E_EMPTY ? DRR_OK : status;
-}
-
-static double p_of(const known_questions *k, const char *text)
-{
-    for (size_t i = 0; i < k->n; i++)
-        if (k->at[i].text && strcmp(k->at[i].text, text) == 0)
-            return k->at[i].p;
-    return NAN;
-}
-
-static size_t count_options(const char *text)
-{
-    size_t n = 0;
-    for (char mark[4] = "(A)"; n < 26 && strstr(text, mark); mark[1]++)
-        n++;
-    return n;
-}
-
-double study_judge(const study *s, const question *q, const answer *a, uint32_t others, uint32_t agree)
-{
-    drr_features f;
-    drr_features_defaults(&f);
-    f.parsed = a->parsed;
-    f.n_tokens = a->n_tokens;
-    f.n_others = others;
-    f.n_agree = agree;
-    return critic_meta_p(&s->metas[q->fold], a->logit, &f);
-}
-
-static drr_status add_questions(study *s, part *p, const corpus *c, const known_questions *known, uint32_t fold,
-                                drr_error *err)
-{
-    groups g = {0};
-    drr_status status = groups_new(&g, c, CORPUS_DEV, err);
-    if (status != DRR_OK)
-        return status;
-    question *questions = realloc(p->questions, (p->n + g.n) * sizeof *questions);
-    answer *answers = realloc(p->answers, (p->n_answers + g.n) * sizeof *answers);
-    p->questions = questions ? questions : p->questions;
-    p->answers = answers ? answers : p->answers;
-    if (!questions || !answers)
-        status = error_memory(err);
-    for (size_t i = 0; status == DRR_OK && i < g.n; i = g.end[i]) {
-        const drr_trace *first = &c->rows[g.rows[i]].trace;
-        question *q = &p->questions[p->n++];
-        *q = (question){.first = p->n_answers, .n = g.end[i] - i, .fold = fold};
-        q->p_question = p_of(known, first->question);
-        q->alternatives = weigh_alternatives(first->kind, count_options(first->question));
-        q->closed = first->kind == DRR_KIND_CHOICE || first->kind == DRR_KIND_BOOLEAN;
-        for (size_t k = i; k < g.end[i]; k++) {
-            const corpus_row *row = &c->rows[g.rows[k]];
-            answer *a = &p->answers[p->n_answers++];
-            *a = (answer){.logit = row->logit,
-                          .choice = SIZE_MAX,
-                          .n_tokens = row->trace.n_tokens,
-                          .parsed = judge_parsed(&row->trace),
-                          .right = judge_label(&row->trace)};
-            for (size_t j = i; a->parsed && j < k && a->choice == SIZE_MAX; j++)
-                if (judge_parsed(&c->rows[g.rows[j]].trace) &&
-                    drr_answer_equal(first->kind, row->trace.answer, c->rows[g.rows[j]].trace.answer))
-                    a->choice = p->answers[q->first + j - i].choice;
-            if (a->parsed && a->choice == SIZE_MAX)
-                a->choice = q->n_choices++;
-            a->alone = study_judge(s, q, a, 0, 0);
-        }
-    }
-    groups_clear(&g);
-    return status;
-}
-
-static drr_status add_fold(study *s, char **files, drr_error *err)
-{
-    corpus dev = {0}, test = {0};
-    known_questions known = {0};
-    drr_train_result ignored = {0};
-    const uint32_t fold = s->n_folds++;
-    drr_status status = drr_critic_open(&s->critics[fold], files[0], err);
-    if (status == DRR_OK)
-        status = read_scored(&dev, files[1], s->reasoner, err);
-    if (status == DRR_OK)
-        status = read_scored(&test, files[2], s->reasoner, err);
-    if (status == DRR_OK)
-        s->metas[fold] = *critic_get_meta(s->critics[fold]);
-    if (status == DRR_OK && s->refit)
-        status = judge_fit(&s->metas[fold], &ignored, &dev, s->seed, err);
-    if (status == DRR_OK)
-        status = read_questions(&known, files[3], err);
-    if (status == DRR_OK)
-        status = add_questions(s, &s->dev, &dev, &known, fold, err);
-    if (status == DRR_OK)
-        status = add_questions(s, &s->test, &test, &known, fold, err);
-    known_clear(&known);
-    corpus_clear(&dev);
-    corpus_clear(&test);
-    return status;
 }
 
 /* ---- acting out */
@@ -309,6 +144,27 @@ static void count_thresholds(const study *s, part *p, size_t i, const moment *at
     }
 }
 
+/* drr of so many turns; what none was accepted of goes to the second reasoner. What is counted as samples is the cost,
+ * in units of the second's mean answer. */
+static void count_cascade(const study *s, part *p, size_t i, const answer *const *order, const moment *at,
+                          double weight)
+{
+    const question *q = &p->questions[i];
+    for (size_t turns = 1; turns <= TURNS && turns <= s->k; turns++)
+        for (size_t g = 0; g < GRID; g++) {
+            const double least = threshold_of(DRR, g);
+            double cost = 0;
+            size_t t = 0;
+            do
+                cost += (double)order[t]->n_tokens / s->price_ratio;
+            while (++t < turns && at[t].newest < least);
+            const bool accepted = at[t].newest >= least;
+            const size_t point = cascade_point(turns, g) * p->n + i;
+            p->right[point] += weight * (accepted ? at[t].last : q->second);
+            p->samples[point] += weight * (cost + (accepted ? 0 : q->second_tokens)) / p->second_tokens;
+        }
+}
+
 static void act(const study *s, part *p, size_t i)
 {
     const question *q = &p->questions[i];
@@ -333,6 +189,8 @@ static void act(const study *s, part *p, size_t i)
             count(p, point_of(ORACLE, t - 1), i, at[t].oracle, t, weight);
         }
         count_thresholds(s, p, i, at, weight);
+        if (!isnan(q->second))
+            count_cascade(s, p, i, order, at, weight);
     }
 }
 
@@ -340,6 +198,8 @@ static drr_status act_all(const study *s, part *p, drr_error *err)
 {
     p->right = calloc(POINTS * p->n + 1, sizeof(double));
     p->samples = calloc(POINTS * p->n + 1, sizeof(double));
+    for (size_t i = 0; i < p->n; i++)
+        p->second_tokens += p->questions[i].second_tokens / (double)p->n;
     for (size_t i = 0; p->right && p->samples && i < p->n; i++) {
         if (p->questions[i].n > MOST_ANSWERS)
             return error_set(err, DRR_E_ARGUMENT, "a question has %zu answers: %d is the most", p->questions[i].n,
@@ -501,6 +361,68 @@ static void print_head(const study *s, size_t at_five, double *scratch)
     free(labels);
 }
 
+/* ---- the cascade */
+
+static double second_right(const part *p, uint32_t fold)
+{
+    double sum = 0, n = 0;
+    for (size_t i = 0; i < p->n; i++)
+        if (fold == UINT32_MAX || p->questions[i].fold == fold) {
+            sum += p->questions[i].second;
+            n++;
+        }
+    return sum / n;
+}
+
+/* The cheapest point that loses no more than HALF_THE_LOSS on the fold's dev against the second reasoner alone. */
+static size_t freeze_cascade(const study *s, uint32_t fold)
+{
+    const part *p = &s->dev;
+    const double wanted = second_right(p, fold) - HALF_THE_LOSS - 1e-12;
+    size_t best = cascade_point(1, GRID - 1); /* all but the surest */
+    double cheapest = INFINITY;
+    for (size_t turns = 1; turns <= TURNS && turns <= s->k; turns++)
+        for (size_t g = 0; g < GRID; g++) {
+            const size_t point = cascade_point(turns, g);
+            const double cost = mean_of(p, p->samples, point, fold);
+            if (mean_of(p, p->right, point, fold) >= wanted && cost < cheapest) {
+                cheapest = cost;
+                best = point;
+            }
+        }
+    return best;
+}
+
+static void print_cascade(const study *s, double *scratch)
+{
+    const part *p = &s->test;
+    double *right = scratch, *cost = scratch + p->n, *spare = scratch + 2 * p->n;
+    size_t frozen[MOST_FOLDS];
+    printf("cascade.thresholds");
+    for (uint32_t fold = 0; fold < s->n_folds; fold++) {
+        frozen[fold] = freeze_cascade(s, fold);
+        const size_t at = frozen[fold] - FIXED_POINTS;
+        printf(" %zu %.3f", at / GRID + 1, threshold_of(DRR, at % GRID));
+    }
+    printf("\n");
+    for (size_t i = 0; i < p->n; i++) {
+        right[i] = p->right[frozen[p->questions[i].fold] * p->n + i];
+        cost[i] = p->samples[frozen[p->questions[i].fold] * p->n + i];
+        spare[i] = p->questions[i].second;
+    }
+    print_mean(s, "cascade.accuracy", right, p->n);
+    print_mean(s, "cascade.cost", cost, p->n);
+    print_mean(s, "cascade.second", spare, p->n);
+    for (size_t i = 0; i < p->n; i++)
+        spare[i] = right[i] - p->questions[i].second;
+    print_mean(s, "cascade.beside", spare, p->n);
+    for (size_t turns = 1; turns <= TURNS && turns <= s->k; turns++)
+        for (size_t g = 0; g < GRID; g += 5)
+            printf("frontier.%zu.%.3f %.5f %.5f\n", turns, threshold_of(DRR, g),
+                   mean_of(p, p->right, cascade_point(turns, g), UINT32_MAX),
+                   mean_of(p, p->samples, cascade_point(turns, g), UINT32_MAX));
+}
+
 /* ---- all */
 
 static drr_status write_curves(const study *s, const char *path, drr_error *err)
@@ -532,14 +454,16 @@ static drr_status act_command(int argc, char **argv, drr_error *err)
                 .seed = strtoull(argv[4], NULL, 10),
                 .replace = strcmp(argv[5], "1") == 0,
                 .refit = strcmp(argv[6], "1") == 0,
-                .resamples = (uint32_t)strtoul(argv[7], NULL, 10)};
+                .resamples = (uint32_t)strtoul(argv[7], NULL, 10),
+                .second = argv[9],
+                .price_ratio = strtod(argv[10], NULL)};
     drr_status status = DRR_OK;
     double *scratch = NULL;
-    if (s.k < 1 || s.k > MOST || s.orders < 1 || s.resamples < 2 || (argc - 9) / 4 > MOST_FOLDS)
+    if (s.k < 1 || s.k > MOST || s.orders < 1 || s.resamples < 2 || (argc - 11) / 4 > MOST_FOLDS)
         return error_set(err, DRR_E_ARGUMENT, "K is 1 to %d, there is at least one order, %d folds at most", MOST,
                          MOST_FOLDS);
-    for (int i = 9; status == DRR_OK && i + 3 < argc; i += 4)
-        status = add_fold(&s, argv + i, err);
+    for (int i = 11; status == DRR_OK && i + 3 < argc; i += 4)
+        status = study_add_fold(&s, argv + i, err);
     if (status == DRR_OK)
         status = act_all(&s, &s.dev, err);
     if (status == DRR_OK)
@@ -556,6 +480,8 @@ static drr_status act_command(int argc, char **argv, drr_error *err)
         print_frozen(&s, "stack", STACK, at_all, HALF_THE_LOSS, scratch);
         if (!isnan(s.test.questions[0].p_question))
             print_head(&s, at_five, scratch);
+        if (s.test.second_tokens > 0)
+            print_cascade(&s, scratch);
         status = study_print_auroc(&s, err);
     }
     if (status == DRR_OK)
@@ -575,10 +501,10 @@ static drr_status act_command(int argc, char **argv, drr_error *err)
 int main(int argc, char **argv)
 {
     drr_error err = {0};
-    if (argc < 13 || argc % 4 != 1) {
-        fprintf(stderr,
-                "usage: replay_study REASONER K ORDERS SEED REPLACE REFIT RESAMPLES CURVES CRITIC DEV TEST QUESTIONS "
-                "[CRITIC DEV ..]\n");
+    if (argc < 15 || argc % 4 != 3) {
+        fprintf(stderr, "usage: replay_study REASONER K ORDERS SEED REPLACE REFIT RESAMPLES CURVES SECOND RATIO CRITIC "
+                        "DEV TEST QUESTIONS "
+                        "[CRITIC DEV ..]\n");
         return 2;
     }
     const drr_status status = act_command(argc, argv, &err);

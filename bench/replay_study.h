@@ -19,7 +19,8 @@ typedef struct question { /* answers[first ..] */
     size_t first, n, n_choices;
     uint32_t fold;
     double alternatives;
-    double p_question; /* of the question alone; NaN without such a critic */
+    double p_question;            /* of the question alone; NaN without such a critic */
+    double second, second_tokens; /* a second reasoner: is it right, and how much it wrote; NaN without one */
     bool closed;
 } question;
 
@@ -28,6 +29,7 @@ typedef struct part { /* dev or test, of all folds */
     answer *answers;
     size_t n, n_answers;
     double *right, *samples; /* [POINTS][n] */
+    double second_tokens;    /* mean; NaN without a second reasoner */
 } part;
 
 typedef struct study {
@@ -35,6 +37,8 @@ typedef struct study {
     size_t k, orders;
     uint64_t seed;
     bool replace, refit;
+    const char *second; /* its file, or "-" */
+    double price_ratio;
     uint32_t resamples;
     critic_meta metas[MOST_FOLDS]; /* borrow from the critics */
     drr_critic *critics[MOST_FOLDS];
@@ -44,6 +48,8 @@ typedef struct study {
 
 /* P(correct) of an answer where so many others are known, and so many of them agree. */
 double study_judge(const study *s, const question *q, const answer *a, uint32_t others, uint32_t agree);
+/* replay_read.c: files: critic, dev, test, questions. */
+drr_status study_add_fold(study *s, char **files, drr_error *err);
 /* replay_auroc.c: of all answers to the left-out questions. */
 drr_status study_print_auroc(const study *s, drr_error *err);
 

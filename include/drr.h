@@ -1064,6 +1064,13 @@ void drr_cascade_clear(drr_cascade *cascade);
 
 /* ---- a server in front of a model: src/serve ------------------------------------------------------ */
 
+/* Does the page show what was asked and answered? Whoever has a key sees all of it. */
+typedef enum drr_page_texts {
+    DRR_PAGE_TEXTS_AUTO, /* unless there are several keys */
+    DRR_PAGE_TEXTS_YES,
+    DRR_PAGE_TEXTS_NO
+} drr_page_texts;
+
 /* Strings are not copied: those of these options, and of any that `reload` gives, live until drr_serve returns. */
 typedef struct drr_serve_options {
     /* Where it listens, and for whom (docs/security.md). */
@@ -1094,12 +1101,12 @@ typedef struct drr_serve_options {
     uint32_t deadline_ms; /* 0: none */
     double threshold;     /* NaN: the critic's own */
     drr_exhausted on_exhausted;
-    drr_feedback feedback;
-    bool shadow;          /* judge, and never interfere */
-    double share;         /* of requests that are judged at all */
-    bool pass_unjudged;   /* when the judge fails: true: the answer goes out and says so; false: an error */
-    bool live;            /* stream attempts as they are written, as reasoning_content; else hold until accepted */
-    bool abstain_refusal; /* an abstention's words in message.refusal too */
+    drr_feedback feedback; /* words or restart */
+    bool shadow;           /* judge, and never interfere */
+    double share;          /* of requests that are judged at all */
+    bool pass_unjudged;    /* when the judge fails: true: the answer goes out and says so; false: an error */
+    bool live;             /* stream attempts as they are written, as reasoning_content; else hold until accepted */
+    bool abstain_refusal;  /* an abstention's words in message.refusal too */
     const char *abstain_text;
     /* Operation. */
     uint32_t keepalive_seconds; /* between comments in a held stream */
@@ -1110,7 +1117,7 @@ typedef struct drr_serve_options {
     const char *const *redact;  /* JSON fields whose values are not recorded */
     size_t n_redact;
     uint64_t page_bytes; /* of memory for the recent requests that the page shows; 0: none */
-    bool page_texts;     /* with what was asked and answered */
+    drr_page_texts page_texts;
     /* Callbacks, each may be NULL. */
     void *user;
     void (*ready)(void *user, uint32_t port);         /* everything is loaded */

@@ -91,8 +91,7 @@ static void print_run(const char *out, const drr_trace_counts *before, const drr
     printf("\n");
 }
 
-/* mc=M or mc=M,all. */
-static bool parse_steps(drr_distill_options *d, const char *steps)
+bool distill_parse_steps(drr_distill_options *d, const char *steps)
 {
     enum { MOST = 1024 };
     char *end = NULL;
@@ -212,9 +211,8 @@ static int run(int argc, char **argv)
                                               : "--data FILE|NAME is missing: which questions?");
     if (steps && worker)
         return cli_usage(&cli_distill, "--worker labels steps as they were planned, and takes no --steps");
-    if (steps && !parse_steps(&d, steps))
-        return cli_usage(&cli_distill,
-                         "--steps %s is not understood: it is mc=M or mc=M,all, with 1 to 1024 continuations M", steps);
+    if (steps && !distill_parse_steps(&d, steps))
+        return cli_usage(&cli_distill, NOT_STEPS, steps);
     if (out && store_name)
         return cli_usage(&cli_distill, "--out and --store are the same thing; give one");
     out = out ? out : store_name;

@@ -95,7 +95,6 @@ drr_status evaluation_run(evaluation *e, const char *out, drr_reasoner *reasoner
         drr_budget_parse(&o.equal_budget, &o.budget_of, e->equal);
     for (size_t i = 0; i < data->n && status == DRR_OK; i++)
         status = cli_open_dataset(&sets[i], data->items[i], format, err);
-    cli_check_critic(critic, reasoner);
     if (status == DRR_OK)
         status = cli_make_folder(out, err);
     if (status == DRR_OK)

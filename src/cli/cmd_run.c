@@ -94,7 +94,7 @@ static drr_status check_questions(const cycle *c, drr_error *err)
 static void describe_training(char *text, size_t size, const cycle *c, const drr_trace_counts *n)
 {
     const drr_train_options *t = &c->training;
-    char patience[16], precision[32] = "", target[160] = "", loss[64] = "", kind[128] = "";
+    char patience[16], precision[32] = "", target[160] = "", loss[64] = "", kind[128] = "", steps[80] = "";
     snprintf(patience, sizeof patience, "%u", t->patience);
     if (t->precision != DRR_PRECISION_AUTO)
         snprintf(precision, sizeof precision, " precision %s", drr_precision_name(t->precision));
@@ -106,14 +106,17 @@ static void describe_training(char *text, size_t size, const cycle *c, const drr
                  t->guarantee_share, t->guarantee_turns, drr_risk_test_name(t->risk_test));
     if (t->head != DRR_HEAD_CLS || t->rank_weight > 0)
         snprintf(loss, sizeof loss, " head %s rank %g", drr_head_name(t->head), t->rank_weight);
+    if (t->steps)
+        snprintf(steps, sizeof steps, " steps %llu by %llu", (unsigned long long)n->stepped,
+                 (unsigned long long)n->rollouts);
     snprintf(
         text, size,
         "drr %s traces %llu questions %llu tokens %llu encoder %.400s epochs %u batch %u length %u patience %s rate %g "
-        "decay %g warmup %g clip %g dropout %g dev %g test %g questions %zu weights %d seed %llu%s%s%s%s\n",
+        "decay %g warmup %g clip %g dropout %g dev %g test %g questions %zu weights %d seed %llu%s%s%s%s%s\n",
         DRR_VERSION, (unsigned long long)n->traces, (unsigned long long)n->questions, (unsigned long long)n->tokens,
         t->encoder, t->epochs, t->batch, t->max_length, t->keep_last ? "last" : patience, t->learning_rate,
         t->weight_decay, t->warmup_share, t->clip_norm, t->dropout, t->dev_share, t->test_share, t->max_questions,
-        t->class_weights, (unsigned long long)t->seed, precision, target, loss, kind);
+        t->class_weights, (unsigned long long)t->seed, precision, target, loss, kind, steps);
 }
 
 static drr_status distill(cycle *c, drr_trace_counts *counts, drr_error *err)
@@ -210,6 +213,7 @@ static int run(int argc, char **argv)
 {
     static cycle c;
     uint64_t seed = 1;
+    const char *steps = NULL;
     const uint32_t n_ranks = cli_follow_rank();
     cli_reasoner_defaults(&c.choice);
     cli_checking_defaults(&c.checking);
@@ -272,6 +276,11 @@ static int run(int argc, char **argv)
          .meaning = "of right answers, the share rejected on purpose",
          .low = 0,
          .high = 1},
+        {.name = "steps",
+         .argument = "mc=M[,all]",
+         .type = CLI_STRING,
+         .value = &steps,
+         .meaning = "label the steps of each turn, as drr distill does, and teach the critic by them (docs/steps.md)"},
         {.name = "any-identity",
          .type = CLI_FLAG,
          .value = &c.distill.any_identity,
@@ -299,6 +308,11 @@ static int run(int argc, char **argv)
         return code;
     if (n_ranks > 1)
         return cli_usage(&cli_run, "this is for one process; mpirun starts `drr train` alone");
+    if (steps && !distill_parse_steps(&c.distill, steps))
+        return cli_usage(&cli_run, NOT_STEPS, steps);
+    if (steps && c.training.kind == DRR_CRITIC_PROBE)
+        return cli_usage(&cli_run, "--steps teaches an encoder, and --kind probe has none: leave one of them out");
+    c.training.steps = steps != NULL;
     code = evaluation_strategies(&c.eval, &cli_run, true);
     if (code != CLI_DONE)
         return code;

@@ -36,13 +36,13 @@ typedef struct serving {
     const char *keys[CLI_LIST_MOST];
     const char *config, *log_file, *share;
     int on_judge_error, stream_mode, abstain_as, log_format;
-    bool page_numbers_only;
 } serving;
 
-static const char *const judge_errors[] = {"pass", "fail", NULL}, *const stream_modes[] = {"hold", "live", NULL},
-                         *const abstain_as[] = {"content", "refusal", NULL},
-                         *const log_formats[] = {"auto", "text", "json", NULL},
-                         *const precisions[] = {"auto", "fp32", "bf16", "int8", NULL};
+static const char *const
+    judge_errors[] = {"pass", "fail", NULL},
+    *const stream_modes[] = {"hold", "live", NULL}, *const feedbacks[] = {"words", "restart", NULL},
+    *const page_texts[] = {"auto", "yes", "no", NULL}, *const abstain_as[] = {"content", "refusal", NULL},
+    *const log_formats[] = {"auto", "text", "json", NULL}, *const precisions[] = {"auto", "fp32", "bf16", "int8", NULL};
 enum { LOG_AUTO, LOG_TEXT, LOG_JSON };
 enum { HELPED = -1 }; /* the help was printed: nothing is to be done */
 
@@ -113,7 +113,6 @@ static int settle(serving *s, char *const *visible)
     s->o.abstain_refusal = s->abstain_as == 1;
     s->o.redact = s->redact.items;
     s->o.n_redact = s->redact.n;
-    s->o.page_texts = !s->page_numbers_only;
     s->o.judge_threads = s->o.reasoner_options.threads;
     int code = take_keys(s, visible);
     if (code == CLI_DONE && s->share)
@@ -156,7 +155,7 @@ static int read_settings(serving *s, int argc, char **argv, char *const *visible
          .low = 0,
          .high = 1},
         CHOICE("on-exhausted", o.on_exhausted, cli_exhausted_names, "what is answered when no turn was accepted"),
-        CHOICE("feedback", o.feedback, cli_feedback_names, "after a rejection: with words about it, or afresh"),
+        CHOICE("feedback", o.feedback, feedbacks, "after a rejection: with words about it, or afresh"),
         FLAG("shadow", o.shadow, "judge and tell, but never interfere"),
         {.name = "share",
          .argument = "10%",
@@ -198,7 +197,8 @@ static int read_settings(serving *s, int argc, char **argv, char *const *visible
          .value = &s->redact,
          .meaning = "of JSON, whose value is not recorded; may be given several times"},
         BYTES("page-memory", o.page_bytes, "for the recent requests that the page shows; 0: none"),
-        FLAG("page-numbers-only", page_numbers_only, "without what was asked and answered"),
+        CHOICE("page-texts", o.page_texts, page_texts,
+               "with what was asked and answered; auto: unless several keys would see each other's"),
         FLAG("log-prompts", o.log_prompts, "questions and answers in the log too"),
         TEXT("log-file", "FILE", log_file, "JSON lines are appended to it"),
         CHOICE("log-format", log_format, log_formats,

@@ -7,6 +7,9 @@
 /* shared: the store is one that many work on. */
 drr_status distill_into(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts, const cli_list *data,
                         const char *format, const drr_distill_options *options, bool shared, drr_error *err);
+/* --steps: mc=M or mc=M,all; false: neither. */
+bool distill_parse_steps(drr_distill_options *options, const char *steps);
+#define NOT_STEPS "--steps %s is not understood: it is mc=M or mc=M,all, with 1 to 1024 continuations M"
 /* Removes a store that this run made and left without a trace. */
 void remove_empty_store(const char *path);
 

@@ -81,6 +81,14 @@ static drr_status sign(plan *p, const suite *s, drr_error *err)
     }
     if (status == DRR_OK)
         status = sign_file(&b, "reasoner", p->reasoner->source, err);
+    if (status == DRR_OK && s->escalate.source)
+        status = sign_file(&b, "escalates to", s->escalate.source, err);
+    if (status == DRR_OK && s->escalate.source)
+        status =
+            buffer_printf(&b, err, "model %s replay %s\n", s->escalate.options.model ? s->escalate.options.model : "",
+                          s->escalate.options.replay_reasoner ? s->escalate.options.replay_reasoner : "");
+    if (status == DRR_OK && s->question_critic)
+        status = sign_file(&b, "question critic", s->question_critic, err);
     if (status == DRR_OK && p->reasoner->prompts)
         status = sign_file(&b, "prompts", p->reasoner->prompts, err);
     if (status == DRR_OK && p->critic)
@@ -106,14 +114,17 @@ typedef struct opened {
     drr_dataset *sets[MOST_LISTED];
     drr_critic *critic; /* the judge's, where a judge is a critic's file */
     drr_judge *judge;
+    drr_critic *question;
     drr_prompts *prompts;
-    drr_reasoner *reasoner;
+    drr_reasoner *reasoner, *second;
 } opened;
 
 static void close_all(opened *o)
 {
     for (size_t i = 0; i < MOST_LISTED; i++)
         drr_dataset_free(o->sets[i]);
+    drr_critic_close(o->question);
+    drr_reasoner_close(o->second);
     drr_reasoner_close(o->reasoner);
     drr_prompts_free(o->prompts);
     if (!o->judge)
@@ -190,7 +201,13 @@ static drr_status open_reasoner(opened *o, const suite *s, const plan *p, const 
     drr_status status = drr_prompts_open(&o->prompts, p->reasoner->prompts, err);
     if (status == DRR_OK)
         status = drr_reasoner_open(&o->reasoner, p->reasoner->source, &options, err);
-    return at_line(status, s, "reasoner", (size_t)(p->reasoner - s->reasoners), err);
+    status = at_line(status, s, "reasoner", (size_t)(p->reasoner - s->reasoners), err);
+    if (status != DRR_OK || !s->escalate.source)
+        return status;
+    options = s->escalate.options;
+    options.seed = p->seed;
+    options.hooks = hooks;
+    return drr_reasoner_open(&o->second, s->escalate.source, &options, err);
 }
 
 /* Everything that a suite names but its reasoners, before the first of them thinks. */
@@ -251,9 +268,14 @@ static drr_status run_part(const suite *s, const plan *p, const suite_part *part
         status = open_critic(&o, s, p->critic, hooks, err);
     if (status == DRR_OK)
         status = open_reasoner(&o, s, p, hooks, err);
+    if (status == DRR_OK && s->question_critic)
+        status = drr_critic_open(&o.question, s->question_critic, err);
+    how.escalate_to = o.second;
     how.policy.judge = o.judge;
-    for (size_t i = 0; i < s->n_entries; i++)
+    for (size_t i = 0; i < s->n_entries; i++) {
         entries[i].policy.judge = o.judge;
+        entries[i].policy.question_critic = o.question;
+    }
     if (status == DRR_OK)
         status = evaluate_part(&json, &table, &(part_forms){.body = body, .plots = plots, .limits = limits}, o.reasoner,
                                o.judge ? NULL : o.critic, o.prompts, (const drr_dataset *const *)o.sets, s->n_data,

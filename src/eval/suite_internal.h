@@ -33,7 +33,9 @@ typedef struct suite { /* strings are the suite's */
     suite_reasoner reasoners[MOST_LISTED];
     size_t n_reasoners;
     suite_critic critics[MOST_LISTED];
-    size_t n_critics; /* judges stand behind them */
+    size_t n_critics;        /* judges stand behind them */
+    suite_reasoner escalate; /* source NULL: nowhere */
+    const char *question_critic;
     drr_eval_entry entries[MOST_LISTED];
     size_t n_entries;
     uint64_t seeds[MOST_LISTED];

@@ -22,10 +22,15 @@ typedef struct suite_key {
 #define OF(type, member) offsetof(type, member)
 
 static const char *const exhausted_names[] = {"vote", "best", "last", "abstain", NULL};
+static const char *const votes_names[] = {"equal", "critic", "posterior", "confidence", NULL};
 static const char *const feedback_names[] = {"words", "restart", "score", "step", NULL};
 
 #define POLICY_KEYS                                                                                                    \
     {"samples", KEY_U32, OF(drr_policy, samples), 1, 1024, NULL},                                                      \
+        {"weigh_votes", KEY_CHOICE, OF(drr_policy, votes), 0, 0, votes_names},                                         \
+        {"keep_votes", KEY_DOUBLE, OF(drr_policy, keep_votes), 0, 1, NULL},                                            \
+        {"sure_above", KEY_DOUBLE, OF(drr_policy, sure_above), 0, 1, NULL},                                            \
+        {"hopeless_below", KEY_DOUBLE, OF(drr_policy, hopeless_below), 0, 1, NULL},                                    \
         {"stop_confidence", KEY_DOUBLE, OF(drr_policy, stop_confidence), 0, 1, NULL},                                  \
         {"max_turns", KEY_U32, OF(drr_policy, max_turns), 1, 64, NULL},                                                \
         {"max_tokens", KEY_U64, OF(drr_policy, max_tokens), 0, 1e12, NULL},                                            \
@@ -56,6 +61,8 @@ static const suite_key top_keys[] = {{"title", KEY_TEXT, OF(suite, title), 0, 0,
                                      {"reasoner", KEY_TEXT, NOWHERE, 0, 0, NULL},
                                      {"critic", KEY_TEXT, NOWHERE, 0, 0, NULL},
                                      {"judge", KEY_TEXT, NOWHERE, 0, 0, NULL},
+                                     {"escalate", KEY_TEXT, NOWHERE, 0, 0, NULL},
+                                     {"question_critic", KEY_PATH, OF(suite, question_critic), 0, 0, NULL},
                                      {"strategy", KEY_TEXT, NOWHERE, 0, 0, NULL},
                                      {0}};
 static const suite_key policy_keys[] = {POLICY_KEYS, {0}};
@@ -293,6 +300,19 @@ static drr_status read_reasoners(suite *s, drr_error *err)
                             : status;
 }
 
+/* The reasoner that drr's unsure questions go to. */
+static drr_status read_escalate(suite *s, drr_error *err)
+{
+    json_t *table = json_object_get(s->root, "escalate");
+    if (!table)
+        return DRR_OK;
+    drr_reasoner_options_defaults(&s->escalate.options);
+    const drr_status status = take_table(s, table, "escalate", reasoner_keys, &s->escalate, err);
+    if (status == DRR_OK && !s->escalate.source)
+        return wrong(s, "escalate", err, "[escalate] needs a source: a model's name, a file or an address");
+    return status;
+}
+
 static drr_status read_critics(suite *s, drr_error *err)
 {
     drr_status status = count_list(s, "critic", &s->n_critics, err);
@@ -380,6 +400,8 @@ static drr_status read_strategy(suite *s, size_t i, const drr_policy *common, dr
         return wrong(s, where, err,
                      "the strategy %s needs a critic: add [[critic]] and its path, or a [[judge]] and its source",
                      strategy);
+    if (!s->question_critic && (!isnan(entry->policy.sure_above) || entry->policy.hopeless_below > 0))
+        return wrong(s, where, err, "sure_above and hopeless_below need question_critic = \"FILE\" at the top");
     return check_budget(s, &entry->policy, where, err);
 }
 
@@ -444,6 +466,8 @@ drr_status suite_read(suite *s, const char *path, drr_error *err)
         status = read_data(s, err);
     if (status == DRR_OK)
         status = read_reasoners(s, err);
+    if (status == DRR_OK)
+        status = read_escalate(s, err);
     if (status == DRR_OK)
         status = read_critics(s, err);
     if (status == DRR_OK)

@@ -29,8 +29,11 @@ static drr_status add_turns(drr_result *r, drr_result *more, drr_error *err)
     if (!turns)
         return error_memory(err);
     r->turns = turns;
-    if (r->n_turns)
-        turns[r->n_turns - 1].verdict = DRR_VERDICT_ESCALATE;
+    for (size_t i = r->n_turns; i-- > 0;)
+        if (drr_turn_answers(&turns[i])) {
+            turns[i].verdict = DRR_VERDICT_ESCALATE;
+            break;
+        }
     for (size_t i = 0; i < more->n_turns; i++) {
         drr_turn *t = &turns[r->n_turns++];
         *t = more->turns[i];

@@ -211,6 +211,13 @@ static void llama_close(void *self)
     free(b);
 }
 
+static void llama_attend(void *self, bool (*called)(void *user), void *user)
+{
+    llama_backend *b = self;
+    b->called = called;
+    b->called_user = user;
+}
+
 drr_status reasoner_open_llama(drr_reasoner **reasoner, const char *path, const char *name,
                                const drr_reasoner_options *options, drr_error *err)
 {
@@ -262,7 +269,7 @@ drr_status reasoner_open_llama(drr_reasoner **reasoner, const char *path, const 
                                            .cancel = llama_cancel,
                                            .close = llama_close,
                                            .timing = llama_timing,
-                                             .attend = llama_attend,
+                                           .attend = llama_attend,
                                            .ready = llama_ready};
     status = reasoner_new(reasoner, &table, b, id, about.data, b->width, err);
     if (status == DRR_OK) {

@@ -112,9 +112,13 @@ drr_status hidden_slot_end(const llama_backend *b, slot *s, reasoner_completion 
 drr_status llama_submit(void *self, const reasoner_request *request, drr_error *err);
 drr_status llama_next(void *self, reasoner_completion *completion, drr_error *err);
 void llama_timing(void *self, drr_reasoner_timing *timing);
-void llama_attend(void *self, bool (*called)(void *user), void *user);
 void llama_cancel(void *self);
 void slots_clear(llama_backend *b);
+
+/* llama_watch.c */
+/* Asks the watch once for all of these n slots that have one: it may have something to compute, and does so together.
+ */
+void slots_watch(llama_backend *b, const uint32_t *rows, size_t n);
 
 /* llama_sample.c */
 sample_space *sample_spaces_new(uint32_t n, uint32_t n_vocab);

@@ -417,36 +417,6 @@ static void sample_rows(void *user, size_t begin, size_t end, uint32_t thread)
     }
 }
 
-/* Asks the watch once for all that have one: it may have something to compute, and does so together. */
-static void watch_rows(llama_backend *b, const uint32_t *rows, size_t n)
-{
-    reasoner_watched texts[b->width];
-    drr_finish ends[b->width];
-    uint32_t slots[b->width];
-    size_t n_watched = 0;
-    const double now = clock_seconds();
-    for (size_t row = 0; row < n; row++) {
-        const slot *s = &b->slots[rows[row]];
-        if (!s->watch || s->ended || s->closing)
-            continue;
-        texts[n_watched] = (reasoner_watched){s->complete_user, s->text.data, now - s->started_s};
-        ends[n_watched] = DRR_FINISH_STOP;
-        slots[n_watched++] = rows[row];
-    }
-    if (n_watched == 0)
-        return;
-    const slot *first = &b->slots[slots[0]];
-    first->watch(first->watch_user, texts, ends, n_watched);
-    for (size_t i = 0; i < n_watched; i++) {
-        slot *s = &b->slots[slots[i]];
-        if (ends[i] != DRR_FINISH_CUT && ends[i] != DRR_FINISH_TIME)
-            continue;
-        s->finish = ends[i];
-        s->closing = ends[i] == DRR_FINISH_TIME && s->answer_at; /* its last token is to be read, as of any answer */
-        s->ended = !s->closing;
-    }
-}
-
 static drr_status hand_over(llama_backend *b, slot *s, drr_error *err)
 {
     reasoner_completion c = {.tag = s->tag,
@@ -519,7 +489,7 @@ static drr_status run_step(llama_backend *b, drr_error *err)
         b->timing.full_width_seconds += seconds;
         b->timing.n_full_width += n;
     }
-    watch_rows(b, rows, n);
+    slots_watch(b, rows, n);
     for (size_t row = 0; row < n && status == DRR_OK; row++)
         if (b->slots[rows[row]].ended)
             status = hand_over(b, &b->slots[rows[row]], err);
@@ -554,13 +524,6 @@ drr_status llama_next(void *self, reasoner_completion *completion, drr_error *er
     b->n_done--;
     memmove(b->done, b->done + 1, b->n_done * sizeof *b->done);
     return DRR_OK;
-}
-
-void llama_attend(void *self, bool (*called)(void *user), void *user)
-{
-    llama_backend *b = self;
-    b->called = called;
-    b->called_user = user;
 }
 
 void llama_timing(void *self, drr_reasoner_timing *timing)

@@ -1,6 +1,6 @@
 /* drift.h: does a critic still judge what it was trained on? Two alarms: the scores of late are distributed otherwise
  * than those of the traces that it was measured on, and the upstream's model is another than its reasoner. Knows no
- * threads; who owns one locks it. docs/serve.md, "Drift", has the reasons for the numbers. */
+ * threads; who owns one locks it. docs/judge.md, "Drift", has the reasons for the numbers. */
 #ifndef DRR_SERVE_DRIFT_H
 #define DRR_SERVE_DRIFT_H
 

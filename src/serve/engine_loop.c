@@ -19,6 +19,12 @@ const char *attempt_text(const attempt *a)
     return a->said ? a->said : a->reply.text ? a->reply.text : "";
 }
 
+/* Rejections are told, and the conversation goes on. */
+static bool talks(const request *r)
+{
+    return r->policy.feedback != DRR_FEEDBACK_RESTART;
+}
+
 /* ---- asking */
 
 static bool is_streamed(const request *r, const attempt *a)
@@ -97,7 +103,8 @@ static drr_status attempt_begin(request *r, char *feedback, drr_error *err)
                               .done = on_done,
                               .user = a,
                               .question = r->question.text,
-                              .sample = r->policy.feedback == DRR_FEEDBACK_WORDS ? 1000 * a->number : a->number,
+                              .task = r->unjudged || !r->e->options.critic ? NULL : &r->question.task,
+                              .sample = talks(r) ? 1000 * a->number : a->number,
                               .seed = rng_next(&r->e->random)};
     drr_status status = good ? upstream_begin(&a->call, r->e->up, &ask, err) : error_memory(err);
     json_decref(body);
@@ -223,9 +230,11 @@ static void ask_critic(request *r, attempt *a)
     a->item = (judge_item){.question = r->question.text,
                            .text = attempt_text(a),
                            .stats = a->stats.n ? &a->stats : NULL,
-                           .turn = r->policy.feedback == DRR_FEEDBACK_WORDS ? a->number : 0,
+                           .turn = talks(r) ? a->number : 0,
                            .n_written = a->reply.n_written,
-                           .parsed = a->answer != NULL};
+                           .parsed = a->answer != NULL,
+                           .hidden = a->reply.hidden,
+                           .hidden_size = a->reply.hidden_size};
     count_others(r, a);
     if (request_judge(r, a, &err) != DRR_OK)
         judge_failed(r, a, err.message);
@@ -281,6 +290,12 @@ void chat_judged(request *r)
         return;
     }
     a->p_correct = a->item.p_correct;
+    if (a->item.critic && r->dm && strcmp(a->item.critic, r->dm) != 0) { /* another critic has come meanwhile */
+        r->dm = a->item.critic;
+        if (isnan(r->policy.threshold))
+            r->threshold = a->item.threshold;
+        r->guarantee = NULL; /* the other one made it */
+    }
     metrics_judged(r->e->options.counts, a->p_correct, clock_seconds() - a->judge_began_s);
     decide(r, a);
 }
@@ -290,7 +305,13 @@ void chat_judged(request *r)
 static bool say_again(request *r, const attempt *a, char **words)
 {
     drr_error err = {0};
-    if (prompts_feedback(words, r->e->prompts, &r->question.task, a->answer, &err) != DRR_OK)
+    char score[16] = "";
+    snprintf(score, sizeof score, "%.0f %%", 100 * a->p_correct);
+    const drr_status status =
+        r->policy.feedback == DRR_FEEDBACK_SCORE
+            ? prompts_reject(words, r->e->prompts, &r->question.task, a->answer, score, NULL, &err)
+            : prompts_feedback(words, r->e->prompts, &r->question.task, a->answer, &err);
+    if (status != DRR_OK)
         return false;
     if (!r->history)
         r->history = json_copy(json_object_get(r->body, "messages"));
@@ -304,7 +325,7 @@ static void next_attempt(request *r, const attempt *a)
 {
     char *words = NULL;
     drr_error err = {0};
-    if (r->policy.feedback == DRR_FEEDBACK_WORDS && !say_again(r, a, &words)) {
+    if (talks(r) && !say_again(r, a, &words)) {
         free(words);
         reply_error(r, 503, NULL, "memory is out");
         return;

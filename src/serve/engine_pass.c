@@ -186,6 +186,10 @@ void pass_begin(request *r)
     }
     const char *path = http_path(r->call), *bytes = http_body(r->call, &size);
     path += strncmp(path, "/v1/", 4) == 0 ? 3 : 0;
+    static const char *const names[] = {"anthropic-version", "anthropic-beta", "openai-beta"};
+    const char *values[3];
+    for (size_t i = 0; i < 3; i++)
+        values[i] = http_header(r->call, names[i]);
     const upstream_fetch fetch = {.method = http_method(r->call),
                                   .path = path,
                                   .query = http_query_string(r->call),
@@ -193,6 +197,11 @@ void pass_begin(request *r)
                                   .size = size,
                                   .type = http_header(r->call, "content-type"),
                                   .accept = http_header(r->call, "accept"),
+                                  .names = names,
+                                  .values = values,
+                                  .n_more = 3,
+                                  .key_header = strcmp(path, "/messages") == 0,
+                                  .exact = true,
                                   .head = on_head,
                                   .more = on_bytes,
                                   .done = on_passed,

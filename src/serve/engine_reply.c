@@ -10,26 +10,6 @@
 
 /* ---- JSON text */
 
-/* Bytes of the character at text[0]; 0: it is none. */
-static size_t character(const unsigned char *text, size_t size)
-{
-    const unsigned char c = text[0];
-    const size_t n = c < 0x80                ? 1
-                     : c >= 0xc2 && c < 0xe0 ? 2
-                     : c >= 0xe0 && c < 0xf0 ? 3
-                     : c >= 0xf0 && c < 0xf5 ? 4
-                                             : 0;
-    if (n == 0 || n > size)
-        return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((text[i] & 0xc0) != 0x80)
-            return 0;
-    if ((c == 0xe0 && text[1] < 0xa0) || (c == 0xed && text[1] >= 0xa0) || (c == 0xf0 && text[1] < 0x90) ||
-        (c == 0xf4 && text[1] >= 0x90))
-        return 0;
-    return n;
-}
-
 drr_status put_json_string(buffer *b, const char *text, size_t size)
 {
     const unsigned char *s = (const unsigned char *)text;
@@ -44,7 +24,7 @@ drr_status put_json_string(buffer *b, const char *text, size_t size)
             memcpy(escape, "\\n", 3);
         else if (s[at] < 0x20)
             snprintf(escape, sizeof escape, "\\u%04x", s[at]);
-        else if (s[at] >= 0x80 && (n = character(s + at, size - at)) == 0)
+        else if (s[at] >= 0x80 && (n = utf8_character(s + at, size - at)) == 0)
             memcpy(escape, "\\ufffd", 7);
         if (!*escape) {
             at += n;

@@ -75,7 +75,7 @@ static bool to_choices(json_t **to, json_t *value, const char *param, refusal *r
 
 static const char *const exhausted_names[] = {"vote", "best", "last", "abstain"};
 static const char *const kind_names[] = {"choice", "number", "boolean", "text", "checked"};
-static const char *const feedback_names[] = {"words", "restart"};
+static const char *const feedback_names[] = {"words", "restart", "score"};
 static const char *const mode_names[] = {"hold", "live"};
 static const char *const abstain_names[] = {"content", "refusal"};
 
@@ -103,8 +103,8 @@ static bool read_field(wishes *w, const char *name, const char *param, json_t *v
         p->on_exhausted = (drr_exhausted)at;
     } else if (strcmp(name, "feedback") == 0) {
         at = json_is_false(value);
-        *good = json_is_boolean(value) || to_choice(&at, value, param, feedback_names, 2, r);
-        p->feedback = at ? DRR_FEEDBACK_RESTART : DRR_FEEDBACK_WORDS;
+        *good = json_is_boolean(value) || to_choice(&at, value, param, feedback_names, 3, r);
+        p->feedback = (drr_feedback)at;
     } else if (strcmp(name, "shadow") == 0) {
         *good = to_bool(&p->shadow, value, param, r);
     } else if (strcmp(name, "judge") == 0) {

@@ -534,3 +534,18 @@ json_t *judge_drift(judge *j)
     pthread_mutex_unlock(&j->lock);
     return value;
 }
+
+json_t *judge_dev_scores(judge *j)
+{
+    pthread_mutex_lock(&j->lock);
+    const drr_critic *critic = j->current->critic;
+    const critic_meta *m = critic_get_meta(critic);
+    json_t *p = json_array(), *value = json_null();
+    for (uint32_t i = 0; i < m->n_quantiles; i++)
+        json_array_append_new(p, json_real(drr_critic_combine(critic, m->quantiles[i], NULL)));
+    if (m->n_quantiles)
+        value = json_pack("{s:I, s:O}", "n", (json_int_t)m->n_scores, "p_correct", p);
+    pthread_mutex_unlock(&j->lock);
+    json_decref(p);
+    return value;
+}

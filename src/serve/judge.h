@@ -53,6 +53,9 @@ void judge_cancel(judge *j, void *user);
 /* The name in an upstream's reply: an alarm where it is not that of the reasoner that the critic was trained on. */
 void judge_saw_model(judge *j, const char *model);
 json_t *judge_drift(judge *j); /* the field "drift" of /props; NULL when memory is out */
+/* {"n", "p_correct": [..]}: what the critic, of the text alone, says of the answers in its file that it was not trained
+ * on, as quantiles of equal share; JSON's null where an older file has none; NULL when memory is out. */
+json_t *judge_dev_scores(judge *j);
 
 /* ---- the routes, user: the judge, or NULL where the server has no critic: 501 */
 void judge_rerank(void *user, http_call *call);    /* POST /v1/rerank, /rerank, /reranking, /v1/reranking, /v2/rerank */

@@ -43,7 +43,7 @@ bool judge_call_count(judge_call *c, json_int_t *value, const char *field);
 /* The text of an item of a list: a string, or an object with "text"; `param` names the place. NULL: refused. */
 const char *judge_call_text(judge_call *c, json_t *item, const char *param);
 
-/* A question and its answer in one value, divided as docs/serve.md says: "q[SEP]t", "Question: q\nAnswer: t", JSON of
+/* A question and its answer in one value, divided as docs/judge.md says: "q[SEP]t", "Question: q\nAnswer: t", JSON of
  * an object, the object, or a list of messages. */
 typedef struct judge_pair {
     const char *question, *text; /* question NULL: there is one text alone; it is in the call's memory, or the body's */

@@ -1,5 +1,5 @@
 /* judge_pair.c: routes that take one value where the critic reads two: how a question and the text that answers it are
- * told apart (docs/serve.md, "What the critic reads"). What cannot be told apart is said to be one text, never guessed.
+ * told apart (docs/judge.md, "What the critic reads"). What cannot be told apart is said to be one text, never guessed.
  */
 #include "serve/judge_internal.h"
 

@@ -1,5 +1,5 @@
 /* judge_routes.c: the critic as a reranker (llama.cpp's, vLLM's and TEI's shapes), a classifier and a scorer of pairs
- * (vLLM's), and a reward model (OpenRLHF's). What each field means: docs/serve.md, "The critic for others". */
+ * (vLLM's), and a reward model (OpenRLHF's). What each field means: docs/judge.md. */
 #include "serve/judge_internal.h"
 
 #include <math.h>

@@ -44,8 +44,7 @@ void drr_serve_options_defaults(drr_serve_options *options)
                                    .abstain_text = policy.abstain_text,
                                    .keepalive_seconds = 15,
                                    .drain_seconds = 30,
-                                   .page_bytes = pages.bytes,
-                                   .page_texts = pages.texts};
+                                   .page_bytes = pages.bytes};
     drr_reasoner_options_defaults(&options->reasoner_options);
 }
 
@@ -87,11 +86,10 @@ static bool cancelled(void *user)
 
 /* ---- opening */
 
-static drr_status open_http(serve *s, drr_error *err)
+static drr_status open_http(serve *s, const serve_keys *keys, drr_error *err)
 {
     const drr_serve_options *o = &s->first;
     http_options http;
-    serve_keys keys;
     http_options_defaults(&http);
     http.host = o->host;
     http.port = (uint16_t)o->port;
@@ -109,14 +107,21 @@ static drr_status open_http(serve *s, drr_error *err)
     http.done_user = s;
     if (o->port > UINT16_MAX)
         return error_set(err, DRR_E_ARGUMENT, "port %u: ports end at 65535", o->port);
-    drr_status status = serve_keys_read(&keys, o, err);
-    if (status != DRR_OK)
-        return status;
-    http.keys = keys.keys;
-    http.n_keys = keys.n;
+    http.keys = keys->keys;
+    http.n_keys = keys->n;
     serve_routes(s);
-    status = http_open(&s->http, &http, s->routes, s->n_routes, &s->hooks, err);
-    serve_keys_clear(&keys);
+    return http_open(&s->http, &http, s->routes, s->n_routes, &s->hooks, err);
+}
+
+static drr_status open_page(serve *s, const serve_keys *keys, drr_error *err)
+{
+    const drr_serve_options *o = &s->first;
+    const page_options options = {.bytes = (size_t)o->page_bytes,
+                                  .texts = o->page_texts == DRR_PAGE_TEXTS_YES ||
+                                           (o->page_texts == DRR_PAGE_TEXTS_AUTO && keys->n < 2)};
+    page *p = NULL;
+    drr_status status = page_open(&p, &options, err);
+    s->page = p;
     return status;
 }
 
@@ -206,6 +211,8 @@ static drr_status check(const drr_serve_options *o, drr_error *err)
         return error_set(err, DRR_E_ARGUMENT,
                          "%s: an upstream (--upstream http://host/v1), or a reasoner that runs here (--reasoner NAME)",
                          o->upstream ? "two models cannot both answer; choose one" : "which model is to answer?");
+    if (o->feedback != DRR_FEEDBACK_WORDS && o->feedback != DRR_FEEDBACK_RESTART)
+        return error_set(err, DRR_E_ARGUMENT, "feedback: the server gives words, or starts afresh");
     if (!(o->share >= 0 && o->share <= 1))
         return error_set(err, DRR_E_ARGUMENT, "share %g: a share of requests is between 0 and 1", o->share);
     return DRR_OK;
@@ -213,16 +220,17 @@ static drr_status check(const drr_serve_options *o, drr_error *err)
 
 static drr_status open_parts(serve *s, drr_error *err)
 {
-    const page_options page_kept = {.bytes = (size_t)s->first.page_bytes, .texts = s->first.page_texts};
-    page *p = NULL;
+    serve_keys keys = {0};
     drr_status status = check(&s->first, err);
     if (status == DRR_OK)
         status = metrics_new(&s->counts, err);
     if (status == DRR_OK)
-        status = page_open(&p, &page_kept, err);
-    s->page = p;
+        status = serve_keys_read(&keys, &s->first, err);
     if (status == DRR_OK)
-        status = open_http(s, err);
+        status = open_page(s, &keys, err);
+    if (status == DRR_OK)
+        status = open_http(s, &keys, err);
+    serve_keys_clear(&keys);
     if (status == DRR_OK)
         status = open_judge(s, err);
     if (status == DRR_OK)

@@ -55,14 +55,29 @@ static void get_metrics(void *user, http_call *call)
 
 static json_t *policy_value(const drr_serve_options *o)
 {
-    static const char *const exhausted[] = {"vote", "best", "last", "abstain"}, *const feedback[] = {"words",
-                                                                                                     "restart"};
+    static const char *const exhausted[] = {"vote", "best", "last", "abstain"};
     return json_pack("{s:i, s:i, s:I, s:i, s:o, s:s, s:s, s:b, s:f, s:s, s:s}", "max_turns", (int)o->max_turns,
                      "samples", (int)o->samples, "max_tokens", (json_int_t)o->max_tokens, "deadline_ms",
                      (int)o->deadline_ms, "threshold", json_number_or_null(o->threshold), "on_exhausted",
-                     exhausted[o->on_exhausted], "feedback", feedback[o->feedback], "shadow", o->shadow, "share",
-                     o->share, "on_judge_error", o->pass_unjudged ? "pass" : "fail", "stream_mode",
+                     exhausted[o->on_exhausted], "feedback", drr_feedback_name(o->feedback), "shadow", o->shadow,
+                     "share", o->share, "on_judge_error", o->pass_unjudged ? "pass" : "fail", "stream_mode",
                      o->live ? "live" : "hold");
+}
+
+static json_t *guarantees_value(const drr_critic_info *info)
+{
+    json_t *list = json_array();
+    for (uint32_t i = 0; i < info->n_guarantees; i++) {
+        const drr_guarantee *g = &info->guarantees[i];
+        char sentence[512];
+        drr_guarantee_sentence(sentence, sizeof sentence, g);
+        json_array_append_new(list,
+                              json_pack("{s:i, s:f, s:f, s:f, s:I, s:I, s:I, s:s}", "turns", (int)g->turns,
+                                        "target_error", g->target_error, "delta", g->delta, "threshold", g->threshold,
+                                        "n", (json_int_t)g->n, "n_accepted", (json_int_t)g->n_accepted, "n_wrong",
+                                        (json_int_t)g->n_wrong, "sentence", sentence));
+    }
+    return list;
 }
 
 static json_t *critic_value(const serve *s)
@@ -70,9 +85,10 @@ static json_t *critic_value(const serve *s)
     if (!s->judge)
         return json_null();
     const drr_critic_info info = judge_info(s->judge);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:i}", "dm", judge_name(s->judge), "name", info.name, "sha256",
-                     info.sha256, "reasoner", info.reasoner, "encoder", info.encoder, "threshold",
-                     json_number_or_null(info.threshold), "max_length", (int)info.max_length);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:o, s:i, s:o, s:o}", "dm", judge_name(s->judge), "name", info.name,
+                     "sha256", info.sha256, "reasoner", info.reasoner, "encoder", info.encoder, "threshold",
+                     json_number_or_null(info.threshold), "max_length", (int)info.max_length, "guarantees",
+                     guarantees_value(&info), "dev_scores", judge_dev_scores(s->judge));
 }
 
 /* A base URL may hold a user's name and password. */

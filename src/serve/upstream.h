@@ -40,6 +40,8 @@ typedef struct upstream_reply {
     uint32_t n_prompt, n_cached, n_written, n_thought;
     reasoner_token *tokens; /* n_tokens of them: log-probabilities, where known */
     uint32_t n_tokens;
+    void *hidden; /* the answer's hidden states (core/hidden.h); NULL: none */
+    size_t hidden_size;
     double seconds; /* of the last try */
 } upstream_reply;
 void upstream_reply_clear(upstream_reply *reply);
@@ -55,6 +57,7 @@ typedef struct upstream_ask {
     upstream_piece piece; /* NULL: the answer is wanted whole */
     upstream_done done;   /* called once, unless the call is cancelled */
     void *user;
+    const drr_task *task; /* NULL: no hidden states of the answer are wanted; copied */
     const char *question; /* for recorded answers: which one */
     uint32_t sample;
     uint64_t seed; /* where the body has none and the backend needs one */
@@ -68,6 +71,11 @@ typedef struct upstream_fetch {
     const char *bytes;         /* alive until the call has ended */
     size_t size;
     const char *type, *accept; /* the client's headers, or NULL */
+    const char *const *names;  /* n_more further headers of the client's, by name and value; a NULL value is none */
+    const char *const *values;
+    size_t n_more;
+    bool key_header; /* the key goes in x-api-key too */
+    bool exact;      /* what the upstream refuses, whatever it is, comes as it does; else as of a completion */
     void (*head)(void *user, int status, const char *type);
     void (*more)(void *user, const char *bytes, size_t size);
     upstream_done done;
@@ -95,6 +103,9 @@ bool upstream_reply_event(upstream_reply *reply, const char *data, size_t size, 
                           void *user, const char *from);
 void upstream_reply_fail(upstream_reply *reply, int status, const char *code, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
+size_t utf8_character(const unsigned char *text, size_t size); /* bytes of the one at text[0]; 0: it is none */
+/* What is no UTF-8 becomes U+FFFD. True: nothing had to. */
+bool upstream_make_utf8(buffer *b);
 void upstream_hide(const char *key, char *text, size_t size); /* each occurrence becomes asterisks; key may be NULL */
 
 #endif

@@ -19,6 +19,8 @@ typedef struct embedded_call {
     conversation messages;
     char *question, *grammar, *stops[MOST_STOPS];
     size_t n_stops, longest_stop;
+    drr_task task; /* of the answer whose hidden states are wanted; its strings are in `words` */
+    arena *words;
     reasoner_request request;
     atomic_bool withdrawn;
     /* Set while the model writes, by the thread that does so: */
@@ -54,6 +56,7 @@ static void call_free(embedded_call *c)
     free(c->grammar);
     for (size_t i = 0; i < c->n_stops; i++)
         free(c->stops[i]);
+    arena_free(c->words);
     buffer_clear(&c->fresh);
     reasoner_completion_clear(&c->completion);
     free(c);
@@ -123,6 +126,12 @@ static bool on_token(void *user, const char *text, size_t length)
         return true;
     show(c, text, safe_end(c, text, length));
     return false;
+}
+
+static void answer_at(void *user, const char *text, size_t *begin, size_t *end)
+{
+    const embedded_call *c = user;
+    task_answer_place(&c->task, text, begin, end);
 }
 
 /* ---- the model's thread */
@@ -259,6 +268,20 @@ static bool add_stop(embedded_call *c, const char *stop)
     return true;
 }
 
+/* The model may still write when whoever asked has gone. */
+static bool keep_task(embedded_call *c, const drr_task *task)
+{
+    c->words = arena_new(1 << 10);
+    const char **choices = c->words ? arena_alloc(c->words, (task->n_choices + 1) * sizeof *choices, 8) : NULL;
+    bool good = choices != NULL;
+    for (size_t i = 0; good && i < task->n_choices; i++)
+        good = (choices[i] = arena_copy(c->words, task->choices[i], strlen(task->choices[i]))) != NULL;
+    c->task = (drr_task){.task = "serve", .id = "", .answer = "", .kind = task->kind, .n_choices = task->n_choices};
+    c->task.choices = choices;
+    c->task.question = good ? arena_copy(c->words, task->question, strlen(task->question)) : NULL;
+    return c->task.question != NULL;
+}
+
 static drr_status fill_request(embedded_call *c, json_t *body, drr_error *err)
 {
     json_t *messages = json_object_get(body, "messages"), *message, *stops = json_object_get(body, "stop"), *stop;
@@ -272,7 +295,8 @@ static drr_status fill_request(embedded_call *c, json_t *body, drr_error *err)
         return status;
     c->question = string_copy(c->ask.question);
     c->grammar = string_copy(json_string_or(body, "grammar", NULL));
-    if (!good || (c->ask.question && !c->question))
+    const bool hidden = c->ask.task && basis->hidden.n;
+    if (!good || (c->ask.question && !c->question) || (hidden && !keep_task(c, c->ask.task)))
         return error_memory(err);
     const double room = basis->context ? basis->context : DEFAULT_TOKENS;
     const double most = json_number_or(body, "max_completion_tokens", json_number_or(body, "max_tokens", room));
@@ -289,6 +313,7 @@ static drr_status fill_request(embedded_call *c, json_t *body, drr_error *err)
         .grammar = c->grammar,
         .complete = on_token,
         .complete_user = c,
+        .answer_at = hidden ? answer_at : NULL,
         .question = c->question,
         .sample = c->ask.sample,
     };
@@ -397,8 +422,14 @@ static void fill_reply(upstream_reply *reply, embedded_call *c)
         reply->n_tokens = done->n_token_stats;
         done->tokens = NULL;
     }
+    reply->hidden = done->hidden;
+    reply->hidden_size = done->hidden_size;
+    done->hidden = NULL;
     if (done->thoughts)
         buffer_puts(&reply->own_thoughts, done->thoughts, NULL);
+    if (!upstream_make_utf8(&reply->own_text))
+        reply->n_tokens = 0; /* their places have moved */
+    upstream_make_utf8(&reply->own_thoughts);
     reply->text = reply->own_text.data ? reply->own_text.data : "";
     reply->thoughts = reply->own_thoughts.data ? reply->own_thoughts.data : "";
     reply->counted = true;

@@ -174,6 +174,7 @@ static http_transfer *transfer_take(upstream_http *h)
         curl_easy_setopt(t->easy, CURLOPT_NOSIGNAL, 1L);
         curl_easy_setopt(t->easy, CURLOPT_TCP_KEEPALIVE, 1L);
         curl_easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT, 20L);
+        curl_easy_setopt(t->easy, CURLOPT_UPLOAD_BUFFERSIZE, 16384L); /* 64 KiB a call else, and seldom needed */
         curl_easy_setopt(t->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
         curl_easy_setopt(t->easy, CURLOPT_USERAGENT, "drr/" DRR_VERSION);
         curl_easy_setopt(t->easy, CURLOPT_WRITEFUNCTION, on_bytes);
@@ -297,11 +298,19 @@ static bool add_header(struct curl_slist **list, const char *name, const char *v
     return more != NULL;
 }
 
-static struct curl_slist *make_headers(const upstream_http *h, const char *type, const char *accept)
+/* fetch: NULL for completions. */
+static struct curl_slist *make_headers(const upstream_http *h, const upstream_fetch *fetch)
 {
     struct curl_slist *list = NULL;
-    const bool good = add_header(&list, "Content-Type", type) && add_header(&list, "Accept", accept) &&
-                      add_header(&list, "Authorization", h->authorization);
+    const bool get = fetch && strcmp(fetch->method, "GET") == 0;
+    bool good = add_header(&list, "Authorization", h->authorization);
+    if (good && !get)
+        good = add_header(&list, "Content-Type", fetch && fetch->type ? fetch->type : "application/json");
+    if (good && fetch)
+        good = add_header(&list, "Accept", fetch->accept) &&
+               (!fetch->key_header || add_header(&list, "x-api-key", h->owner->options.key));
+    for (size_t i = 0; good && fetch && i < fetch->n_more; i++)
+        good = add_header(&list, fetch->names[i], fetch->values[i]);
     struct curl_slist *more = good ? curl_slist_append(list, "Expect:") : NULL; /* a body is never held back */
     if (!more)
         curl_slist_free_all(list);
@@ -328,7 +337,7 @@ drr_status http_backend_pass(upstream_call **call, upstream_http *h, const upstr
     free(t->url);
     t->url = buffer_take(&url);
     curl_slist_free_all(t->headers);
-    t->headers = make_headers(h, get ? NULL : fetch->type ? fetch->type : "application/json", fetch->accept);
+    t->headers = make_headers(h, fetch);
     curl_easy_setopt(t->easy, CURLOPT_URL, t->url);
     curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers);
     curl_easy_setopt(t->easy, get ? CURLOPT_HTTPGET : CURLOPT_POST, 1L);
@@ -471,7 +480,7 @@ drr_status http_backend_open(upstream *u, drr_error *err)
         status = buffer_printf(&authorization, err, "Bearer %s", u->options.key);
         h->authorization = buffer_take(&authorization);
     }
-    if (status == DRR_OK && !(h->headers = make_headers(h, "application/json", NULL)))
+    if (status == DRR_OK && !(h->headers = make_headers(h, NULL)))
         status = error_memory(err);
     return status;
 }

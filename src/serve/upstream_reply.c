@@ -16,6 +16,7 @@ void upstream_reply_clear(upstream_reply *reply)
     buffer_clear(&reply->own_thoughts);
     free(reply->model);
     free(reply->tokens);
+    free(reply->hidden);
     *reply = (upstream_reply){0};
 }
 
@@ -38,6 +39,43 @@ void upstream_hide(const char *key, char *text, size_t size)
     char *at = text;
     while (n && at && (at = memmem(at, size - (size_t)(at - text), key, n)))
         memset(at, '*', n);
+}
+
+size_t utf8_character(const unsigned char *text, size_t size)
+{
+    const unsigned char c = text[0];
+    const size_t n = c < 0x80                ? 1
+                     : c >= 0xc2 && c < 0xe0 ? 2
+                     : c >= 0xe0 && c < 0xf0 ? 3
+                     : c >= 0xf0 && c < 0xf5 ? 4
+                                             : 0;
+    if (n == 0 || n > size)
+        return 0;
+    for (size_t i = 1; i < n; i++)
+        if ((text[i] & 0xc0) != 0x80)
+            return 0;
+    if ((c == 0xe0 && text[1] < 0xa0) || (c == 0xed && text[1] >= 0xa0) || (c == 0xf0 && text[1] < 0x90) ||
+        (c == 0xf4 && text[1] >= 0x90))
+        return 0;
+    return n;
+}
+
+bool upstream_make_utf8(buffer *b)
+{
+    size_t at = 0, n = 1;
+    while (at < b->size && (n = utf8_character((const unsigned char *)b->data + at, b->size - at)) != 0)
+        at += n;
+    if (at >= b->size)
+        return true;
+    buffer sound = {0};
+    drr_status status = DRR_OK;
+    for (at = 0; status == DRR_OK && at < b->size; at += n ? n : 1) {
+        n = utf8_character((const unsigned char *)b->data + at, b->size - at);
+        status = n ? buffer_append(&sound, b->data + at, n, NULL) : buffer_puts(&sound, "\xef\xbf\xbd", NULL);
+    }
+    buffer_clear(b);
+    *b = sound;
+    return false;
 }
 
 static void take_count(uint32_t *count, json_t *object, const char *field)

@@ -67,6 +67,8 @@ static bool judge_refusal(http_transfer *t)
                             t->h->owner->options.key ? "refuses the key that this server has for it"
                                                      : "wants a key, and this server has none for it",
                             status);
+    } else if (t->raw && t->fetch.exact) {
+        reply->status = (int)status;
     } else if (status == 429) {
         again = strcmp(code, "insufficient_quota") != 0 && strcmp(code, "billing_hard_limit_reached") != 0;
         upstream_reply_fail(reply, 429, again ? "upstream_busy" : "insufficient_quota",

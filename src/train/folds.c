@@ -301,6 +301,35 @@ static drr_status check(const drr_train_options *o, uint32_t folds, uint32_t see
     return train_check_options(o, err);
 }
 
+/* Of one class alone no fold can be trained on, and none measured on: said before the first is trained. */
+static drr_status check_folds(repeating *r, drr_error *err)
+{
+    drr_status status = DRR_OK;
+    for (uint32_t k = 0; status == DRR_OK && k < r->folds; k++) {
+        drr_train_result ignored = {0};
+        drr_error why = {0};
+        size_t n = 0, right = 0;
+        status = corpus_fold(&r->c, r->o, k, r->folds, err);
+        if (status != DRR_OK)
+            return status;
+        status = train_check_corpus(&ignored, &r->c, r->o, false, &why);
+        if (status != DRR_OK)
+            return error_set(err, status, "fold %u of %u: %.900s; fewer folds have more questions each", k + 1,
+                             r->folds, why.message);
+        for (size_t i = 0; i < r->c.n; i++)
+            if (r->c.rows[i].part == CORPUS_TEST) {
+                n++;
+                right += r->c.rows[i].trace.label == DRR_LABEL_ACCEPT;
+            }
+        if (right == 0 || right == n)
+            hooks_log(r->hooks, DRR_LOG_WARN,
+                      "fold %u of %u: all %zu answers to the questions left out are %s, so it has no AUROC and is no "
+                      "part of the mean",
+                      k + 1, r->folds, n, right ? "right" : "wrong");
+    }
+    return status;
+}
+
 static drr_status open_journal(repeating *r, buffer *path, bool *resumed, drr_error *err)
 {
     char what[64];
@@ -341,6 +370,8 @@ drr_status drr_train_repeat(drr_train_result *result, drr_repeats *repeats, cons
         parallel_set_threads(o->threads);
     r.x.runs = calloc((folds ? folds : 1) * (size_t)seeds, sizeof *r.x.runs);
     status = r.x.runs ? open_journal(&r, &path, &last.resume, err) : error_memory(err); /* no checkpoint is older */
+    if (status == DRR_OK)
+        status = check_folds(&r, err);
     if (status == DRR_OK)
         status = run_all(&r, err);
     if (status == DRR_OK)

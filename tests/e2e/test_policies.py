@@ -197,17 +197,33 @@ def follows(before, cut, after):
             after["cuts"] == before + 1 and cut["text"].encode()[:after["kept"]] == after["text"].encode()[:after["kept"]])
 
 
+def write_small_steps():
+    """Examples of many short sentences, as the model then writes them too; and some questions."""
+    words = [("A shelf holds 6 boxes with 9 jars in each. Then 14 jars are sold. How many are left?",
+              "There are 6 boxes. Each box has 9 jars. So there are 6 * 9 = 54 jars. Then 14 jars go. So 54 - 14 = 40 are left.\nAnswer: 40"),
+             ("Nora ran 12 laps on Monday. On Tuesday she ran 5 laps more. How many laps did she run on Tuesday?",
+              "On Monday it was 12 laps. Tuesday had 5 more. So it was 12 + 5 = 17. That is all.\nAnswer: 17")]
+    with open(os.path.join(WORK, "words.json"), "w") as file:
+        json.dump({"number": {"examples": [{"question": q, "answer": a} for q, a in words]}}, file)
+    with open(os.path.join(WORK, "facts.jsonl"), "w") as file:
+        for i in range(4):
+            file.write(json.dumps({"id": str(i), "question": f"Ann has {3 + i} bags with 8 nuts in each. She eats 5 nuts. How many "
+                                   "are left?", "answer": str(8 * (3 + i) - 5), "kind": "number"}) + "\n")
+
+
 def test_early():
+    write_small_steps()
     done = drr("train", "--traces", "all.jsonl", "--encoder", "all-minilm-l6-v2", "--head", "token", "--epochs", "1", "--max-length",
                "64", "--out", "steps.gguf")
     check("a critic that scores steps", done.returncode == 0, done.stderr)
-    asked = ["A shelf holds 6 boxes with 9 jars in each. The shopkeeper sells 14 jars. How many jars are left?"]
-    early = ["--early", "1", "--early-cuts", "2", "--early-steps", "1", "--max-turns", "1", "--critic", "steps.gguf"]
+    asked = ["Ann has 3 bags with 8 nuts in each. She eats 5 nuts. How many are left?"]
+    early = ["--early", "1", "--early-cuts", "2", "--early-steps", "2", "--max-turns", "1", "--critic", "steps.gguf",
+             "--prompts", "words.json"]
     done = drr("reason", *asked, *MODEL, *early, "--json")
     turns = done.json.get("turns", [])
     check("an answer under way is stopped, and its good part kept", done.returncode == 0 and done.json["n_cuts"] > 0 and
           done.json["n_cuts"] == sum(t["role"] == "cut" for t in turns) and
-          all(follows(i, turns[i], turns[i + 1]) for i in range(len(turns) - 1)) and
+          all(follows(i, turns[i], turns[i + 1]) for i in range(len(turns) - 1)) and turns[-1]["kept"] > 0 and
           done.json["n_tokens"] == sum(t["n_tokens"] for t in turns) > done.json["n_cut_tokens"] > 0 and
           done.json["judge_seconds"] > 0, done.stdout, done.stderr)
     shown = drr("reason", *asked, *MODEL, *early)
@@ -222,7 +238,7 @@ def test_early():
     same = {s: {k: v for k, v in f.items() if "seconds" not in k} for s, f in figures.items()}
     then = again.json.get("tasks", {}).get("facts", {}).get("strategies", {})
     check("and again without generating anything, with the same figures", again.returncode == 0 and
-          " 0 completions generated" in " " + again.stderr and
+          "\n0 completions generated" in again.stderr and
           same == {s: {k: v for k, v in f.items() if "seconds" not in k} for s, f in then.items()}, again.stderr, figures, then)
     done = drr("reason", *asked, *MODEL, *early, "--grammar")
     check("a grammar cannot begin in the middle", done.returncode == 1 and "grammar" in done.last, done.stderr)
@@ -237,9 +253,8 @@ def main():
             print(f"{name} is not in the cache: run tools/setup models smollm2-135m all-minilm-l6-v2")
             return 77
     questions("asked.jsonl", "12")
-    questions("facts.jsonl", "4")
     questions("some.replay.jsonl", "12", "--traces", "recorder")
-    questions("all.jsonl", "40", "--traces", "recorder")
+    questions("all.jsonl", "60", "--traces", "recorder")
     try:
         for test in (test_routes, test_routes_that_fail, test_plain_judges, test_self_and_seconds, test_early):
             test()

@@ -41,6 +41,11 @@ refuses "a question to learn from without its answer" "open.jsonl:61 q999" --tra
 refuses "a question to compare on without its answer" "open.jsonl:61 q999" --train compare.jsonl --test open.jsonl
 sed '7s/.*/{"id": "torn", "question/' compare.jsonl >torn.jsonl
 refuses "a damaged row" "torn.jsonl:7" --train learn.jsonl --test torn.jsonl
+expect "steps that are none are refused" 2 "${cycle[@]}" --reasoner first.replay.jsonl --steps many
+expect "a probe has nothing to teach by steps" 2 "${cycle[@]}" --reasoner first.replay.jsonl --kind probe --steps mc=2
+expect "recorded answers cannot go on from a step" 1 "${cycle[@]}" --reasoner first.replay.jsonl --steps mc=2
+says "which is said" "from the middle of an answer"
+rm -rf made
 head -n 1 learn.jsonl | sed 's/q000/once-more/' >>compare.jsonl # one of 31 is a warning
 
 # --- killed while it trains

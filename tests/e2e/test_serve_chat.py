@@ -2,6 +2,7 @@
 """drr serve's loop over chat completions, against an upstream that answers by plan and misbehaves on purpose: verdicts,
 retries, what is chosen when turns run out, abstention, agreement without a critic, streams in both modes, what is passed
 through, upstream errors, clients that leave, and the embedded model. `test_serve_chat.py NAME...` runs only these tests."""
+import concurrent.futures
 import http.client
 import json
 import os
@@ -15,87 +16,15 @@ import threading
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import fault_server  # noqa: E402
 import tiny_bert  # noqa: E402
 from checks import check, failures  # noqa: E402
+from fault_server import KEY  # noqa: E402
+from planned_server import BAD, GOOD, Upstream  # noqa: E402
 
 SOURCE = os.environ.get("DRR_SOURCE") or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DRR = os.environ.get("DRR") or os.path.join(SOURCE, "build/release/drr")
 CACHE = os.environ.get("DRR_CACHE") or os.path.expanduser("~/.cache/drr")
 WORK = tempfile.mkdtemp(prefix="drr-serve-")
-KEY = fault_server.KEY
-GOOD = "I know this well, thinking of number 7.\nAnswer: yes"
-BAD = "I am not sure but would guess, thinking of number 7.\nAnswer: no"
-USAGE = {"prompt_tokens": 50, "completion_tokens": 9, "total_tokens": 59}
-
-
-class Handler(fault_server.Handler):
-    """A question that holds plan:LETTERS is answered by its letters in turn, g or b; with slow:SECONDS after a wait."""
-
-    def do_POST(self):
-        if self.path.endswith("/chat/completions"):
-            self.server.seen.append((dict(self.headers), self.path))
-            return super().do_POST()
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.passed.append((self.path, body, dict(self.headers)))
-        self.reply(200, {"object": "list", "echo": body.decode()}, headers=[("X-Upstream", "yes")])
-
-    def answer(self, body, question, words=None, finish="stop", kind="text/event-stream"):
-        if words is not None:
-            return super().answer(body, question, words, finish, kind)
-        plan, slow = re.search(r"plan:([gbt]+)", question), re.search(r"slow:([\d.]+)", question)
-        nonce = re.search(r"nonce:(\w+)", question)
-        tries = self.server.tries[question]
-        if len(body["messages"]) > 2 and plan:  # words were sent back: the last message is ours
-            tries = (len(body["messages"]) + 1) // 2
-        letter = plan[1][min(tries, len(plan[1])) - 1] if plan else "g"
-        if not plan and "Think again" in question:
-            letter = self.server.after_words
-        text = GOOD if letter == "g" else BAD
-        if nonce:
-            text = f"Nonce {nonce[1]}. {text}"
-        if slow:
-            self.wait(float(slow[1]))
-        message = {"role": "assistant", "content": text}
-        if letter == "t":
-            finish = "tool_calls"
-            message = {"role": "assistant", "content": None, "tool_calls": [
-                {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}
-        if not body.get("stream"):
-            choices = [{"index": i, "message": message, "finish_reason": finish} for i in range(body.get("n") or 1)]
-            return self.reply(200, {"id": "chatcmpl-up", "object": "chat.completion", "created": 1, "model": "test-model",
-                                    "choices": choices, "usage": USAGE, "timings": {"own": 0.1}})
-        self.begin()
-        self.event({"role": "assistant", "content": ""})
-        for piece in re.findall(r"\S+\s*", text):
-            time.sleep(self.server.pause)
-            self.event({"content": piece})
-        self.event({}, finish)
-        self.chunk("data: " + json.dumps({"choices": [], "usage": USAGE}) + "\n\n")
-        self.chunk("data: [DONE]\n\n")
-        self.chunk("")
-
-    def wait(self, seconds):
-        """Notices within a few milliseconds that whoever asked has gone."""
-        end = time.monotonic() + seconds
-        self.connection.settimeout(0.005)
-        try:
-            while time.monotonic() < end:
-                try:
-                    if self.connection.recv(1, socket.MSG_PEEK) == b"":
-                        self.server.gone.append(time.monotonic())
-                        raise ConnectionResetError
-                except TimeoutError:
-                    pass
-        finally:
-            self.connection.settimeout(None)
-
-
-class Upstream(fault_server.Server):
-    def __init__(self, **options):
-        super().__init__(**options)
-        self.RequestHandlerClass = Handler
-        self.seen, self.passed, self.gone, self.after_words = [], [], [], "g"
 
 
 class Serve:
@@ -103,6 +32,8 @@ class Serve:
 
     def __init__(self, *arguments, key=KEY, env=None):
         self.log = open(os.path.join(WORK, f"serve-{time.monotonic_ns()}.log"), "w+")
+        if "--critic" in arguments:  # far from either kind of answer
+            arguments = (*arguments, "--threshold", "0.5")
         environment = {**os.environ, **(env or {})}
         environment.pop("OPENAI_API_KEY", None)
         if key:
@@ -192,12 +123,25 @@ class Reply:
 
 
 def make_critic():
-    """A critic that tells GOOD from BAD: it is trained on answers whose words do."""
+    """A critic that tells GOOD from BAD by their words: nothing else in what it is trained on says which are right, least
+    of all that two of them agree."""
     folder, traces, critic = (os.path.join(WORK, name) for name in ("encoder", "traces.jsonl", "critic.gguf"))
-    tiny_bert.make(folder)
+    tiny_bert.make(folder, layers=2)
     with open(traces, "w") as file:
-        subprocess.run([os.path.join(SOURCE, "tests/e2e/questions.py"), "160", "--traces", "m"], stdout=file, check=True)
-    done = subprocess.run([DRR, "train", "--traces", traces, "--encoder", folder, "--out", critic, "--epochs", "6", "--lr", "2e-3"],
+        for number in range(140):
+            gold = "yes" if number % 2 else "no"
+            for sample in range(2):
+                right = bool((number // 2 >> sample) % 2)
+                answer = gold if right else {"yes": "no", "no": "yes"}[gold]
+                why = "I know this well" if right else "I am not sure but would guess"
+                nonce = f"Nonce n{number}x{sample}. " if number % 3 else ""
+                file.write(json.dumps({
+                    "task": "plans", "id": f"q{number}", "kind": "boolean", "gold": gold, "reasoner": "m", "prompt": "recorded",
+                    "question": f"Is it true{' that ice is cold' if number % 5 % 2 else ''}? plan:{'bg' * (number % 3)} nonce:n{number}",
+                    "sample": sample, "answer": answer, "correct": right,
+                    "text": f"{nonce}{why}, thinking of number {number}.\nAnswer: {answer}"}) + "\n")
+    done = subprocess.run([DRR, "train", "--traces", traces, "--encoder", folder, "--out", critic, "--epochs", "6",
+                           "--learning-rate", "2e-3", "--batch", "16", "--patience", "0", "--max-length", "64", "--precision", "fp32"],
                           capture_output=True, text=True, stdin=subprocess.DEVNULL)
     check("a critic is trained", done.returncode == 0, done.stderr[-600:])
     return critic
@@ -237,7 +181,7 @@ def test_verdicts(critic):
     history = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Is it true that ice is cold? nothing"}]
     up.after_words = "g"
     up.tries.clear()
-    r = s.post({"model": "drr-test-model", "messages": [*history[:1], {"role": "user", "content": "Is it so? plan:b"}],
+    r = s.post({"model": "drr-test-model", "messages": [*history[:1], {"role": "user", "content": "Is it true? plan:b"}],
                 "drr": {"feedback": True, "max_turns": 2}})
     sent = up.bodies[-1]
     check("words of rejection go back with the history", len(sent["messages"]) == 4 and
@@ -333,6 +277,10 @@ def test_passthrough(critic):
               where == path + "?q=a%20b" and headers["Authorization"] == f"Bearer {KEY}", r, up.passed[-1])
     check("a client's key goes nowhere", "client-key-123456" not in repr(up.passed) + repr(up.seen))
     s.stop()
+    s = Serve("--upstream", up.url, "--critic", critic, "--share", "0%")
+    r = s.chat("Is it true that ice is cold? plan:b share")
+    check("what is not of the share is not judged", r.content == BAD and r.drr["reason"] == "share", r)
+    s.stop()
     up.stop()
 
 
@@ -371,7 +319,7 @@ def test_streams(critic):
     check("a tool call in a held stream arrives", r.done and any(c["delta"].get("tool_calls") for e in r.events
                                                                  for c in e["choices"]), r)
     s.stop()
-    s = Serve("--upstream", up.url, "--critic", critic, "--sse-ping-interval", 1, "--timeout", 4)
+    s = Serve("--upstream", up.url, "--critic", critic, "--keepalive", 1, "--timeout", 4)
     r = s.chat("Is it true that ice is cold? plan:g slow:2.5", stream=True)
     check("a long wait is filled with comments", r.comments >= 2 and r.content == GOOD and r.drr["verdict"] == "accept", r)
     r = s.chat("Is it true that ice is cold? fault:silent-always", stream=True)
@@ -389,34 +337,43 @@ def test_upstream_errors(critic):
     def ask(fault, **more):
         return s.chat(f"Is it true that ice is cold? fault:{fault} nonce:{fault.replace('-', '')}", **more)
 
-    for fault in ("reset", "unavailable", "badgateway", "half", "halfclean", "cut", "badjson", "html", "empty", "errorbody",
-                  "errorevent", "garbage"):
+    helped = ("reset", "unavailable", "badgateway", "half", "halfclean", "cut", "badjson", "html", "empty", "errorbody", "errorevent",
+              "garbage")
+    for_ever = {"unavailable-always": 503, "badgateway-always": 502, "reset-always": 502, "redirect-always": 502, "silent-always": 504,
+                "unauthorized-always": 502}
+    others = ("storm", "stormhour-always", "context-always", "echoerror-always", "think-always", "nodone-always")
+    began, taken = time.monotonic(), {}
+
+    def one(fault):
         r = ask(fault)
+        taken[fault] = time.monotonic() - began
+        return r
+
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        replies = dict(zip([*helped, *for_ever, *others], pool.map(one, [*helped, *for_ever, *others])))
+    for fault in helped:
+        r = replies[fault]
         check(f"{fault}: another try helps", r.status == 200 and r.drr["verdict"] == "accept" and f"Nonce {fault}." in r.content, r)
-    began = time.monotonic()
-    r = ask("storm")
-    check("Retry-After is kept", r.status == 200 and time.monotonic() - began >= 3 and up.early == 0, r, up.early)
-    for fault, status in (("unavailable", 503), ("badgateway", 502), ("reset", 502), ("redirect", 502), ("unauthorized", 502)):
-        began = time.monotonic()
-        r = ask(fault + "-always")
-        check(f"{fault} for ever: {status}", r.status == status and r.json["error"]["message"], r)
+    for fault, status in for_ever.items():
+        check(f"{fault}: {status}", replies[fault].status == status and replies[fault].json["error"]["message"], replies[fault])
+    check("Retry-After is kept", replies["storm"].status == 200 and taken["storm"] >= 3, replies["storm"], taken["storm"])
+    r = replies["unauthorized-always"]
     check("a refused key is not shown", KEY not in str(r) and "key" in r.json["error"]["message"], r)
-    r = ask("stormhour-always")
+    r = replies["stormhour-always"]
     check("a wait of an hour is the client's to make", r.status == 429 and r.headers.get("retry-after") == "3600" and
-          r.json["error"]["type"] == "rate_limit_error", r)
-    r = ask("context-always")
+          r.json["error"]["type"] == "rate_limit_error" and taken["stormhour-always"] < 5, r)
+    r = replies["context-always"]
     check("what the client did wrong it hears in the upstream's words", r.status == 400 and
           r.json["error"]["type"] == "exceed_context_size_error", r)
-    r = ask("echoerror-always")
+    r = replies["echoerror-always"]
     check("without the server's key", r.status == 400 and KEY not in str(r) and "*****" in str(r), r)
-    r = ask("silent-always")
-    check("a silent upstream: 504", r.status == 504, r)
+    r = replies["think-always"]
+    check("thoughts in the answer are not judged", r.status == 200 and r.drr["turns"][0]["answer"] == "yes", r)
+    r = replies["nodone-always"]
+    check("an answer whose stream never ends is not waited for", r.status == 200 and "Answer: yes" in r.content and
+          taken["nodone-always"] < 7, r)
     r = s.chat("Is it true that ice is cold? fault:plain nonce:p")
     check("a stream that is called plain text is read", r.status == 200 and "Answer: yes" in r.content, r)
-    r = ask("think-always")
-    check("thoughts in the answer are not judged", r.status == 200 and r.drr["turns"][0]["answer"] == "yes", r)
-    r = ask("nodone-always")
-    check("an answer whose stream never ends is not waited for", r.status == 200 and "Answer: yes" in r.content, r)
     port = up.server_address[1]
     up.stop()
     r = s.chat("Is it true? plan:g", stream=False)
@@ -437,7 +394,7 @@ def test_gone(critic):
         text = json.dumps({"model": "test-model", "stream": stream, **body,
                            "messages": [{"role": "user", "content": f"Is it true? plan:g slow:20 {stream} {len(body)}"}]})
         client = socket.create_connection(("127.0.0.1", s.port))
-        client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text.encode()))
+        client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text.encode()))
         time.sleep(0.4)
         left = time.monotonic()
         client.close()
@@ -486,7 +443,7 @@ def test_nonces(critic):
 
 # ---- without a critic
 
-def test_agreement(_):
+def test_agreement(critic):
     up = Upstream()
     s = Serve("--upstream", up.url, "--samples", 4)
     r = s.chat("Is it true that ice is cold? plan:ggbg")
@@ -502,6 +459,15 @@ def test_agreement(_):
     check("as a stream", r.content == GOOD and r.drr["p_correct"] == 0.75 and r.done, r)
     r = s.chat("Is it true? plan:gg", drr={"target_error": 0.1})
     check("a promise needs a critic", r.status == 400 and r.json["error"]["param"] == "drr.target_error", r)
+    outer = Serve("--upstream", f"http://127.0.0.1:{s.port}/v1", "--critic", critic)
+    r = outer.chat("Is it true that ice is cold? plan:g chain")
+    check("a drr before a drr keeps both accounts", r.drr["judge"] == "critic" and r.drr["verdict"] == "accept" and
+          r.drr["upstream"]["judge"] == "agreement" and is_sum(r.json["usage"], 4), r)
+    outer.stop()
+    s.stop()
+    s = Serve("--upstream", up.url, "--on-judge-error", "fail", "--max-turns", "2")
+    r = s.chat("Is it true that ice is cold? plan:g fail", drr={"samples": 1})
+    check("where the judge must not fail, no judgement is an error", r.status == 502 and r.json["error"]["code"] == "unjudged", r)
     s.stop()
     up.stop()
 
@@ -538,7 +504,7 @@ def test_embedded(critic):
     text = json.dumps({"messages": [{"role": "user", "content": "Tell a long story."}], "stream": True, "max_tokens": 1500,
                        "drr": {"stream_mode": "live", "max_turns": 1}})
     client = socket.create_connection(("127.0.0.1", s.port))
-    client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text.encode()))
+    client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: %d\r\n\r\n%s" % (len(text), text.encode()))
     client.recv(4096)
     client.close()
     began = time.monotonic()

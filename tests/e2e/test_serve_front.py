@@ -4,6 +4,7 @@ giant, broken and too many requests, during each of which others are still serve
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -449,8 +450,22 @@ def it_says_that_it_loads():
     server.stop()
 
 
+def the_manual_has_every_option():
+    words = subprocess.run([DRR, "serve", "--help"], stdout=subprocess.PIPE, text=True).stdout
+    with open(os.path.join(ROOT, "packaging", "drr-serve.1")) as file:
+        manual = file.read().split(".SH OPTIONS")[1].split(".SH SIGNALS")[0].replace("\\-", "-")
+    offered = set(re.findall(r"^  --(\S+)", words, re.M))
+    described = set(re.findall(r"^\.B --(\S+)", manual, re.M))
+    check("the manual's options are those of --help", offered == described, offered ^ described)
+    if shutil.which("man"):
+        told = subprocess.run(["man", "--warnings", "-l", os.path.join(ROOT, "packaging", "drr-serve.1")], stdout=subprocess.DEVNULL,
+                              stderr=subprocess.PIPE, text=True).stderr
+        check("and it is a manual", not told, told)
+
+
 def main():
     try:
+        the_manual_has_every_option()
         it_answers_and_tells()
         keys_open_it()
         pages_of_others_cannot_ask()

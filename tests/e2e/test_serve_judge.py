@@ -17,8 +17,9 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 sys.dont_write_bytecode = True
-from serving import DRR, ROOT, Process, Served, Upstream, chat, environment, free_port, is_error, make_critic, missing, request  # noqa: E402
+from serving import DRR, ROOT, Process, Served, Upstream, chat, environment, free_port, is_error, missing, request  # noqa: E402
 from checks import check, failures  # noqa: E402
+import tiny_bert  # noqa: E402
 
 WORK = tempfile.mkdtemp(prefix="drr-e2e.")
 QUESTIONS = ["What is two and two?", "Is ice cold?", "Which is larger, 7 or 9?"]
@@ -29,6 +30,20 @@ ASKED = {"type": "predicate", "instructions": "Is the answer correct?"}
 
 def at(name):
     return os.path.join(WORK, name)
+
+
+def train(name, seed):
+    """A critic that has learnt enough of nothing in particular for its scores to differ by more than roundings."""
+    encoder, traces, critic = at(f"{name}.encoder"), at(f"{name}.jsonl"), at(f"{name}.gguf")
+    tiny_bert.make(encoder, seed=seed, spread=.3, positions=256, layers=1)
+    with open(traces, "w") as file:
+        subprocess.run([os.path.join(ROOT, "tests", "e2e", "questions.py"), "60", "0", "--traces", "first"], stdout=file, check=True)
+    done = subprocess.run([DRR, "train", "--traces", traces, "--encoder", encoder, "--out", critic, "--epochs", "12", "--batch", "8", "--learning-rate",
+                           "0.002", "--keep-last", "--max-length", "256", "--dev-share", ".2", "--test-share", ".2", "--seed", str(seed)],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment())
+    if done.returncode:
+        raise RuntimeError(f"the critic could not be trained: {done.stdout[-2000:]}")
+    return critic
 
 
 def known_scores(critic):
@@ -216,7 +231,7 @@ def check_llama(critic, ours, usage):
         return print("skip - llama-server beside us: tools/setup llama-tools builds it")
     port = free_port()
     with Process([program, "-m", critic, "--reranking", "--host", "127.0.0.1", "--port", str(port), "-np", "1", "-c", "512", "-b", "512",
-                  "-ub", "512"], at("llama.log"), stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL) as process:
+                  "-ub", "512", "--flash-attn", "off"], at("llama.log"), stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL) as process:
         end, ready = time.monotonic() + 60, False
         while time.monotonic() < end and process.alive() and not ready:
             try:
@@ -228,8 +243,10 @@ def check_llama(critic, ours, usage):
             return check("llama-server starts with the critic", False, process.said()[-800:])
         code, _, seen = request(port, "POST", "/v1/rerank", {"model": "any", "query": QUESTIONS[0], "documents": TEXTS})
     theirs = {row["index"]: row["relevance_score"] for row in seen.get("results", [])}
+    check("llama-server answers", code == 200, seen, process.said()[-800:])
+    # its GELU is a table of half precision: docs/model.md
     check("llama-server gives the same logits for the same file", code == 200 and
-          all(near(theirs.get(i, 1e9), ours[i], 2e-3) for i in ours), theirs, ours)
+          all(near(theirs.get(i, 1e9), ours[i], 1e-2) for i in ours), theirs, ours)
     check("and counts the same tokens", seen.get("usage") == usage, seen.get("usage"), usage)
 
 
@@ -238,8 +255,10 @@ def main():
     if why:
         print(why)
         return 77
-    critic, other = make_critic(at("a"), "critic.gguf", seed=1), make_critic(at("b"), "other.gguf", seed=2)
+    critic, other = train("one", 1), train("two", 2)
     known = known_scores(critic)
+    logits = sorted(logit for logit, _ in known.values())
+    check("the critic tells texts apart", logits[-1] - logits[0] > .5, logits)
     with Upstream(at("upstream.log")) as upstream, \
             Served(at("serve.log"), "--upstream", upstream.url, "--critic", critic, "--metrics") as served:
         ours, usage = check_rerank(served, known)

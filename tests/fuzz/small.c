@@ -60,5 +60,8 @@ critic_meta small_meta(bool all)
     m.guarantees[m.n_guarantees++] = guarantee_of(1);
     m.guarantees[m.n_guarantees++] = guarantee_of(3);
     m.probes[m.n_probes++] = (critic_probe){string_copy("a"), string_copy("ab"), 0.5};
+    m.quantiles[m.n_quantiles++] = -1;
+    m.quantiles[m.n_quantiles++] = 1;
+    m.n_scores = 20;
     return m;
 }

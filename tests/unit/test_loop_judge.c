@@ -40,6 +40,21 @@ static void a_vote_accepts_what_agrees(void **state)
     drr_judge_close(judge);
 }
 
+static void a_critique_is_no_vote(void **state)
+{
+    (void)state;
+    static const line lines[] = {
+        {"one?", 0, "Answer: 3", 0}, {"one?", 1000, "It is wrong.", 0}, {"one?", 2000, "Answer: 7", 0}};
+    stage s;
+    STAGE(s, lines, DRR_STRATEGY_SELF_CRITIQUE);
+    drr_judge *judge = open_judge("vote");
+    s.policy.judge = judge;
+    s.policy.max_turns = 2;
+    assert_float_equal(solve(&s, &q1, NULL)->p_correct, 1.0 / 3, 1e-9);
+    stage_close(&s);
+    drr_judge_close(judge);
+}
+
 static void the_shorter_answer_is_the_better_one_by_length(void **state)
 {
     (void)state;
@@ -103,13 +118,17 @@ static void log_probabilities_that_are_not_there_are_missed(void **state)
 
 /* ---- the reasoner's own word */
 
+static char before_last[256]; /* what stood before the last words of an attempt */
+
 /* Answers as the script says, and yes to "7", no to anything else. */
 static drr_status say_submit(void *self, const reasoner_request *r, drr_error *err)
 {
     scripted *s = self;
     const bool asked = strstr(r->messages[r->n_messages - 1].content, "yes or no") != NULL;
-    if (!asked)
+    if (!asked) {
+        snprintf(before_last, sizeof before_last, "%s", r->messages[r->n_messages - 2].content);
         return script_submit(self, r, err);
+    }
     const bool yes = strstr(r->messages[r->n_messages - 2].content, "7") != NULL;
     reasoner_completion c = {.tag = r->tag, .finish = DRR_FINISH_STOP, .n_prompt_tokens = 20, .n_tokens = 1};
     assert_float_equal(r->temperature, 0, 0);
@@ -168,6 +187,7 @@ static void after_words_the_conversation_is_without_the_judges(void **state)
     assert_string_equal(r->answer, "7");
     assert_int_equal(r->turns[2].turn, 1);
     assert_non_null(strstr(r->turns[2].feedback, "3"));
+    assert_string_equal(before_last, "Answer: 3");
     stage_close(&s);
     drr_judge_close(judge);
 }
@@ -274,6 +294,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_vote_accepts_what_agrees),
+        cmocka_unit_test(a_critique_is_no_vote),
         cmocka_unit_test(the_shorter_answer_is_the_better_one_by_length),
         cmocka_unit_test(log_probabilities_judge_where_there_are_any),
         cmocka_unit_test(log_probabilities_that_are_not_there_are_missed),

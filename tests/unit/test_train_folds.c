@@ -291,6 +291,31 @@ static void what_cannot_be_is_refused_before_anything_is_trained(void **state)
     assert_false(file_exists(at("none.gguf.runs")) || file_exists(at("none.gguf")));
 }
 
+/* 60 questions of which one alone is ever right: whichever fold tests it has nothing but wrong answers to learn from.
+ */
+static void a_fold_of_one_class_is_named_before_anything_is_trained(void **state)
+{
+    (void)state;
+    FILE *file = fopen(at("one.jsonl"), "w");
+    drr_train_result result = {0};
+    drr_repeats x = {0};
+    drr_error err = {0};
+    listener l = {.word = "fold"};
+    for (int q = 0; q < 60; q++)
+        fprintf(file,
+                "{\"task\": \"t\", \"id\": \"q%d\", \"question\": \"what is it? no %d\", \"kind\": \"number\", "
+                "\"gold\": \"1\", \"reasoner\": \"ann\", \"prompt\": \"p\", \"sample\": 0, \"answer\": \"%d\", "
+                "\"correct\": %s, \"text\": \"so\"}\n",
+                q, q, q % 20 ? 2 : 1, q % 20 ? "false" : "true");
+    assert_int_equal(fclose(file), 0);
+    drr_train_options o = fixture_options("one.jsonl", "one.gguf");
+    assert_int_equal(repeat(&result, &x, &o, 30, 1, &l, &err), DRR_E_EMPTY);
+    assert_non_null(strstr(err.message, "fold "));
+    assert_non_null(strstr(err.message, " of 30: "));
+    assert_non_null(strstr(err.message, "learns from both"));
+    assert_false(file_exists(at("one.gguf")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -302,6 +327,7 @@ int main(void)
         cmocka_unit_test(a_cut_off_repetition_goes_on_and_does_nothing_twice),
         cmocka_unit_test(another_work_s_journal_and_a_damaged_one_are_refused),
         cmocka_unit_test(what_cannot_be_is_refused_before_anything_is_trained),
+        cmocka_unit_test(a_fold_of_one_class_is_named_before_anything_is_trained),
     };
     return cmocka_run_group_tests(tests, make_place, remove_place);
 }

@@ -127,7 +127,7 @@ http_link *watch_link(struct MHD_Connection *connection)
 static void last_moment_locked(http_link *link)
 {
     const double soon = clock_seconds() + LAST_MOMENT_SECONDS;
-    if (soon < link->deadline)
+    if (link->phase != PHASE_WORK && link->phase != PHASE_WRITE && soon < link->deadline)
         link->deadline = soon;
 }
 
@@ -147,7 +147,7 @@ bool watch_phase(http_link *link, http_phase phase, double seconds, http_call *c
     }
     if (atomic_load(&s->draining) && between_requests(link))
         cut_locked(link);
-    if (link->gone && !call)
+    if (link->gone)
         last_moment_locked(link);
     const bool gone = link->gone;
     pthread_mutex_unlock(&s->lock);
@@ -180,7 +180,7 @@ static void left(http_link *link)
     http_call *call = NULL;
     pthread_mutex_lock(&s->lock);
     link->gone = true;
-    if (!link->closed && !link->call)
+    if (!link->closed)
         last_moment_locked(link);
     if (!link->closed && link->call) {
         call = link->call;

@@ -132,7 +132,7 @@ static void open_all(void)
     struct sockaddr_in at = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof at;
     pthread_t thread;
-    char url[64];
+    static char url[64]; /* the engine goes on reading it */
     drr_error err = {0};
     listener = socket(AF_INET, SOCK_STREAM, 0);
     fuzz_that(listener >= 0 && bind(listener, (struct sockaddr *)&at, sizeof at) == 0 && listen(listener, 64) == 0);

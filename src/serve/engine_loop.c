@@ -242,6 +242,19 @@ static void ask_critic(request *r, attempt *a)
 
 static void settle_agreement(request *r, const char *ended_by);
 
+static bool judged(const attempt *a)
+{
+    return a->good && isfinite(a->p_correct);
+}
+
+static bool any_judged(const request *r)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < r->n_attempts; i++)
+        any = any || judged(&r->attempts[i]);
+    return any;
+}
+
 static void on_done(void *user, upstream_reply *reply)
 {
     attempt *a = user;
@@ -275,7 +288,11 @@ static void on_done(void *user, upstream_reply *reply)
             settle_agreement(r, "turns");
     } else if (a->good) {
         ask_critic(r, a);
-    } else if (a->number == 0) {
+    } else if (a->shown && a->reply.status >= 429 && r->n_attempts < r->most) {
+        /* What broke off was shown as an attempt, and nothing stands in the way of another one. */
+        if (attempt_begin(r, NULL, &err) != DRR_OK)
+            settle_what_there_is(r, "upstream");
+    } else if (!any_judged(r)) {
         reply_failure(r, &a->reply);
     } else {
         settle_what_there_is(r, "upstream");
@@ -355,11 +372,6 @@ static void decide(request *r, attempt *a)
 
 /* ---- when nothing was accepted */
 
-static bool judged(const attempt *a)
-{
-    return a->good && isfinite(a->p_correct);
-}
-
 /* P(correct) of each turn again, now that all are known. */
 static void judge_all_again(request *r)
 {
@@ -423,11 +435,8 @@ static void settle_what_there_is(request *r, const char *ended_by)
     static const char *const names[] = {"vote", "best", "last", "abstain"};
     attempt *chosen = NULL;
     const char *by = names[r->policy.on_exhausted];
-    bool any = false;
     r->ended_by = ended_by;
-    for (uint32_t i = 0; i < r->n_attempts; i++)
-        any = any || judged(&r->attempts[i]);
-    if (!any) { /* an answer may be there that nobody has judged */
+    if (!any_judged(r)) { /* an answer may be there that nobody has judged */
         chosen = choose_last(r, false);
         if (chosen && (r->policy.pass_unjudged || r->policy.shadow)) {
             r->unjudged = ended_by;

@@ -372,6 +372,9 @@ def test_upstream_errors(critic):
     r = replies["nodone-always"]
     check("an answer whose stream never ends is not waited for", r.status == 200 and "Answer: yes" in r.content and
           taken["nodone-always"] < 7, r)
+    r = s.chat("Is it true that ice is cold? fault:cut nonce:livecut", stream=True, drr={"stream_mode": "live"})
+    check("live: an attempt that breaks off is followed by another", r.done and r.content == f"Nonce livecut. {GOOD}" and
+          len(r.drr["turns"]) == 2 and r.drr["turns"][0]["finish_reason"] == "error", r)
     r = s.chat("Is it true that ice is cold? fault:plain nonce:p")
     check("a stream that is called plain text is read", r.status == 200 and "Answer: yes" in r.content, r)
     port = up.server_address[1]
@@ -472,6 +475,40 @@ def test_agreement(critic):
     up.stop()
 
 
+# ---- real models
+
+def test_llama_server(critic):
+    """The same model behind llama-server: what it says of itself stays, and its log-probabilities are used."""
+    prefix = subprocess.run([os.path.join(SOURCE, "tools/setup"), "--offline", "prefix"], capture_output=True, text=True).stdout.strip()
+    server = os.environ.get("DRR_LLAMA_SERVER") or os.path.join(prefix, "build/bin/llama-server")
+    model = os.path.join(CACHE, "models/smollm2-135m.gguf")
+    if not os.path.exists(model) or not os.path.exists(server):
+        print("skip - llama-server (run tools/setup llama-tools and tools/setup models smollm2-135m)")
+        return
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen([server, "-m", model, "--host", "127.0.0.1", "--port", str(port), "-np", "2", "-c", "2048",
+                                "--api-key", KEY], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        s = Serve("--upstream", f"http://127.0.0.1:{port}/v1", "--critic", critic, "--retries", "8", "--timeout", "60")
+        r = s.chat("Is ice cold?", max_tokens=12, logprobs=True, top_logprobs=2, drr={"max_turns": 2, "threshold": 1.0}, temperature=0)
+        check("llama-server is waited for, and answers twice", r.status == 200 and len(r.drr["turns"]) == 2 and r.content and
+              r.json["usage"]["completion_tokens"] == sum(t["completion_tokens"] for t in r.drr["turns"]), r)
+        check("what it says of itself stays", r.json.get("timings") and r.json["choices"][0]["logprobs"], r)
+        r = s.chat("Is ice cold?", max_tokens=12, stream=True, drr={"stream_mode": "live", "max_turns": 1},
+                   stream_options={"include_usage": True})
+        check("live through it", r.done and r.content and r.joined("reasoning_content") == r.content and
+              0 < r.events[-1]["usage"]["completion_tokens"] <= 12, r)
+        r = s.chat("word " * 3000)
+        check("a prompt that is too long is its own error", r.status == 400 and
+              r.json["error"]["type"] == "exceed_context_size_error", r)
+        s.stop()
+    finally:
+        process.terminate()
+        process.wait()
+
+
 # ---- the embedded model
 
 def test_embedded(critic):
@@ -518,7 +555,7 @@ def main():
         print(f"there is no command at {DRR}: run make build")
         return 77
     tests = [test_verdicts, test_refusals, test_passthrough, test_streams, test_upstream_errors, test_gone, test_nonces,
-             test_agreement, test_embedded]
+             test_agreement, test_llama_server, test_embedded]
     wanted = sys.argv[1:]
     try:
         critic = make_critic()

@@ -20,6 +20,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 from checks import check, failures  # noqa: E402
+from serving import make_critic  # noqa: E402
 
 ROOT = os.environ.get("DRR_SOURCE") or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DRR = os.environ.get("DRR") or os.path.join(ROOT, "build", "release", "drr")
@@ -38,11 +39,14 @@ class Upstream(BaseHTTPRequestHandler):
 
     def reply(self, value):
         body = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        try:
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+        except OSError:
+            self.close_connection = True  # the server has left
 
     def do_GET(self):
         self.reply({"object": "list", "data": [{"id": "fake", "object": "model"}]})
@@ -53,12 +57,9 @@ class Upstream(BaseHTTPRequestHandler):
         text = str(request.get("messages"))
         if "slow:" in text:
             time.sleep(float(text.split("slow:")[1].split()[0]))
-        try:
-            self.reply({"id": "x", "object": "chat.completion", "created": 1, "model": "fake",
-                        "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "It is 4."}}],
-                        "usage": {"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 10}})
-        except OSError:
-            pass
+        self.reply({"id": "x", "object": "chat.completion", "created": 1, "model": "fake",
+                    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "It is 4."}}],
+                    "usage": {"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 10}})
 
 
 upstream = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
@@ -385,6 +386,50 @@ def hangup_changes_it_while_it_runs():
     server.stop()
 
 
+def another_critic_takes_over_under_load():
+    sizes = {"layers": 1, "width": 16, "heads": 2, "ff": 16, "positions": 32}
+    first, second = (make_critic(os.path.join(WORK, name), **sizes) for name in ("one", "two"))
+    live = os.path.join(WORK, "live.gguf")
+    shutil.copy(first, live)
+    server = Server("--critic", live, "--max-turns", "2", "--threshold", "0").ready()
+    seen, ends = [], threading.Event()
+
+    def ask_on():
+        while not ends.is_set():
+            try:
+                status, _, body = server.chat()
+                seen.append((status, body.get("drr", {}).get("dm"), {turn["verdict"] for turn in body["drr"]["turns"]}))
+            except (OSError, KeyError, http.client.HTTPException) as error:
+                seen.append(("broken", str(error), set()))
+
+    clients = [threading.Thread(target=ask_on) for _ in range(8)]
+    for client in clients:
+        client.start()
+    names = [server.ask("GET", "/props")[2]["critic"]["dm"]]
+    for path in (second, first, second):
+        shutil.copy(path, live + ".new")
+        os.rename(live + ".new", live)
+        since = len(server.lines)
+        server.process.send_signal(signal.SIGHUP)
+        check("another critic is taken on SIGHUP", server.said("reloaded", 10, since), "".join(server.lines[-5:]))
+        names.append(server.ask("GET", "/props")[2]["critic"]["dm"])
+        time.sleep(0.3)
+    with open(live + ".new", "wb") as file:
+        file.write(b"no critic")
+    os.rename(live + ".new", live)
+    server.process.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    ends.set()
+    for client in clients:
+        client.join()
+    check("/props names the one that judges", len(set(names)) == 2 and names[0] == names[2] and names[1] == names[3], names)
+    check("every request during all that is answered and judged", len(seen) > 20 and all(row[0] == 200 for row in seen),
+          len(seen), [row for row in seen if row[0] != 200][:3])
+    check("by one of them", {row[1] for row in seen} == set(names), {row[1] for row in seen}, names)
+    check("a file that is no critic changes nothing", server.ask("GET", "/props")[2]["critic"]["dm"] == names[3] and answered(server))
+    server.stop()
+
+
 def termination_waits_for_what_is_under_way():
     server = Server("--samples", "1").ready()
     got = []
@@ -473,6 +518,7 @@ def main():
         tls_keeps_it_private()
         abusers_are_cut()
         hangup_changes_it_while_it_runs()
+        another_critic_takes_over_under_load()
         termination_waits_for_what_is_under_way()
         it_says_that_it_loads()
     finally:

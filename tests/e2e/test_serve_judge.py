@@ -203,12 +203,6 @@ def check_metrics(served):
               "drr_requests_in_flight", "drr_build_info", "drr_drift_alarm"]
     check("/metrics has the families of the contract", all(f"# TYPE {name} " in text for name in wanted),
           [name for name in wanted if f"# TYPE {name} " not in text])
-    try:
-        from prometheus_client.parser import text_string_to_metric_families
-    except ImportError:
-        return print("skip - prometheus_client is not installed: /metrics is read by test_metrics alone")
-    families = {family.name: family for family in text_string_to_metric_families(text)}
-    check("prometheus_client reads it", families["drr_dm_seconds"].type == "histogram", sorted(families))
 
 
 def check_drift(served):
@@ -217,6 +211,8 @@ def check_drift(served):
     drift = props.get("drift") or {}
     check("/props tells of drift: the upstream's model is not the critic's reasoner", drift.get("alarm") is True and
           drift["model"]["alarm"] is True and drift["model"]["upstream"] and drift["scores"]["alarm"] is False, props)
+    check("training left the distribution of dev's scores to compare with", drift.get("known") is True and
+          drift["scores"]["n_trained"] >= 20, drift)
     check("so does the log", "drift: the upstream's model" in served.said(), served.said()[-600:])
     check("and a metric", served.metric("drr_drift_alarm", kind="model") == 1 and served.metric("drr_drift_alarm", kind="scores") == 0)
 

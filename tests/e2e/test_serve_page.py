@@ -303,6 +303,12 @@ def check_key_and_record(browser, critic):
         line["task"] == "served" and line["label"] == "unlabelled" and line["reasoner"].startswith("smollm2-135m") for line in lines), done.stderr, lines)
     check("without what --redact names", all("[redacted]" in line["question"] and "Ann" in line["question"] for line in lines) and
           "123-45-6789" not in json.dumps(lines), lines[:1])
+    with open(at("labelled.jsonl"), "w") as file:
+        file.writelines(json.dumps({**line, "label": "accept"}) + "\n" for line in lines)
+    subprocess.run([DRR, "traces", "import", at("labelled.jsonl"), "--out", at("labelled.db")], env=environment(), stdout=subprocess.DEVNULL,
+                   stderr=subprocess.DEVNULL)
+    stats = subprocess.run([DRR, "traces", "stats", at("labelled.db"), "--json"], env=environment(), stdout=subprocess.PIPE, text=True)
+    check("labelled, they are what a critic learns from", json.loads(stats.stdout or "{}").get("accepted") == len(lines), stats.stdout)
     with open(at("served.db"), "rb") as file:
         check("not even in the file's bytes", b"123-45-6789" not in file.read())
 

@@ -155,8 +155,17 @@ static inline void fixture_open(void)
     assert_int_equal(pthread_create(&fixture.worker, NULL, work, &fixture), 0);
 }
 
+static inline void wait_for_calls(size_t n)
+{
+    for (int i = 0; i < 500 && http_in_flight(fixture.server) > n; i++)
+        usleep(10000);
+    assert_int_equal(http_in_flight(fixture.server), n);
+}
+
 static inline void fixture_close(void)
 {
+    http_drain(fixture.server); /* a client that left at once may only now be read */
+    wait_for_calls(0);
     pthread_mutex_lock(&fixture.lock);
     fixture.ends = true;
     pthread_mutex_unlock(&fixture.lock);

@@ -192,9 +192,7 @@ static void every_answer_goes_to_its_request(void **state)
     }
     for (unsigned i = 0; i < 8; i++)
         pthread_join(threads[i], NULL);
-    for (int i = 0; i < 500 && http_in_flight(fixture.server); i++)
-        usleep(10000);
-    assert_int_equal(http_in_flight(fixture.server), 0);
+    wait_for_calls(0);
 }
 
 /* ---- clients that leave */
@@ -339,8 +337,7 @@ static void requests_of_one_key_are_counted(void **state)
         buffer_clear(&seen);
         close(s[i]);
     }
-    for (int i = 0; i < 200 && http_in_flight(fixture.server); i++)
-        usleep(1000);
+    wait_for_calls(0);
     answer_is(ask_for("GET", "/echo", "x-api-key: first-key-1\r\n", NULL), 200, NULL);
 }
 

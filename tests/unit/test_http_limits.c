@@ -120,9 +120,7 @@ static void a_slow_body_is_cut(void **state)
     assert_true(
         trickle("POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900\r\n\r\n", "y", told, sizeof told) < 3);
     assert_non_null(strstr(told, "HTTP/1.1 408 "));
-    for (int i = 0; i < 100 && http_in_flight(fixture.server); i++)
-        usleep(10000);
-    assert_int_equal(http_in_flight(fixture.server), 0);
+    wait_for_calls(0);
     others_are_served();
 }
 
@@ -285,14 +283,12 @@ static void draining_lets_what_is_under_way_end(void **state)
     const int late = socket(AF_INET, SOCK_STREAM, 0);
     assert_int_equal(connect(late, (struct sockaddr *)&to, sizeof to), -1);
     close(late);
-    assert_int_equal(http_in_flight(fixture.server), 1);
+    wait_for_calls(1);
     http_reply(call, 200, "text/plain", string_copy("at last"), 7);
     assert_true(client_read(held, &seen, NULL, 5)); /* answered and closed */
     assert_non_null(strstr(seen.data, "Connection: close"));
     assert_non_null(strstr(seen.data, "at last"));
-    for (int i = 0; i < 200 && http_in_flight(fixture.server); i++)
-        usleep(1000);
-    assert_int_equal(http_in_flight(fixture.server), 0);
+    wait_for_calls(0);
     buffer_clear(&seen);
     close(held);
     close(idle);

@@ -99,6 +99,11 @@ static void the_lowest_group_is_the_least_certain_stretch(void **state)
         fail_msg("%g", weigh_lowest_group(logprobs, 17));
     if (fabs(weigh_lowest_group(two, 2) - 0.5) > 1e-6) /* fewer than a group: all */
         fail_msg("%g", weigh_lowest_group(two, 2));
+    float dip[48] = {0}; /* in the middle, whatever comes after it */
+    for (size_t i = 16; i < 32; i++)
+        dip[i] = -(float)log(2);
+    if (fabs(weigh_lowest_group(dip, 48) - 0.5) > 1e-6)
+        fail_msg("%g", weigh_lowest_group(dip, 48));
     logprobs[3] = NAN;
     assert_true(isnan(weigh_lowest_group(logprobs, 17)));
     assert_true(isnan(weigh_lowest_group(logprobs, 0)));

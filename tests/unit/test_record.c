@@ -150,6 +150,55 @@ static void a_request_full_of_values_loses_its_texts_whole(void **state)
     json_decref(request);
 }
 
+/* An object with the secret somewhere in it, deep, and now and then within JSON in a string. */
+static json_t *nested(rng *r, int depth)
+{
+    static const char *const words[] = {"a", "q\"", "b\\", "", "\n", "{", "ssn ", "\xc3\xa9", "x\":\"y", "]"};
+    enum { N = sizeof words / sizeof *words };
+    json_t *o = json_object(), *inner = NULL;
+    for (uint64_t i = rng_below(r, 3); i > 0; i--)
+        json_object_set_new(o, words[rng_below(r, N)], json_string(words[rng_below(r, N)]));
+    if (depth == 0) {
+        const char *name = rng_below(r, 2) ? "ssn" : "Notes";
+        if (rng_below(r, 3) == 0)
+            json_object_set_new(o, name, json_pack("[s,{s:s}]", words[rng_below(r, N)], "z", "SECRET"));
+        else
+            json_object_set_new(o, name, json_sprintf("%sSECRET%s", words[rng_below(r, N)], words[rng_below(r, N)]));
+        return o;
+    }
+    inner = nested(r, depth - 1);
+    if (rng_below(r, 2)) {
+        char *text = json_dumps(inner, rng_below(r, 2) ? JSON_INDENT(1) : JSON_COMPACT);
+        json_decref(inner);
+        inner = json_sprintf("%s%s%s", words[rng_below(r, N)], text, words[rng_below(r, N)]);
+        free(text);
+    }
+    json_object_set_new(o, words[rng_below(r, N)], inner);
+    return o;
+}
+
+static void a_secret_is_found_however_deep(void **state)
+{
+    (void)state;
+    static const char *const around[] = {"", "5\" wide: ", "He said \"no\". ", "```json\n", "\\", "{\"", ": "};
+    rng r;
+    rng_seed(&r, 7);
+    for (int i = 0; i < 5000; i++) {
+        json_t *o = nested(&r, (int)rng_below(&r, 5));
+        char *inner = json_dumps(o, rng_below(&r, 2) ? JSON_INDENT(2) : 0);
+        buffer text = {0};
+        assert_int_equal(
+            buffer_printf(&text, NULL, "%s%s%s", around[rng_below(&r, 7)], inner, around[rng_below(&r, 7)]), DRR_OK);
+        char *result = redacted(NULL, text.data);
+        if (strstr(result, "SECRET"))
+            fail_msg("%s\nbecame\n%s", text.data, result);
+        free(result);
+        buffer_clear(&text);
+        free(inner);
+        json_decref(o);
+    }
+}
+
 static void hostile_texts_take_no_time(void **state)
 {
     (void)state;
@@ -498,6 +547,7 @@ int main(void)
         cmocka_unit_test(a_value_that_does_not_end_takes_the_rest),
         cmocka_unit_test(what_the_request_holds_is_taken_out_wherever_it_is_repeated),
         cmocka_unit_test(a_request_full_of_values_loses_its_texts_whole),
+        cmocka_unit_test(a_secret_is_found_however_deep),
         cmocka_unit_test(hostile_texts_take_no_time),
         cmocka_unit_test(a_request_becomes_unlabelled_traces),
         cmocka_unit_test(turns_asked_afresh_are_samples_and_failed_ones_are_left_out),

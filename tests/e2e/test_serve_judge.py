@@ -211,6 +211,8 @@ def check_drift(served):
     drift = props.get("drift") or {}
     check("/props tells of drift: the upstream's model is not the critic's reasoner", drift.get("alarm") is True and
           drift["model"]["alarm"] is True and drift["model"]["upstream"] and drift["scores"]["alarm"] is False, props)
+    check("training left the distribution of dev's scores to compare with", drift.get("known") is True and
+          drift["scores"]["n_trained"] >= 20, drift)
     check("so does the log", "drift: the upstream's model" in served.said(), served.said()[-600:])
     check("and a metric", served.metric("drr_drift_alarm", kind="model") == 1 and served.metric("drr_drift_alarm", kind="scores") == 0)
 

@@ -13,6 +13,10 @@ static void write_probed(const char *path, uint64_t seed, bool probed)
     critic_meta m = small_meta(true);
     drr_error err = {0};
     m.n_train_questions = 4711; /* JSON's integers are signed */
+    double logits[25];
+    for (size_t i = 0; i < 25; i++)
+        logits[i] = (double)(i * i) / 7 - 3;
+    critic_quantiles_make(&m, logits, 25);
     if (probed && critic_probes_make(&m, e, w, &err) != DRR_OK)
         fail_msg("%s", err.message);
     if (critic_write(path, e, w, &m, &err) != DRR_OK)
@@ -251,6 +255,9 @@ static void probes_come_back_bit_for_bit_both_ways(void **state)
         assert_string_equal(m->probes[i].text, n->probes[i].text);
         assert_memory_equal(&m->probes[i].logit, &n->probes[i].logit, sizeof(double));
     }
+    assert_true(m->n_quantiles > 2 && m->n_quantiles == n->n_quantiles);
+    assert_true(m->n_scores == 25 && n->n_scores == 25);
+    assert_memory_equal(m->quantiles, n->quantiles, m->n_quantiles * sizeof(double));
     drr_critic_close(a);
     drr_critic_close(b);
     assert_int_equal(unlink(at("hf/drr.json")), 0); /* a strange model gets some when it is imported */
@@ -338,6 +345,36 @@ static void probes_that_cannot_be_are_refused(void **state)
     }
 }
 
+static void quantiles_that_cannot_be_are_refused(void **state)
+{
+    (void)state;
+    char *data;
+    size_t size;
+    drr_critic *critic = NULL;
+    drr_error err = {0};
+    bool foreign;
+    write_probed(at("c.gguf"), 1, true);
+    assert_int_equal(file_read(&data, &size, at("c.gguf"), 0, NULL), DRR_OK);
+    char *first = find_bytes(data, size, "drr.scores.quantiles") + strlen("drr.scores.quantiles") + 4 + 4 + 8;
+    static const double bad[] = {NAN, INFINITY, 1e9}; /* no number, none, and above the next */
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        memcpy(first, &bad[i], sizeof *bad);
+        put_file(at("bad.gguf"), data, size);
+        assert_int_equal(drr_critic_open(&critic, at("bad.gguf"), &err), DRR_E_FORMAT);
+        assert_non_null(strstr(err.message, "\"drr.scores.quantiles\""));
+    }
+    free(data);
+    export_to(at("c.gguf"), at("hf"));
+    static const char *const cases[] = {"{\"n\": 3}", "{\"n\": 3, \"quantiles\": [1]}",
+                                        "{\"n\": 0, \"quantiles\": [1, 2]}", "{\"n\": 3, \"quantiles\": [2, 1]}",
+                                        "{\"n\": 3, \"quantiles\": [1, \"2\"]}"};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        replace_member(at("hf/drr.json"), "scores", json_loads(cases[i], 0, NULL));
+        assert_int_equal(drr_critic_import(at("hf"), at("no.gguf"), &foreign, &err), DRR_E_FORMAT);
+        assert_non_null(strstr(err.message, "\"scores\""));
+    }
+}
+
 #define IN_A_PLACE(test) cmocka_unit_test_setup_teardown(test, make_place, remove_place)
 
 int main(void)
@@ -353,6 +390,7 @@ int main(void)
         IN_A_PLACE(probes_come_back_bit_for_bit_both_ways),
         IN_A_PLACE(texts_under_their_old_keys_are_read),
         IN_A_PLACE(probes_that_cannot_be_are_refused),
+        IN_A_PLACE(quantiles_that_cannot_be_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -18,13 +18,14 @@ from fetch import Trouble, cache_root, say  # noqa: E402
 
 REASONERS = ("gpt-3.5-turbo", "gpt-4o-mini")
 FOLDS, DEV, SEED = 5, 0.2, 1
-SETS = {"svamp": (0, 160), "csqa": (700, 160), "gsm8k": (400, 224)}  # questions (0: all), longest input
+SETS = ("svamp", "csqa", "gsm8k")
 
 
 def add_options(parser):
-    parser.add_argument("--questions", type=int, help="of each set; 0: all; not given: all of SVAMP, 700 of CSQA, 400 of GSM8K")
-    parser.add_argument("--train-traces", type=int, default=700, help="of each fold (700)")
+    parser.add_argument("--questions", type=int, default=0, help="of each set; 0: all (0)")
+    parser.add_argument("--train-traces", type=int, default=0, help="of each fold; 0: all (0)")
     parser.add_argument("--epochs", type=int, default=1, help="of each training (1)")
+    parser.add_argument("--max-length", type=int, default=256, help="tokens of question and answer (256)")
     parser.add_argument("--precision", default="int8", help="of scoring: auto, fp32, bf16, int8 (int8)")
     parser.add_argument("--through", default="", help="before each drr command, as in \"taskset -c 1 nice\"")
     parser.add_argument("--threads", type=int, default=1, help="of a training and of scoring (1)")
@@ -41,7 +42,8 @@ class Study:
             if not os.path.exists(path):
                 raise Trouble(f"{path} is missing: tools/setup build makes it")
         self.through = shlex.split(arguments.through)
-        self.folder = os.path.join(cache_root(), "runs", "replay-study")
+        settings = (arguments.questions, arguments.train_traces, arguments.epochs, arguments.max_length, arguments.precision)
+        self.folder = os.path.join(cache_root(), "runs", "replay-study", "-".join(str(x) for x in settings))
 
     def call(self, command, makes=None):
         """stdout. A command that makes a file may be cut in pieces: stopped after a while it goes on by itself."""
@@ -75,8 +77,7 @@ class Study:
         """Rows by fold; the same question is in one fold under whatever id."""
         rows = self.rows(name)
         questions = sorted({row["question"] for row in rows}, key=lambda q: hashlib.sha256(f"{SEED} {q}".encode()).digest())
-        most = SETS[name][0] if self.arguments.questions is None else self.arguments.questions
-        questions = questions[:most] if most else questions
+        questions = questions[:self.arguments.questions] if self.arguments.questions else questions
         fold = {question: i * FOLDS // len(questions) for i, question in enumerate(questions)}
         parts = [[] for _ in range(FOLDS)]
         for row in rows:
@@ -144,7 +145,7 @@ class Study:
                         rounds[turn].append(part.pop())
                         turn += 1
         order = [row for turn in sorted(rounds) for row in rng.sample(rounds[turn], len(rounds[turn]))]
-        return order[:self.arguments.train_traces]
+        return order[:self.arguments.train_traces] if self.arguments.train_traces else order
 
     def train(self, name, fold):
         folder = self.prepare(name, fold)
@@ -153,8 +154,8 @@ class Study:
             say(f"{name}, fold {fold}: training")
             told = self.call([self.drr, "train", "--traces", os.path.join(folder, "train.jsonl"), "--encoder", "all-minilm-l6-v2",
                               "--out", critic, "--seed", str(SEED), "--dev-share", "0.06", "--test-share", "0", "--threads", str(self.arguments.threads),
-                              "--epochs", str(self.arguments.epochs), "--batch", "16", "--learning-rate", "1e-4",
-                              "--max-length", str(SETS[name][1]), "--keep-last", "--quiet", "--json", "--resume"], makes=critic)
+                              "--epochs", str(self.arguments.epochs), "--batch", "16", "--learning-rate", "5e-5",
+                              "--max-length", str(self.arguments.max_length), "--keep-last", "--quiet", "--json", "--resume"], makes=critic)
             with open(os.path.join(folder, "train.json"), "w", encoding="utf-8") as file:
                 file.write(told)
         for part in ("dev", "test"):

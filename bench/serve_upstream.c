@@ -14,9 +14,9 @@
  * broken (500, 502 or 503), html (200 with a page), errorbody (200 with an error's body), drip (40 ms an event,
  * otherwise right).
  *
- * GET /stats: what came in, what was answered in full, what is under way, and each fault's count. GET /v1/models. Any
- * other POST comes back as it was: {"path", "authorization", "body"}. The first line printed is the port. Ends with its
- * standard input. */
+ * GET /stats: what came in, what was answered in full, what is under way, each fault's count, the last one's key. GET
+ * /v1/models. Any other POST comes back as it was: {"path", "authorization", "body"}. The first line printed is the
+ * port. Ends with its standard input. */
 #include "core/core.h"
 #include "core/json.h"
 
@@ -66,6 +66,7 @@ static struct settings {
 
 static struct stats { /* the lock's */
     uint64_t requests, answered, gone, under_way, most_under_way, faults[FAULTS];
+    char authorization[128]; /* of the last request */
 } stats;
 
 typedef struct call {
@@ -362,7 +363,7 @@ static enum MHD_Result say_stats(call *c)
         buffer_printf(&c->text, NULL, "%s\"%s\":%llu", i ? "," : "", fault_names[i],
                       (unsigned long long)stats.faults[i]);
     pthread_mutex_unlock(&lock);
-    buffer_puts(&c->text, "}}", NULL);
+    buffer_printf(&c->text, NULL, "},\"authorization\":\"%s\"}", stats.authorization);
     return answer(c, 200, "application/json", NULL, NULL);
 }
 
@@ -406,7 +407,9 @@ static fault next_fault(uint64_t number)
 
 static void count_chat(call *c)
 {
+    const char *key = MHD_lookup_connection_value(c->link, MHD_HEADER_KIND, "Authorization");
     pthread_mutex_lock(&lock);
+    snprintf(stats.authorization, sizeof stats.authorization, "%s", key && !strpbrk(key, "\"\\") ? key : "");
     c->fault = next_fault(stats.requests++);
     c->counted = true;
     stats.faults[c->fault]++;

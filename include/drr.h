@@ -877,6 +877,7 @@ typedef struct drr_policy {
     double early_below;
     uint32_t early_steps; /* a step before this one, from 1, is never the reason */
     uint32_t early_cuts;  /* an answer is stopped so often at most */
+    bool early_free;      /* drr: stopping does not count as a turn; else it does, and the last turn is not stopped */
     drr_judge *judge;     /* gives P(correct) instead of the critic; NULL: the critic does. Must outlive the call */
     /* Before the first token, strategy drr: what a critic of questions alone thinks of this one. At or above sure_above
      * the first answer that can be read is accepted; below hopeless_below none is sought, and the outcome is abstained

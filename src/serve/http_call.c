@@ -312,14 +312,27 @@ static void refuse_method(http_call *call, const char *allowed)
                          "this method", allowed);
 }
 
+/* Where a body ends can be read in two ways: whoever stands between may read the other one and see another request
+ * there. So nothing after it is read. */
+static bool is_ambiguous(const http_call *call)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < call->n_headers; i++)
+        n += strcasecmp(call->headers[i].name, "content-length") == 0;
+    return n > 1 || (n && http_header(call, "transfer-encoding"));
+}
+
 static bool refuse_framing(http_call *call)
 {
     const char *length = http_header(call, "content-length"), *coding = http_header(call, "transfer-encoding");
     char *end = NULL;
+    if (is_ambiguous(call)) {
+        http_add_header(call, "Connection", "close");
+        http_reply_error(call, 400, NULL, NULL, NULL, "a request has one length or comes in chunks, not both");
+        return true;
+    }
     if (coding && strcasecmp(coding, "chunked") != 0)
         http_reply_error(call, 501, NULL, NULL, NULL, "this transfer encoding is not known; send chunks or a length");
-    else if (coding && length)
-        http_reply_error(call, 400, NULL, NULL, NULL, "a request has a length or comes in chunks, not both");
     else if (!coding && !length && strcmp(call->method, "POST") == 0)
         http_reply_error(call, 411, NULL, NULL, NULL, "a POST needs a Content-Length, or comes in chunks");
     else if (length && strtoull(length, &end, 10) > call->server->options.body_bytes)

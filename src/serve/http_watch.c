@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { EVENTS = 64, TICK_MS = 250 };
+enum { EVENTS = 64, TICK_MS = 250, LAST_MOMENT_SECONDS = 1 };
 
 /* ---- connections, on libmicrohttpd's threads */
 
@@ -122,6 +122,15 @@ http_link *watch_link(struct MHD_Connection *connection)
     return info ? info->socket_context : NULL;
 }
 
+/* A client that says no more may have said all before, and libmicrohttpd need not have read it; but it hears of the end
+ * only when it reads, which after an answer it may never do again: the end is ours to make. */
+static void last_moment_locked(http_link *link)
+{
+    const double soon = clock_seconds() + LAST_MOMENT_SECONDS;
+    if (link->phase != PHASE_WORK && link->phase != PHASE_WRITE && soon < link->deadline)
+        link->deadline = soon;
+}
+
 bool watch_phase(http_link *link, http_phase phase, double seconds, http_call *call)
 {
     http_server *s = link->server;
@@ -138,6 +147,8 @@ bool watch_phase(http_link *link, http_phase phase, double seconds, http_call *c
     }
     if (atomic_load(&s->draining) && between_requests(link))
         cut_locked(link);
+    if (link->gone)
+        last_moment_locked(link);
     const bool gone = link->gone;
     pthread_mutex_unlock(&s->lock);
     if (before)
@@ -169,6 +180,8 @@ static void left(http_link *link)
     http_call *call = NULL;
     pthread_mutex_lock(&s->lock);
     link->gone = true;
+    if (!link->closed)
+        last_moment_locked(link);
     if (!link->closed && link->call) {
         call = link->call;
         atomic_fetch_add(&call->references, 1);

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
@@ -98,7 +99,7 @@ def check_openai(served):
               getattr(seen, "body", None))
     seen = client.post("/embeddings", body={"model": "instant", "input": "as it is"}, cast_to=object)
     check("openai: embeddings pass through as they are", seen.get("path") == "/v1/embeddings" and '"as it is"' in seen.get("body", ""), seen)
-    check("and the client's key stays here", seen.get("authorization") == f"Bearer {UPSTREAM_KEY}", seen)
+    check("and a key that the upstream repeats is not told", seen.get("authorization") == "Bearer " + "*" * len(UPSTREAM_KEY), seen)
     check_openai_tools(client)
     check_openai_decisions(client)
 
@@ -137,27 +138,33 @@ def check_openai_tools(client):
           drr.get("verdict") not in ("accept", "reject"), said)
 
 
+PAIR = "Question: What is two and two?\nAnswer: Two and two are four, so 4."
+RIGHT = "Is the answer correct?"
+
+
 def check_openai_decisions(client):
     import openai
-    answered = client.decisions.create(model="drr", input="Two and two are four.\nAnswer: 4", questions=[
-        {"type": "predicate", "instructions": "What is two and two?", "name": "right"},
-        {"type": "predicate", "instructions": "What is two and three?"}])
+    said = [{"type": "message", "role": "user", "content": "What is two and two?"},
+            {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Two and two are four, so 4."}]}]
+    answered = client.decisions.create(model="drr", input=said, questions=[
+        {"type": "predicate", "instructions": RIGHT, "name": "right"},
+        {"type": "predicate", "instructions": "Is this the right answer to: What is two and three?"}])
     first = answered.answers[0]
     check("openai decisions: a probability for each predicate", [a.type for a in answered.answers] == ["predicate", "predicate"] and
           first.name == "right" and answered.answers[1].name is None and all(0 <= a.probability <= 1 for a in answered.answers), answered)
     check("openai decisions: usage counts what was read", answered.usage.input_tokens > 10 and answered.usage.output_tokens == 0 and
           answered.usage.total_tokens == answered.usage.input_tokens, answered.usage)
-    again = client.decisions.create(model="drr", input="Two and two are four.\nAnswer: 4", questions=[
-        {"type": "predicate", "instructions": "What is two and two?"}])
-    check("openai decisions: the same question has the same answer, alone or beside others",
+    again = client.decisions.create(model="drr", input=PAIR, questions=[{"type": "predicate", "instructions": RIGHT}])
+    check("openai decisions: the same pair has the same answer, as one text or two messages, alone or beside others",
           abs(again.answers[0].probability - first.probability) < 1e-4, again, first)
-    for kind, more in (("choice", {"choices": [{"value": "a"}, {"value": "b"}]}), ("score", {"levels": [{"label": "a"}, {"label": "b"}]})):
+    for what, question in (("a choice", {"type": "choice", "instructions": RIGHT, "choices": [{"value": "a"}, {"value": "b"}]}),
+                           ("a score", {"type": "score", "instructions": RIGHT, "levels": [{"label": "a"}, {"label": "b"}]}),
+                           ("another question", {"type": "predicate", "instructions": "Is the answer polite?"})):
         try:
-            seen = client.decisions.create(model="drr", input="x", questions=[{"type": "predicate", "instructions": "y"},
-                                                                              {"type": kind, "instructions": "z", **more}])
+            seen = client.decisions.create(model="drr", input=PAIR, questions=[{"type": "predicate", "instructions": RIGHT}, question])
         except openai.BadRequestError as error:
             seen = error.body
-        check(f"openai decisions: no made-up answer to a {kind}", is_error({"error": seen}) and seen["param"].startswith("questions[1]"), seen)
+        check(f"openai decisions: no made-up answer to {what}", is_error({"error": seen}) and (seen["param"] or "").startswith("questions[1]"), seen)
 
 
 async def check_openai_async(served):
@@ -220,7 +227,7 @@ def check_curl(served):
 def check_litellm(served):
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # nothing is fetched
     import litellm
-    litellm.telemetry = False
+    litellm.telemetry, litellm.suppress_debug_info = False, True
     to = {"api_base": served.url, "api_key": KEY}
     asked = nonce()
     said = litellm.completion(model="openai/drr", messages=ask(asked), extra_body={"drr": {"threshold": 0}}, **to)
@@ -234,17 +241,17 @@ def check_litellm(served):
     except litellm.AuthenticationError as error:
         seen = error
     check("LiteLLM: a wrong key is its AuthenticationError", seen is not None, seen)
-    got = litellm.decisions(model="openai/drr", input="Two and two are four.\nAnswer: 4", questions=[
-        {"type": "predicate", "name": "right", "instructions": "What is two and two?"}], **to)
+    got = litellm.decisions(model="openai/drr", input=PAIR, questions=[
+        {"type": "predicate", "name": "right", "instructions": RIGHT}], **to)
     check("LiteLLM decisions: a probability", got.answers[0].type == "predicate" and got.answers[0].name == "right" and
           0 <= got.answers[0].probability <= 1, got)
-    one = litellm.systemone(model="hosted_vllm/drr", state="Two and two are four.\nAnswer: 4", questions={
-        "right": {"type": "noul", "instructions": "What is two and two?"}}, **to)
+    state = {"question": "What is two and two?", "answer": "Two and two are four, so 4."}
+    one = litellm.systemone(model="hosted_vllm/drr", state=state, questions={"right": {"type": "noul", "instructions": RIGHT}}, **to)
     check("LiteLLM systemone: the same probability, as `noul`", abs(one.answers["right"].noul - got.answers[0].probability) < 1e-4 and
           one.usage.input_tokens > 0, one, got)
     try:
-        seen = litellm.systemone(model="hosted_vllm/drr", state="x", questions={
-            "which": {"type": "choice", "instructions": "y", "criteria": {"a": None, "b": None}}}, **to)
+        seen = litellm.systemone(model="hosted_vllm/drr", state=state, questions={
+            "which": {"type": "choice", "instructions": RIGHT, "criteria": {"a": None, "b": None}}}, **to)
     except litellm.BadRequestError as error:
         seen = str(error)
     check("LiteLLM systemone: no made-up answer to a choice", isinstance(seen, str) and "choice" in seen, seen)
@@ -266,6 +273,13 @@ def check_llama_server(critic):
     port = free_port()
     with Process([program, "-m", SMALL, "--host", "127.0.0.1", "--port", str(port), "-np", "4", "-c", "4096"], at("llama.log"),
                  stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL):
+        for _ in range(600):
+            try:
+                if request(port, "GET", "/health", seconds=5)[0] == 200:
+                    break
+            except OSError:
+                pass
+            time.sleep(.1)
         with Served(at("before-llama.log"), "--upstream", f"http://127.0.0.1:{port}/v1", "--critic", critic, seconds=90) as served:
             check_model(served, "llama-server as the upstream")
             code, _, seen = request(served.port, "POST", "/v1/completions", {"model": "m", "prompt": "One, two,", "max_tokens": 4})
@@ -296,7 +310,7 @@ def check_model(served, name):
 
 def check_second_drr(served, critic):
     """drr before drr before the upstream."""
-    with Served(at("outer.log"), "--upstream", served.url, "--critic", critic, OPENAI_API_KEY=KEY) as outer:
+    with Served(at("outer.log"), "--upstream", served.url, "--critic", critic, DRR_UPSTREAM_API_KEY=KEY) as outer:
         asked = nonce()
         code, _, said = request(outer.port, "POST", "/v1/chat/completions", chat(f"What of {asked}?", drr={"threshold": 0}))
         check("a second drr as the upstream: the answer, and one ledger, the outer's", code == 200 and
@@ -332,11 +346,13 @@ def main():
         critic = make_critic(WORK)
         with Upstream(at("upstream.log")) as upstream:
             with Served(at("served.log"), "--upstream", upstream.url, "--critic", critic, "--api-key", KEY, "--metrics",
-                        OPENAI_API_KEY=UPSTREAM_KEY) as served:
+                        DRR_UPSTREAM_API_KEY=UPSTREAM_KEY) as served:
                 check_openai(served)
                 asyncio.run(check_openai_async(served))
                 check_curl(served)
                 check_litellm(served)
+                check("the client's key stays here, the upstream got its own", upstream.stats()["authorization"] == f"Bearer {UPSTREAM_KEY}",
+                      upstream.stats())
                 check_second_drr(served, critic)
                 check("no key in the log", KEY not in served.said() and UPSTREAM_KEY not in served.said(), served.said()[-600:])
                 check("SIGTERM ends it well", served.stop() == 0, served.said()[-600:])

@@ -129,7 +129,7 @@ class Client:
             policy["stream_mode"] = "live"
         body = json.dumps({"model": "instant", "stream": stream, "drr": policy, "messages": [
             {"role": "user", "content": f"What of {nonce}? " + "It is long. " * draw.choice([0, 0, 0, 200])}]}).encode()
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         return nonce, stream, head.encode() + body
 
     async def one(self):
@@ -240,7 +240,7 @@ def main():
         critic = make_critic(work)
         with Upstream(os.path.join(work, "upstream.log"), "--rate", str(arguments.rate), "--seed", str(arguments.seed), "--stall", "5") as upstream, \
                 Served(os.path.join(work, "served.log"), "--upstream", upstream.url, "--critic", critic, "--metrics", "--timeout", "3",
-                       "--connections", str(4 * arguments.clients)) as served:
+                       "--max-connections", str(4 * arguments.clients), "--max-in-flight", "0") as served:
             before, began = served.open_files(), time.monotonic()
             asyncio.run(soak(served, arguments, tally, samples, swaps))
             stats = upstream.stats()

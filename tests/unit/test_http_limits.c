@@ -17,6 +17,14 @@ static int open_limited(void **state)
     return 0;
 }
 
+static int open_patient(void **state)
+{
+    (void)state;
+    fixture_options();
+    fixture_open();
+    return 0;
+}
+
 static int close_any(void **state)
 {
     (void)state;
@@ -125,6 +133,38 @@ static void an_idle_connection_is_closed(void **state)
     assert_true(client_read(s, &seen, "\r\n\r\n", 5));
     assert_true(client_read(s, &seen, NULL, 3));
     assert_null(strstr(seen.data, "408"));
+    buffer_clear(&seen);
+    close(s);
+}
+
+/* Half-closed: what was asked is answered, then nobody waits for more, neither after an answer nor in a body. */
+static void a_client_that_says_no_more_is_let_go(void **state)
+{
+    static const char *const said[] = {"GET /echo HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                                       "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf",
+                                       "GET /echo HTT"};
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        buffer seen = {0};
+        const int s = client_open();
+        client_send(s, said[i]);
+        shutdown(s, SHUT_WR);
+        assert_true(client_read(s, &seen, NULL, 5));
+        assert_true(i > 0 || strncmp(seen.data, "HTTP/1.1 200 ", 13) == 0);
+        buffer_clear(&seen);
+        close(s);
+    }
+}
+
+static void a_request_of_two_lengths_ends_its_connection(void **state)
+{
+    buffer seen = {0};
+    const int s = client_open();
+    (void)state;
+    client_send(s, "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc");
+    assert_true(client_read(s, &seen, NULL, 5));
+    assert_int_equal(strncmp(seen.data, "HTTP/1.1 400 ", 13), 0);
+    assert_null(strstr(seen.data + 1, "HTTP/1.1"));
     buffer_clear(&seen);
     close(s);
 }
@@ -263,6 +303,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_slow_header_is_cut, open_limited, close_any),
         cmocka_unit_test_setup_teardown(a_slow_body_is_cut, open_limited, close_any),
         cmocka_unit_test_setup_teardown(an_idle_connection_is_closed, open_limited, close_any),
+        cmocka_unit_test_setup_teardown(a_client_that_says_no_more_is_let_go, open_patient, close_any),
+        cmocka_unit_test_setup_teardown(a_request_of_two_lengths_ends_its_connection, open_patient, close_any),
         cmocka_unit_test_setup_teardown(a_client_that_reads_nothing_is_cut, open_limited, close_any),
         cmocka_unit_test_setup_teardown(a_client_that_reads_slowly_is_not, open_limited, close_any),
         cmocka_unit_test_setup_teardown(too_many_connections_cost_the_idle_ones, open_limited, close_any),

@@ -177,6 +177,7 @@ static void set_judged(json_t *o, const judged *f)
 {
     set_count(o, "n", f->n);
     set_count(o, "n_right", f->n_right);
+    set_number(o, "right_se", f->right_se);
     set_count(o, "n_unparsed", f->n_unparsed);
     if (f->n_unscored)
         set_count(o, "n_unscored", f->n_unscored);

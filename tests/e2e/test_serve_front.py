@@ -239,6 +239,13 @@ def keys_open_it():
     check("no key is in any log or reply", not any(key in log for key in (FIRST, SECOND, UPSTREAM_KEY)), log)
 
 
+    server = Server(DRR_API_KEY=f"{FIRST},{SECOND}").ready()
+    check("DRR_API_KEY holds several, with commas", server.chat()[0] == 401 and answered(server, key=FIRST) and answered(server, key=SECOND))
+    texts = server.ask("GET", "/drr/traces", key=FIRST)[2]
+    check("with several keys the page has numbers alone", "It is 4" not in str(texts), texts)
+    server.stop()
+
+
 def pages_of_others_cannot_ask():
     server = Server().ready()
     check("a page of another origin: 403", server.chat(headers={"Origin": "http://evil.example"})[0] == 403)
@@ -263,6 +270,8 @@ def settings_come_from_three_places():
     check("a wrong variable is refused by its name", code == 2 and "DRR_PORT" in words, code, words)
     code, words = refused()
     check("no model to answer: it says what is needed", code == 2 and "--upstream" in words and "--reasoner" in words, words)
+    code, words = refused("--upstream", URL, "--reasoner", "smollm2-135m")
+    check("two models to answer: it says to choose", code == 1 and "choose one" in words, code, words)
     code, words = refused("--upstream", URL, "--share", "120%")
     check("a share above all is refused", code == 2 and "share" in words, words)
     code, words = refused("--upstream", URL, "--critic", "nowhere.gguf", "--port", "0")

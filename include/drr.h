@@ -950,7 +950,8 @@ bool drr_result_accepted(const drr_result *result);
 typedef void (*drr_turn_fn)(void *user, const drr_result *so_far, const drr_turn *turn);
 
 /* Answers n questions with one strategy, as many at once as the reasoner is wide. results: n slots of the
- * caller's, each cleared with drr_result_clear. critic may be NULL for strategies that need none. */
+ * caller's, each cleared with drr_result_clear. critic may be NULL for strategies that need none, and where the
+ * policy has a judge. */
 drr_status drr_solve(drr_result *results, drr_reasoner *reasoner, drr_critic *critic, const drr_prompts *prompts,
                      const drr_task *const *tasks, size_t n, const drr_policy *policy, drr_turn_fn on_turn, void *user,
                      const drr_hooks *hooks, drr_error *err);

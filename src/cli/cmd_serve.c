@@ -36,6 +36,8 @@ typedef struct serving {
     const char *keys[CLI_LIST_MOST];
     const char *config, *log_file, *share;
     int on_judge_error, stream_mode, abstain_as, log_format;
+    struct serving *older; /* the settings before these: the server may still read their strings, so none is freed */
+    char **words;
 } serving;
 
 static const char *const
@@ -228,6 +230,7 @@ static struct {
     char **argv; /* a copy, which is read again */
     int log;     /* descriptor of JSON lines, or -1 */
     bool to_file;
+    serving *newest; /* of all settings that were read */
 } server = {.log = -1};
 
 static volatile sig_atomic_t hung_up;
@@ -302,7 +305,7 @@ static drr_status reload(void *user, const drr_serve_options **fresh, drr_error 
     hung_up = 0;
     if (before->log_file && !open_log(before->log_file))
         cli_fail_errno("the log cannot be opened again:", before->log_file);
-    serving *s = malloc(sizeof *s); /* the server keeps its strings: never freed */
+    serving *s = malloc(sizeof *s);
     char **words = copy_words(server.argc, server.argv);
     if (!s || !words) {
         free(s);
@@ -316,6 +319,9 @@ static drr_status reload(void *user, const drr_serve_options **fresh, drr_error 
         snprintf(err->message, sizeof err->message, "the settings are wrong (the line above says where)");
         return DRR_E_ARGUMENT;
     }
+    s->older = server.newest;
+    s->words = words;
+    server.newest = s;
     *fresh = &s->o;
     return DRR_OK;
 }
@@ -333,6 +339,8 @@ static int run(int argc, char **argv)
     const int code = read_settings(s, argc, words, argv);
     if (code != CLI_DONE)
         return code == HELPED ? CLI_DONE : code;
+    s->words = words;
+    server.newest = s;
     drr_hooks hooks = *cli_hooks();
     if (s->log_file && !open_log(s->log_file))
         return cli_fail_errno("the log file cannot be opened:", s->log_file);

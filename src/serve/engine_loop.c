@@ -146,12 +146,25 @@ static bool set_thoughts_apart(attempt *a)
     return good;
 }
 
+/* Before its answer was there: the last number of a rationale that was cut is what three samples may well agree on, and
+ * with no critic that alone would do to accept it. */
+static bool broke_off(const request *r, const attempt *a)
+{
+    const char *text = attempt_text(a);
+    return strcmp(a->reply.finish, "length") == 0 &&
+           !task_answer_complete(&r->question.task, text, strlen(text));
+}
+
 static drr_status read_answer(request *r, attempt *a, drr_error *err)
 {
     size_t begin = 0, end = 0;
     if (!set_thoughts_apart(a))
         return error_memory(err);
     drr_status status = drr_answer_extract(&a->answer, &begin, &end, &r->question.task, attempt_text(a), err);
+    if (status == DRR_OK && !r->e->options.critic && broke_off(r, a)) {
+        free(a->answer);
+        a->answer = NULL;
+    }
     if (status != DRR_OK || !a->reply.n_tokens)
         return status;
     trace_token *tokens = malloc(a->reply.n_tokens * sizeof *tokens);

@@ -9,11 +9,13 @@ import fault_server
 
 GOOD = "I know this well, thinking of number 7.\nAnswer: yes"
 BAD = "I am not sure but would guess, thinking of number 7.\nAnswer: no"
+CUT = "Let me count them one by one:\n1. an apple\n2. a pear\n3. a"
 USAGE = {"prompt_tokens": 50, "completion_tokens": 9, "total_tokens": 59}
 
 
 class Handler(fault_server.Handler):
-    """A question that holds plan:LETTERS is answered by its letters in turn, g or b; with slow:SECONDS after a wait."""
+    """A question that holds plan:LETTERS is answered by its letters in turn, g or b; c is cut before its answer, t calls a
+    tool; with slow:SECONDS after a wait."""
 
     def setup(self):
         super().setup()
@@ -34,7 +36,7 @@ class Handler(fault_server.Handler):
     def answer(self, body, question, words=None, finish="stop", kind="text/event-stream"):
         if words is not None:
             return super().answer(body, question, words, finish, kind)
-        plan, slow = re.search(r"plan:([gbt]+)", question), re.search(r"slow:([\d.]+)", question)
+        plan, slow = re.search(r"plan:([gbtc]+)", question), re.search(r"slow:([\d.]+)", question)
         nonce = re.search(r"nonce:(\w+)", question)
         tries = self.server.tries[question]
         if len(body["messages"]) > 2 and plan:  # words were sent back: the last message is ours
@@ -42,7 +44,8 @@ class Handler(fault_server.Handler):
         letter = plan[1][min(tries, len(plan[1])) - 1] if plan else "g"
         if not plan and "Think again" in question:
             letter = self.server.after_words
-        text = GOOD if letter == "g" else BAD
+        text = {"g": GOOD, "c": CUT}.get(letter, BAD)
+        finish = "length" if letter == "c" else finish
         if nonce:
             text = f"Nonce {nonce[1]}. {text}"
         if slow:

@@ -455,6 +455,9 @@ def test_agreement(critic):
           r.drr["p_correct"] == 0.75 and r.drr["verdict"] == "accept" and r.content == GOOD, r)
     check("which says how to train one", "drr train" in r.drr["hint"], r.drr)
     check("usage is the sum of all", is_sum(r.json["usage"], 4), r.json["usage"])
+    cut = s.chat("How many fruits are there? plan:ccc", drr={"max_turns": 3, "kind": "number", "on_exhausted": "abstain"})
+    check("numbers of rationales that were cut before their answers are no agreement", cut.drr["verdict"] == "abstain" and
+          all(turn.get("answer") is None for turn in cut.drr["turns"]), cut)
     r = s.chat("Is it true that ice is cold? plan:ggbb", drr={"threshold": 0.9, "on_exhausted": "abstain"})
     check("too little agreement is none", r.drr["verdict"] == "abstain" and is_sum(r.json["usage"], 4), r)
     r = s.chat("Is it true that ice is cold? plan:g one", drr={"samples": 1})

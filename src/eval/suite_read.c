@@ -440,6 +440,9 @@ static drr_status read_equal_budget(suite *s, drr_error *err)
 static drr_status read_seeds(suite *s, drr_error *err)
 {
     const json_t *list = json_object_get(s->root, "seeds");
+    drr_policy usual;
+    drr_policy_defaults(&usual);
+    s->seeds[0] = usual.seed;
     s->n_seeds = list ? json_array_size(list) : 1;
     if (list && (!json_is_array(list) || s->n_seeds == 0 || s->n_seeds > MOST_LISTED))
         return wrong(s, "seeds", err, "seeds is a list of 1 to %d whole numbers: [0, 1]", MOST_LISTED);

@@ -396,8 +396,8 @@ def hangup_changes_it_while_it_runs():
 
 
 def another_critic_takes_over_under_load():
-    sizes = {"layers": 1, "width": 16, "heads": 2, "ff": 16, "positions": 32}
-    first, second = (make_critic(os.path.join(WORK, name), **sizes) for name in ("one", "two"))
+    sizes = {"layers": 1, "width": 16, "heads": 2, "positions": 32}
+    first, second = (make_critic(os.path.join(WORK, name), ff=ff, **sizes) for name, ff in (("one", 16), ("two", 24)))
     live = os.path.join(WORK, "live.gguf")
     shutil.copy(first, live)
     server = Server("--critic", live, "--max-turns", "2", "--threshold", "0").ready()

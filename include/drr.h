@@ -877,6 +877,7 @@ typedef struct drr_policy {
     double early_below;
     uint32_t early_steps; /* a step before this one, from 1, is never the reason */
     uint32_t early_cuts;  /* an answer is stopped so often at most */
+    bool early_free;      /* drr: stopping does not count as a turn; else it does, and the last turn is not stopped */
     drr_judge *judge;     /* gives P(correct) instead of the critic; NULL: the critic does. Must outlive the call */
     /* Before the first token, strategy drr: what a critic of questions alone thinks of this one. At or above sure_above
      * the first answer that can be read is accepted; below hopeless_below none is sought, and the outcome is abstained
@@ -949,7 +950,8 @@ bool drr_result_accepted(const drr_result *result);
 typedef void (*drr_turn_fn)(void *user, const drr_result *so_far, const drr_turn *turn);
 
 /* Answers n questions with one strategy, as many at once as the reasoner is wide. results: n slots of the
- * caller's, each cleared with drr_result_clear. critic may be NULL for strategies that need none. */
+ * caller's, each cleared with drr_result_clear. critic may be NULL for strategies that need none, and where the
+ * policy has a judge. */
 drr_status drr_solve(drr_result *results, drr_reasoner *reasoner, drr_critic *critic, const drr_prompts *prompts,
                      const drr_task *const *tasks, size_t n, const drr_policy *policy, drr_turn_fn on_turn, void *user,
                      const drr_hooks *hooks, drr_error *err);

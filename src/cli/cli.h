@@ -464,6 +464,10 @@ drr_status cli_open_judge(drr_judge **judge, const cli_judging *judging, const c
          .meaning = "how often --early may stop one answer",                                                           \
          .low = 1,                                                                                                     \
          .high = 64},                                                                                                  \
+        {.name = "early-free",                                                                                         \
+         .type = CLI_FLAG,                                                                                             \
+         .value = &(p).early_free,                                                                                     \
+         .meaning = "what --early stops does not count as a turn of drr"},                                             \
         {.name = "threshold",                                                                                          \
          .argument = "P",                                                                                              \
          .type = CLI_DOUBLE,                                                                                           \

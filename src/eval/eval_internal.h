@@ -92,6 +92,7 @@ typedef struct judged {      /* figures over one set of rows; NaN where not defi
     uint64_t n, n_right;
     uint64_t n_unparsed; /* answers that could not be read: no rows */
     uint64_t n_unscored; /* answers without a score that is a number: no rows either */
+    double right_se;     /* standard error of the share right, clustered by question */
     double auroc, auroc_text, auprc, brier, ece, length_auroc, vote_auroc;
     drr_within within, within_text, within_length, within_vote; /* no pairs where questions have one row each */
     double *p;

@@ -156,6 +156,22 @@ static void measure_set(judged *set, const row_values *v)
     set->vote_auroc = statistics_auroc(v->vote, set->right, n); /* NaN with one unknown share: then not the same rows */
 }
 
+/* Several samples of one question are no independent answers. */
+static double error_of_share(const judged *set, const row_values *v)
+{
+    double *right = calloc(set->n + 1, sizeof *right), error = NAN;
+    uint64_t *clusters = calloc(set->n + 1, sizeof *clusters);
+    for (size_t i = 0; right && clusters && i < set->n; i++) {
+        right[i] = set->right[i];
+        clusters[i] = v->question[i];
+    }
+    if (right && clusters)
+        error = clustered_error(right, clusters, set->n);
+    free(right);
+    free(clusters);
+    return error;
+}
+
 static drr_status judge_set(judged *set, const comparison *c, judged_rows rows, const drr_eval_options *o,
                             drr_error *err)
 {
@@ -180,6 +196,7 @@ static drr_status judge_set(judged *set, const comparison *c, judged_rows rows, 
         for (v.now = 0; v.now < c->n; v.now++)
             add_rows(set, &v, rows, &run->results[v.now]);
         measure_set(set, &v);
+        set->right_se = error_of_share(set, &v);
         within_measure(set, v.logit, v.length, v.vote, v.question, o);
     } else {
         status = error_memory(err);

@@ -23,14 +23,15 @@ static bool same_name(const char *known, const char *id)
 bool critic_mismatch(char *why, size_t size, const drr_critic_info *critic, const char *reasoner, const char *prompts)
 {
     const char *of = critic->reasoner && *critic->reasoner ? critic->reasoner : NULL;
-    if (of && !strstr(of, reasoner)) {
-        const bool other_file = same_name(of, reasoner);
+    const bool same_model = of && same_name(of, reasoner),
+               replayed = strcmp(reasoner + name_length(reasoner), "@replay") == 0;
+    if (of && !strstr(of, reasoner) && !(same_model && replayed)) { /* recorded answers bear the recorded name alone */
         snprintf(
             why, size,
             "the critic %.60s was trained on answers of %.200s, and %.100s answers here%s: its P(correct) may mean "
             "little until it is trained on this one's (`drr distill`, `drr train`)",
             critic->name, of, reasoner,
-            other_file ? ", the same model from another file or in another quantization" : ", another reasoner");
+            same_model ? ", the same model from another file or in another quantization" : ", another reasoner");
         return true;
     }
     if (of && prompts && critic->prompt && *critic->prompt && !strstr(critic->prompt, prompts)) {

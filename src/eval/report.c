@@ -177,6 +177,7 @@ static void set_judged(json_t *o, const judged *f)
 {
     set_count(o, "n", f->n);
     set_count(o, "n_right", f->n_right);
+    set_number(o, "right_se", f->right_se);
     set_count(o, "n_unparsed", f->n_unparsed);
     if (f->n_unscored)
         set_count(o, "n_unscored", f->n_unscored);
@@ -260,6 +261,7 @@ json_t *policy_json(const drr_policy *p)
     set_number(o, "early_below", p->early_below);
     set_count(o, "early_steps", p->early_steps);
     set_count(o, "early_cuts", p->early_cuts);
+    json_object_set_new(o, "early_free", json_boolean(p->early_free));
     set_number(o, "first_temperature", (double)p->first_temperature);
     set_number(o, "temperature", (double)p->temperature);
     set_number(o, "top_p", (double)p->top_p);
@@ -398,11 +400,13 @@ static bool about_the_last(const comparison *c, const pair *p)
     return p->a == c->n_runs - 1;
 }
 
-static drr_status critic_text(buffer *b, const comparison *c, drr_error *err)
+static drr_status critic_text(buffer *b, const evaluation *e, const comparison *c, drr_error *err)
 {
-    drr_status status = buffer_puts(b, "\n", err);
+    const bool is_critic = e->has_critic;
+    drr_status status = is_critic ? buffer_puts(b, "\n", err) : buffer_printf(b, err, "\n  judge: %s\n", e->judge);
     if (status == DRR_OK)
-        status = put_cells(b, "the critic on", 31, judged_heads, judged_widths, JUDGED_CELLS, err);
+        status = put_cells(b, is_critic ? "the critic on" : "the judge on", 31, judged_heads, judged_widths,
+                           JUDGED_CELLS, err);
     for (int rows = 0; status == DRR_OK && rows < N_JUDGED; rows++)
         if (c->judged[rows].exists)
             status = judged_text(b, &c->judged[rows], err);
@@ -447,7 +451,7 @@ static drr_status comparison_text(buffer *b, const evaluation *e, const comparis
         status = put_note(b, &words, promised_sentence(&words, &guarantee, c, err), err);
     }
     if (status == DRR_OK && e->judge)
-        status = critic_text(b, c, err);
+        status = critic_text(b, e, c, err);
     return status == DRR_OK ? buffer_puts(b, "\n", err) : status;
 }
 

@@ -38,6 +38,7 @@ static const char *const feedback_names[] = {"words", "restart", "score", "step"
         {"early_below", KEY_DOUBLE, OF(drr_policy, early_below), 0, 1, NULL},                                          \
         {"early_steps", KEY_U32, OF(drr_policy, early_steps), 1, 4096, NULL},                                          \
         {"early_cuts", KEY_U32, OF(drr_policy, early_cuts), 0, 64, NULL},                                              \
+        {"early_free", KEY_BOOL, OF(drr_policy, early_free), 0, 0, NULL},                                              \
         {"turn_tokens", KEY_U32, OF(drr_policy, turn_tokens), 1, 1 << 20, NULL},                                       \
         {"threshold", KEY_DOUBLE, OF(drr_policy, threshold), 0, 1, NULL},                                              \
         {"abstain_below", KEY_DOUBLE, OF(drr_policy, abstain_below), 0, 1, NULL},                                      \
@@ -439,6 +440,9 @@ static drr_status read_equal_budget(suite *s, drr_error *err)
 static drr_status read_seeds(suite *s, drr_error *err)
 {
     const json_t *list = json_object_get(s->root, "seeds");
+    drr_policy usual;
+    drr_policy_defaults(&usual);
+    s->seeds[0] = usual.seed;
     s->n_seeds = list ? json_array_size(list) : 1;
     if (list && (!json_is_array(list) || s->n_seeds == 0 || s->n_seeds > MOST_LISTED))
         return wrong(s, "seeds", err, "seeds is a list of 1 to %d whole numbers: [0, 1]", MOST_LISTED);

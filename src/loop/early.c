@@ -47,9 +47,13 @@ drr_status early_check(loop *l, drr_error *err)
     return DRR_OK;
 }
 
+/* What is stopped must have a turn left in which it is gone on with. */
 bool early_watches(const loop *l, const loop_request *r)
 {
-    return l->early && r->role == role_attempt && r->cuts < l->policy->early_cuts;
+    const drr_policy *p = l->policy;
+    if (!l->early || r->role != role_attempt || r->cuts >= p->early_cuts)
+        return false;
+    return p->strategy != DRR_STRATEGY_DRR || p->early_free || loop_turns_spent(l, r->s) + 1 < p->max_turns;
 }
 
 /* ---- time */

@@ -99,6 +99,7 @@ bool loop_samples_suffice(loop *l, seeker *s);
  * s->finished with the result settled. */
 drr_status strategy_begin(loop *l, seeker *s, drr_error *err);
 drr_status strategy_advance(loop *l, seeker *s, size_t i, drr_error *err);
+uint32_t loop_turns_spent(const loop *l, const seeker *s); /* drr and self-critique: of policy->max_turns */
 /* Nothing more will come: settles with what there is. */
 void strategy_end(loop *l, seeker *s);
 /* vote and best-of-n: asks for the samples still wanted, where the budget allows. Otherwise, and for others, nothing.

@@ -34,11 +34,13 @@ drr_status strategy_begin(loop *l, seeker *s, drr_error *err)
 
 /* ---- drr */
 
-static uint32_t answers_given(const seeker *s)
+uint32_t loop_turns_spent(const loop *l, const seeker *s)
 {
     uint32_t n = 0;
-    for (size_t i = 0; i < s->result->n_turns; i++)
-        n += drr_turn_answers(&s->result->turns[i]);
+    for (size_t i = 0; i < s->result->n_turns; i++) {
+        const drr_turn *t = &s->result->turns[i];
+        n += drr_turn_answers(t) || (t->role == role_cut && !l->policy->early_free);
+    }
     return n;
 }
 
@@ -83,7 +85,7 @@ static drr_status advance_drr(loop *l, seeker *s, size_t i, drr_error *err)
         return DRR_OK;
     }
     t->verdict = DRR_VERDICT_REJECT;
-    if (answers_given(s) < l->policy->max_turns && loop_budget_left(l, s))
+    if (loop_turns_spent(l, s) < l->policy->max_turns && loop_budget_left(l, s))
         return reject(l, s, t, err);
     settle_exhausted(l, s);
     return DRR_OK;
@@ -102,7 +104,7 @@ static drr_status advance_self_critique(loop *l, seeker *s, size_t i, drr_error 
 {
     const drr_turn *t = &s->result->turns[i];
     const bool critique = t->role == role_critique;
-    const bool enough = critique ? finds_no_mistake(t) : answers_given(s) >= l->policy->max_turns;
+    const bool enough = critique ? finds_no_mistake(t) : loop_turns_spent(l, s) >= l->policy->max_turns;
     char *words = NULL;
     if (enough || !loop_budget_left(l, s)) {
         loop_judge_turns(l, s);

@@ -314,23 +314,22 @@ static void refuse_method(http_call *call, const char *allowed)
 
 /* Where a body ends can be read in two ways: whoever stands between may read the other one and see another request
  * there. So nothing after it is read. */
-static bool is_ambiguous(const http_call *call)
+static bool refuse_ambiguous(http_call *call)
 {
     size_t n = 0;
     for (size_t i = 0; i < call->n_headers; i++)
         n += strcasecmp(call->headers[i].name, "content-length") == 0;
-    return n > 1 || (n && http_header(call, "transfer-encoding"));
+    if (n < 2 && !(n && http_header(call, "transfer-encoding")))
+        return false;
+    http_add_header(call, "Connection", "close");
+    http_reply_error(call, 400, NULL, NULL, NULL, "a request has one length or comes in chunks, not both");
+    return true;
 }
 
 static bool refuse_framing(http_call *call)
 {
     const char *length = http_header(call, "content-length"), *coding = http_header(call, "transfer-encoding");
     char *end = NULL;
-    if (is_ambiguous(call)) {
-        http_add_header(call, "Connection", "close");
-        http_reply_error(call, 400, NULL, NULL, NULL, "a request has one length or comes in chunks, not both");
-        return true;
-    }
     if (coding && strcasecmp(coding, "chunked") != 0)
         http_reply_error(call, 501, NULL, NULL, NULL, "this transfer encoding is not known; send chunks or a length");
     else if (!coding && !length && strcmp(call->method, "POST") == 0)
@@ -367,6 +366,8 @@ static bool refuse(http_call *call, bool fields_fit)
     const bool open_to_all = route && route->access == HTTP_PUBLIC;
     const char *foreign = call->keys->n || open_to_all ? NULL : foreign_page(call);
     call->route = route;
+    if (refuse_ambiguous(call)) /* before all else: whatever is refused, nothing behind it may be read */
+        return true;
     if (!fields_fit)
         http_reply_error(call, 431, NULL, NULL, "headers_too_large", "the headers are larger than %zu bytes",
                          s->options.header_bytes);

@@ -256,6 +256,17 @@ static void note_fixed(serve *s, const char *name, const char *before, const cha
         hooks_log(&s->hooks, DRR_LOG_WARN, "another %s needs a restart; the old one stays", name);
 }
 
+/* Said loudly: what is to be redacted from now on is not. */
+static void note_redacted(serve *s, const drr_serve_options *o)
+{
+    bool same = o->n_redact == s->first.n_redact;
+    for (size_t i = 0; same && i < o->n_redact; i++)
+        same = strcmp(o->redact[i], s->first.redact[i]) == 0;
+    if (s->recorder && !same)
+        hooks_log(&s->hooks, DRR_LOG_WARN,
+                  "other fields to redact need a restart; until then those of the start are taken out, and no others");
+}
+
 /* As far as it can change while it runs. What cannot be had leaves all as it was. */
 static drr_status apply(serve *s, const drr_serve_options *o, drr_error *err)
 {
@@ -279,6 +290,7 @@ static drr_status apply(serve *s, const drr_serve_options *o, drr_error *err)
     note_fixed(s, "model", s->first.model, o->model);
     note_fixed(s, "host", s->first.host, o->host);
     note_fixed(s, "trace store", s->first.record, o->record);
+    note_redacted(s, o);
     const engine_policy policy = policy_of(o);
     engine_set_policy(s->engine, &policy);
     pthread_mutex_lock(&s->lock);

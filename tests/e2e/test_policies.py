@@ -28,7 +28,7 @@ def drr(*words, key=None):
     environment.pop("DRR_SHARE", None)
     if key:
         environment["DRR_JUDGE_API_KEY"] = key
-    done = subprocess.run([DRR, *words], cwd=WORK, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300,
+    done = subprocess.run([DRR, *words], cwd=WORK, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=900,
                           stdin=subprocess.DEVNULL, env=environment)
     done.last = (done.stderr.strip().splitlines() or [""])[-1]
     try:
@@ -121,6 +121,8 @@ def test_routes():
         check(f"a judge over {path}", done.returncode == 0 and done.json["judge"] == server.url(path) and better and
               done.json["critic"] is None and server.keys == {"Bearer " + KEY} and
               all(words in b and b["model"] == "judge-1" for b in server.bodies), figures, done.stderr)
+        with open(os.path.join(WORK, "routes" + path.replace("/", "."), "report.txt")) as file:
+            check(f"{path}: the report names it", "judge: " + server.url(path) in file.read())
         check(f"{path}: its AUROC is that of what it said", done.json["tasks"]["asked"]["critic"]["auroc"] == 1, done.stdout[-400:])
         server.shutdown()
     server = Judge()
@@ -206,7 +208,7 @@ def write_small_steps():
     with open(os.path.join(WORK, "words.json"), "w") as file:
         json.dump({"number": {"examples": [{"question": q, "answer": a} for q, a in words]}}, file)
     with open(os.path.join(WORK, "facts.jsonl"), "w") as file:
-        for i in range(4):
+        for i in range(2):
             file.write(json.dumps({"id": str(i), "question": f"Ann has {3 + i} bags with 8 nuts in each. She eats 5 nuts. How many "
                                    "are left?", "answer": str(8 * (3 + i) - 5), "kind": "number"}) + "\n")
 
@@ -217,19 +219,20 @@ def test_early():
                "64", "--out", "steps.gguf")
     check("a critic that scores steps", done.returncode == 0, done.stderr)
     asked = ["Ann has 3 bags with 8 nuts in each. She eats 5 nuts. How many are left?"]
-    early = ["--early", "1", "--early-cuts", "2", "--early-steps", "2", "--max-turns", "1", "--critic", "steps.gguf",
+    early = ["--early", "1", "--early-cuts", "2", "--early-steps", "2", "--critic", "steps.gguf",
              "--prompts", "words.json"]
-    done = drr("reason", *asked, *MODEL, *early, "--json")
+    alone = ["--max-turns", "1", "--early-free"]
+    done = drr("reason", *asked, *MODEL, *early, *alone, "--json")
     turns = done.json.get("turns", [])
     check("an answer under way is stopped, and its good part kept", done.returncode == 0 and done.json["n_cuts"] > 0 and
           done.json["n_cuts"] == sum(t["role"] == "cut" for t in turns) and
           all(follows(i, turns[i], turns[i + 1]) for i in range(len(turns) - 1)) and turns[-1]["kept"] > 0 and
           done.json["n_tokens"] == sum(t["n_tokens"] for t in turns) > done.json["n_cut_tokens"] > 0 and
           done.json["judge_seconds"] > 0, done.stdout, done.stderr)
-    shown = drr("reason", *asked, *MODEL, *early)
+    shown = drr("reason", *asked, *MODEL, *early, *alone)
     check("which is shown", shown.returncode == 0 and "stopped early" in shown.stdout, shown.stdout, shown.stderr)
     run = ["eval", "--data", "facts.jsonl", *MODEL, "--width", "4", *early, "--strategies", "cot,best-of-n,drr", "--samples", "2",
-           "--feedback", "step", "--bootstrap", "0", "--json", "--out", "early"]
+           "--max-turns", "3", "--feedback", "step", "--bootstrap", "0", "--json", "--out", "early"]
     first, again = drr(*run), drr(*run)
     figures = first.json.get("tasks", {}).get("facts", {}).get("strategies", {})
     check("an evaluation counts what was stopped", first.returncode == 0 and figures["drr"].get("mean_cuts", 0) > 0 and

@@ -239,6 +239,13 @@ def keys_open_it():
     check("no key is in any log or reply", not any(key in log for key in (FIRST, SECOND, UPSTREAM_KEY)), log)
 
 
+    server = Server(DRR_API_KEY=f"{FIRST},{SECOND}").ready()
+    check("DRR_API_KEY holds several, with commas", server.chat()[0] == 401 and answered(server, key=FIRST) and answered(server, key=SECOND))
+    texts = server.ask("GET", "/drr/traces", key=FIRST)[2]
+    check("with several keys the page has numbers alone", "It is 4" not in str(texts), texts)
+    server.stop()
+
+
 def pages_of_others_cannot_ask():
     server = Server().ready()
     check("a page of another origin: 403", server.chat(headers={"Origin": "http://evil.example"})[0] == 403)
@@ -263,6 +270,8 @@ def settings_come_from_three_places():
     check("a wrong variable is refused by its name", code == 2 and "DRR_PORT" in words, code, words)
     code, words = refused()
     check("no model to answer: it says what is needed", code == 2 and "--upstream" in words and "--reasoner" in words, words)
+    code, words = refused("--upstream", URL, "--reasoner", "smollm2-135m")
+    check("two models to answer: it says to choose", code == 1 and "choose one" in words, code, words)
     code, words = refused("--upstream", URL, "--share", "120%")
     check("a share above all is refused", code == 2 and "share" in words, words)
     code, words = refused("--upstream", URL, "--critic", "nowhere.gguf", "--port", "0")
@@ -387,8 +396,8 @@ def hangup_changes_it_while_it_runs():
 
 
 def another_critic_takes_over_under_load():
-    sizes = {"layers": 1, "width": 16, "heads": 2, "ff": 16, "positions": 32}
-    first, second = (make_critic(os.path.join(WORK, name), **sizes) for name in ("one", "two"))
+    sizes = {"layers": 1, "width": 16, "heads": 2, "positions": 32}
+    first, second = (make_critic(os.path.join(WORK, name), ff=ff, **sizes) for name, ff in (("one", 16), ("two", 24)))
     live = os.path.join(WORK, "live.gguf")
     shutil.copy(first, live)
     server = Server("--critic", live, "--max-turns", "2", "--threshold", "0").ready()

@@ -7,11 +7,13 @@ import json
 import os
 import re
 import shutil
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 import zlib
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -266,9 +268,15 @@ def check_hostile(browser):
     server.shutdown()
 
 
+def redact(*names):
+    with open(at("drr.toml"), "w") as file:
+        file.write(f"redact = {json.dumps(names)}\n")
+
+
 def check_key_and_record(browser, critic):
+    redact("ssn")
     with Served(at("keyed.log"), "--reasoner", "smollm2-135m", "--context", "512", "--width", "2", "--critic", critic, "--max-turns", "2", "--max-tokens",
-                "24", "--record", at("served.db"), "--redact", "ssn", DRR_API_KEY=KEY) as served:
+                "24", "--record", at("served.db"), "--config", at("drr.toml"), DRR_API_KEY=KEY) as served:
         page = chromium.Page(browser, served.root + "/")
         check("a server with a key: the page asks for it", page.wait("!document.getElementById('keyform').hidden") and page.focus() == "key", page.focus())
         page.type("wrong")
@@ -293,6 +301,12 @@ def check_key_and_record(browser, critic):
         page.go(served.root + "/")
         check("and is gone when the page is loaded again", page.wait("!document.getElementById('keyform').hidden"))
         page.complaints()  # of 401s
+        redact("ssn", "name")
+        os.kill(served.pid, signal.SIGHUP)
+        end = time.monotonic() + 10
+        while "fields to redact need a restart" not in served.said() and time.monotonic() < end:
+            time.sleep(.05)
+        check("other fields to redact are not taken from a reload in silence", "fields to redact need a restart" in served.said(), served.said()[-500:])
         served.stop()
     check("what is recorded is counted", recorded and recorded["lost"] == 0, recorded)
     done = subprocess.run([DRR, "traces", "export", at("served.db"), "--out", at("served.jsonl")], env=environment(), stderr=subprocess.PIPE, text=True)
@@ -302,7 +316,7 @@ def check_key_and_record(browser, critic):
             lines = [json.loads(line) for line in file]
     check("--record keeps each turn as an unlabelled trace", len(lines) == len(turns) > 0 and all(
         line["task"] == "served" and line["label"] == "unlabelled" and line["reasoner"].startswith("smollm2-135m") for line in lines), done.stderr, lines)
-    check("without what --redact names", all("[redacted]" in line["question"] and "Ann" in line["question"] for line in lines) and
+    check("without what is to be redacted", all("[redacted]" in line["question"] and "Ann" in line["question"] for line in lines) and
           "123-45-6789" not in json.dumps(lines), lines[:1])
     with open(at("labelled.jsonl"), "w") as file:
         file.writelines(json.dumps({**line, "label": "accept"}) + "\n" for line in lines)

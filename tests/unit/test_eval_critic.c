@@ -171,6 +171,7 @@ static void first_answers_are_judged_alone_and_one_a_question(void **state)
     assert_words(first, "rows", "first answers, judged alone");
     assert_figure(first, "n", 4);
     assert_figure(first, "n_right", 1);
+    assert_figure(first, "right_se", 0.25); /* sqrt(p (1 - p) / (n - 1)) */
     assert_figure(first, "n_unparsed", 1);
     assert_figure(first, "auroc", 2.0 / 3); /* above two of three */
     assert_figure(first, "auprc", 0.5);     /* right is second */
@@ -217,6 +218,8 @@ static void samples_and_their_vote_share_are_the_same_rows(void **state)
     assert_words(samples, "strategy", "best-of-n");
     assert_figure(samples, "n", 9);
     assert_figure(samples, "n_right", 5);
+    /* less 5/9 a row, questions are off by 8/9, -1/9, -1/9, 4/9 and -10/9 */
+    assert_figure(samples, "right_se", sqrt(182.0 / 81 * 5 / 4) / 9);
     assert_figure(samples, "n_unparsed", 1);
     assert_figure(samples, "auroc", 11.0 / 20);     /* 4 + 4 + 2 + 1 + 0 pairs of 20 */
     assert_figure(samples, "vote_auroc", 9.0 / 20); /* right 1 1 0 0 0, wrong 0 0 1 1 */

@@ -159,6 +159,10 @@ static void a_critic_of_another_reasoner_is_told_apart_from_another_file(void **
     assert_true(critic_mismatch(why, sizeof why, &info, "large@cccc", "p1"));
     assert_non_null(strstr(why, "small@aaaa, large@bbbb"));
     assert_non_null(strstr(why, "another file"));
+    info.reasoner = "small@aaaa, large";
+    assert_false(critic_mismatch(why, sizeof why, &info, "large@replay", NULL)); /* recorded, as its traces were */
+    assert_true(critic_mismatch(why, sizeof why, &info, "larger@replay", NULL));
+    info.reasoner = "small@aaaa, large@bbbb";
     assert_true(critic_mismatch(why, sizeof why, &info, "arge@bbbb2", "p1"));
     assert_non_null(strstr(why, "another reasoner"));
     assert_true(critic_mismatch(why, sizeof why, &info, "small@aaaa", "p2"));

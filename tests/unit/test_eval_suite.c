@@ -86,6 +86,7 @@ static void what_lies_beside_the_suite_is_found_there(void **state)
     assert_int_equal(file_write_all(beside, "", 0, NULL), DRR_OK);
     assert_int_equal(read_text(&s, REST, NULL), DRR_OK);
     assert_string_equal(s.data[0].path, beside);
+    assert_true(s.n_seeds == 1 && s.seeds[0] == 1); /* as drr eval without --seed: the same texts */
     assert_string_equal(s.reasoners[0].source, "small"); /* a short name */
     suite_clear(&s);
     unlink(beside);

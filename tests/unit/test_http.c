@@ -311,6 +311,7 @@ static void a_key_opens_and_nothing_else_does(void **state)
     answer_is(ask_for("GET", "/echo", "Authorization: Basic first-key-1\r\n", NULL), 401, NULL);
     answer_is(ask_for("POST", "/echo", "", "a body that comes all the same"), 401, NULL);
     answer_is(ask_for("GET", "/nowhere", "", NULL), 401, NULL);
+    answer_is(ask_for("POST", "/echo", "Transfer-Encoding: chunked\r\n", "x"), 400, "Connection: close\r\n");
     answer_is(ask_for("GET", "/health", "", NULL), 200, NULL);
     char *answer = ask_for("GET", "/echo", "x-api-key: wrong-key-3\r\n", NULL);
     assert_null(strstr(answer, "wrong-key-3"));

@@ -161,12 +161,38 @@ static void an_answer_is_stopped_so_often_at_most(void **state)
     stage s;
     STAGE(s, texts, true);
     s.policy.early_cuts = 2;
-    s.policy.max_turns = 1;
     solve(&s);
     assert_int_equal(s.r.n_turns, 3);
     assert_int_equal(s.r.n_cuts, 2);
     assert_string_equal(s.r.turns[2].role, "attempt");
     assert_int_equal(s.r.turns[2].finish, DRR_FINISH_STOP);
+    assert_string_equal(s.r.answer, "3");
+    stage_close(&s);
+}
+
+/* Each cut is a turn, unless that is said to be free; what is stopped is always gone on with. */
+static void the_last_turn_is_not_stopped(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"It is bad! So 3. And on. Answer: 3"};
+    stage s;
+    STAGE(s, texts, true);
+    s.policy.max_turns = 2;
+    solve(&s);
+    assert_int_equal(s.r.n_cuts, 1);
+    assert_int_equal(s.r.n_turns, 2);
+    assert_string_equal(s.r.answer, "3");
+    drr_result_clear(&s.r);
+    s.w.n_asked = 0;
+    s.policy.max_turns = 1;
+    solve(&s);
+    assert_int_equal(s.r.n_cuts, 0);
+    assert_string_equal(s.r.answer, "3");
+    drr_result_clear(&s.r);
+    s.w.n_asked = 0;
+    s.policy.early_free = true;
+    solve(&s);
+    assert_int_equal(s.r.n_cuts, 3);
     assert_string_equal(s.r.answer, "3");
     stage_close(&s);
 }
@@ -205,7 +231,7 @@ static void one_cut_early_goes_on_in_the_same_conversation(void **state)
     STAGE(s, texts, true);
     s.policy.feedback = DRR_FEEDBACK_WORDS;
     s.policy.threshold = 0.999;
-    s.policy.max_turns = 2;
+    s.policy.max_turns = 3;
     solve(&s);
     assert_int_equal(s.r.n_turns, 3);
     assert_string_equal(s.r.turns[1].role, "cut");
@@ -357,6 +383,7 @@ int main(void)
         cmocka_unit_test(what_was_there_at_once_is_cut_at_the_same_word),
         cmocka_unit_test(without_prefixes_it_begins_again_and_says_so),
         cmocka_unit_test(an_answer_is_stopped_so_often_at_most),
+        cmocka_unit_test(the_last_turn_is_not_stopped),
         cmocka_unit_test(first_steps_may_be_let_pass),
         cmocka_unit_test(a_spent_budget_of_tokens_ends_it),
         cmocka_unit_test(one_cut_early_goes_on_in_the_same_conversation),

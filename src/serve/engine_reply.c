@@ -144,7 +144,7 @@ void reply_headers(request *r, const char *verdict, uint32_t turns, double p_cor
 
 /* ---- the end of a request */
 
-static void record(request *r, const attempt *chosen, const char *verdict)
+static void record(request *r, const attempt *chosen, double p, const char *verdict)
 {
     engine_turn turns[ENGINE_MOST_TURNS];
     if (!r->e->options.recorder)
@@ -179,7 +179,7 @@ static void record(request *r, const attempt *chosen, const char *verdict)
                                 .turns = turns,
                                 .n_turns = n,
                                 .answer = chosen ? attempt_text(chosen) : NULL,
-                                .p_correct = p_of(chosen),
+                                .p_correct = p,
                                 .threshold = r->unjudged ? NAN : r->threshold,
                                 .seconds = clock_seconds() - r->began_s};
     r->e->options.recorder(r->e->options.recorder_user, &done);
@@ -194,13 +194,13 @@ static void count(request *r, metrics_outcome outcome)
 }
 
 /* Before the reply is out: what is recorded is then on its way. */
-static void account(request *r, const attempt *chosen, const char *verdict)
+static void account(request *r, const attempt *chosen, double p, const char *verdict)
 {
     count(r, strcmp(verdict, "accept") == 0    ? METRICS_ACCEPT
              : strcmp(verdict, "abstain") == 0 ? METRICS_ABSTAIN
              : r->unjudged || r->policy.shadow ? METRICS_PASSTHROUGH
                                                : METRICS_BEST);
-    record(r, chosen, verdict);
+    record(r, chosen, p, verdict);
 }
 
 /* ---- an answer */
@@ -298,11 +298,11 @@ void reply_answer(request *r, attempt *a, const char *verdict, const char *chose
     buffer b = {0};
     bool good = drr != NULL;
     if (good && r->stream) {
-        account(r, a, verdict);
+        account(r, a, p_of(a), verdict);
         reply_headers(r, verdict, n_turns(r), p_of(a));
         stream_answer(r, a, a->shown && r->direct ? NULL : attempt_text(a), NULL, a->reply.finish, drr);
     } else if (good) {
-        account(r, a, verdict);
+        account(r, a, p_of(a), verdict);
         good =
             (a->reply.root ? put_root(&b, r, a) : put_completion(&b, r, a, attempt_text(a), NULL, a->reply.finish)) &&
             add_drr(&b, drr);
@@ -334,7 +334,7 @@ void reply_abstain(request *r)
     char *drr = drr_text(r, NULL, p_of(best), "abstain", "abstain");
     buffer b = {0};
     bool good = drr != NULL;
-    account(r, NULL, "abstain");
+    account(r, NULL, p_of(best), "abstain");
     if (good && r->stream) {
         reply_headers(r, "abstain", n_turns(r), p_of(best));
         stream_answer(r, NULL, words, refusal_words, "stop", drr);

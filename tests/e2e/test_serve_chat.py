@@ -197,7 +197,8 @@ def test_verdicts(critic):
     r = s.chat("Is it true that ice is cold? plan:bbb", drr={"max_turns": 2, "on_exhausted": "abstain", "abstain_text": "Pass."})
     check("turns that run out: abstain", r.status == 200 and r.content == "Pass." and r.drr["verdict"] == "abstain" and
           r.json["choices"][0]["finish_reason"] == "stop" and r.headers["x-drr-verdict"] == "abstain" and
-          r.json["choices"][0]["message"]["refusal"] is None and is_sum(r.json["usage"], 2), r)
+          r.json["choices"][0]["message"]["refusal"] is None and is_sum(r.json["usage"], 2) and
+          r.drr["p_correct"] < r.drr["threshold"], r)
     r = s.chat("Is it true that ice is cold? plan:bbb x", drr={"max_turns": 1, "on_reject": "abstain", "abstain_as": "refusal"})
     check("as a refusal where that is asked for", r.json["choices"][0]["message"]["refusal"], r)
     r = s.chat("Is it true that ice is cold? plan:bbbb tokens", drr={"max_turns": 4, "max_tokens": 12})

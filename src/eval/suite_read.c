@@ -39,6 +39,7 @@ static const char *const feedback_names[] = {"words", "restart", "score", "step"
         {"early_steps", KEY_U32, OF(drr_policy, early_steps), 1, 4096, NULL},                                          \
         {"early_cuts", KEY_U32, OF(drr_policy, early_cuts), 0, 64, NULL},                                              \
         {"early_free", KEY_BOOL, OF(drr_policy, early_free), 0, 0, NULL},                                              \
+        {"early_free", KEY_BOOL, OF(drr_policy, early_free), 0, 0, NULL},                                              \
         {"turn_tokens", KEY_U32, OF(drr_policy, turn_tokens), 1, 1 << 20, NULL},                                       \
         {"threshold", KEY_DOUBLE, OF(drr_policy, threshold), 0, 1, NULL},                                              \
         {"abstain_below", KEY_DOUBLE, OF(drr_policy, abstain_below), 0, 1, NULL},                                      \

@@ -165,14 +165,15 @@ def events(text):
     return found
 
 
-def make_critic(folder, name="critic.gguf", **sizes):
-    """A critic of random weights and one short training: its scores mean nothing, all else about it is real."""
+def make_critic(folder, name="critic.gguf", trainer=DRR, **sizes):
+    """A critic of random weights and one short training: its scores mean nothing, all else about it is real.
+    trainer: another drr, where the one under test is a sanitizer's, which trains for minutes."""
     os.makedirs(folder, exist_ok=True)
     encoder, traces, critic = (os.path.join(folder, name + end) for end in (".encoder", ".traces.jsonl", ""))
     tiny_bert.make(encoder, **sizes)
     with open(traces, "w") as file:
         subprocess.run([os.path.join(ROOT, "tests", "e2e", "questions.py"), "60", "0", "--traces", "first"], stdout=file, check=True)
-    done = subprocess.run([DRR, "train", "--traces", traces, "--encoder", encoder, "--out", critic, "--epochs", "1", "--dev-share", ".2",
+    done = subprocess.run([trainer, "train", "--traces", traces, "--encoder", encoder, "--out", critic, "--epochs", "1", "--dev-share", ".2",
                            "--test-share", ".2"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment())
     if done.returncode:
         raise RuntimeError(f"the tiny critic could not be trained: {done.stdout[-2000:]}")

@@ -28,7 +28,7 @@ def drr(*words, key=None):
     environment.pop("DRR_SHARE", None)
     if key:
         environment["DRR_JUDGE_API_KEY"] = key
-    done = subprocess.run([DRR, *words], cwd=WORK, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=300,
+    done = subprocess.run([DRR, *words], cwd=WORK, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=900,
                           stdin=subprocess.DEVNULL, env=environment)
     done.last = (done.stderr.strip().splitlines() or [""])[-1]
     try:
@@ -208,7 +208,7 @@ def write_small_steps():
     with open(os.path.join(WORK, "words.json"), "w") as file:
         json.dump({"number": {"examples": [{"question": q, "answer": a} for q, a in words]}}, file)
     with open(os.path.join(WORK, "facts.jsonl"), "w") as file:
-        for i in range(4):
+        for i in range(2):
             file.write(json.dumps({"id": str(i), "question": f"Ann has {3 + i} bags with 8 nuts in each. She eats 5 nuts. How many "
                                    "are left?", "answer": str(8 * (3 + i) - 5), "kind": "number"}) + "\n")
 

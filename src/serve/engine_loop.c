@@ -151,8 +151,7 @@ static bool set_thoughts_apart(attempt *a)
 static bool broke_off(const request *r, const attempt *a)
 {
     const char *text = attempt_text(a);
-    return strcmp(a->reply.finish, "length") == 0 &&
-           !task_answer_complete(&r->question.task, text, strlen(text));
+    return strcmp(a->reply.finish, "length") == 0 && !task_answer_complete(&r->question.task, text, strlen(text));
 }
 
 static drr_status read_answer(request *r, attempt *a, drr_error *err)

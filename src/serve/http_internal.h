@@ -42,6 +42,7 @@ typedef struct http_link {
     http_phase phase;
     double deadline; /* of the phase; INFINITY: none */
     bool closed, gone, surplus, tls, resumed;
+    bool cut;        /* shut by us: its end is under way */
     http_call *call; /* the request under way, or NULL; holds a reference */
     char *query;     /* of the request whose line was read last; its own thread's alone */
 } http_link;

@@ -40,6 +40,7 @@ static bool between_requests(const http_link *link)
 static void cut_locked(http_link *link)
 {
     link->deadline = INFINITY;
+    link->cut = true;
     if (!link->closed)
         shutdown(link->fd, SHUT_RDWR);
 }
@@ -48,7 +49,7 @@ static void cut_locked(http_link *link)
 static bool make_room_locked(http_server *s, const http_link *newest)
 {
     for (http_link *link = s->oldest; link; link = link->after) {
-        if (link != newest && between_requests(link) && link->deadline < INFINITY) {
+        if (link != newest && between_requests(link) && !link->cut) {
             cut_locked(link);
             return true;
         }
@@ -127,7 +128,7 @@ http_link *watch_link(struct MHD_Connection *connection)
 static void last_moment_locked(http_link *link)
 {
     const double soon = clock_seconds() + LAST_MOMENT_SECONDS;
-    if (link->phase != PHASE_WORK && link->phase != PHASE_WRITE && soon < link->deadline)
+    if (link->phase != PHASE_WORK && link->phase != PHASE_WRITE && soon < link->deadline && !link->cut)
         link->deadline = soon;
 }
 

@@ -19,7 +19,7 @@ typedef struct question {
     char *bare; /* without choices */
     char *choices[ENGINE_MOST_CHOICES];
     bool told;     /* the client named the kind of answer */
-    drr_task task; /* of the parts above */
+    drr_task task; /* of the parts above, into which it points: a question is not to be copied */
 } question;
 typedef enum question_outcome {
     QUESTION_READ,

@@ -139,20 +139,19 @@ static void a_body_that_cannot_be_is_named(void **state)
 
 /* ---- the question */
 
-static question asked(const char *content, int kind)
+static void ask(question *q, const char *content, int kind)
 {
-    question q;
     json_t *messages = json_pack("[{s:s, s:s}, {s:s, s:s}, {s:s, s:s}, {s:s, s:s}]", "role", "system", "content",
                                  "Be brief.", "role", "user", "content", "Earlier?", "role", "assistant", "content",
                                  "Yes.", "role", "user", "content", content);
-    assert_int_equal(question_read(&q, messages, kind, NULL), QUESTION_READ);
+    assert_int_equal(question_read(q, messages, kind, NULL), QUESTION_READ);
     json_decref(messages);
-    return q;
 }
 
 static void the_question_is_the_last_thing_that_the_user_said(void **state)
 {
-    question q = asked("Is ice cold?", -1);
+    question q;
+    ask(&q, "Is ice cold?", -1);
     (void)state;
     assert_string_equal(q.text, "Is ice cold?");
     assert_int_equal(q.task.kind, DRR_KIND_BOOLEAN);
@@ -169,17 +168,19 @@ static void choices_are_found_however_they_are_lettered(void **state)
     };
     (void)state;
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
-        question q = asked(ways[i], -1);
+        question q;
+        ask(&q, ways[i], -1);
         assert_string_equal(q.text, "What do bees make? (A) honey (B) milk (C) paper");
         assert_int_equal(q.task.kind, DRR_KIND_CHOICE);
         assert_int_equal(q.task.n_choices, 3);
         assert_string_equal(q.task.choices[1], "milk");
         question_clear(&q);
     }
-    question q = asked("What do bees make?\nA) honey\nB) milk\nAnswer with the letter.", -1);
+    question q;
+    ask(&q, "What do bees make?\nA) honey\nB) milk\nAnswer with the letter.", -1);
     assert_string_equal(q.text, "What do bees make? Answer with the letter. (A) honey (B) milk");
     question_clear(&q);
-    q = asked("Rate plan A) for me", -1); /* one letter is no choice */
+    ask(&q, "Rate plan A) for me", -1); /* one letter is no choice */
     assert_int_equal(q.task.kind, DRR_KIND_TEXT);
     question_clear(&q);
 }
@@ -201,11 +202,13 @@ static void kinds_are_guessed_from_the_words(void **state)
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        question q = asked(cases[i].text, -1);
+        question q;
+        ask(&q, cases[i].text, -1);
         assert_int_equal(q.task.kind, cases[i].kind);
         question_clear(&q);
     }
-    question q = asked("How many legs has a spider?", DRR_KIND_TEXT);
+    question q;
+    ask(&q, "How many legs has a spider?", DRR_KIND_TEXT);
     assert_true(q.told && q.task.kind == DRR_KIND_TEXT);
     question_clear(&q);
 }

@@ -1,5 +1,5 @@
 /* net.h: the door of src/net: one request of JSON to one address, and its reply. It waits for it; what asks many things
- * at once, or reads a stream, has its own client (src/reasoner). */
+ * at once, or reads a stream, has its own client (src/reasoner, src/serve) over the same easy.h. */
 #ifndef DRR_NET_H
 #define DRR_NET_H
 

@@ -1,5 +1,6 @@
 /* post.c: net_post_json over libcurl's easy interface. It follows no redirection, so that a key reaches the address
  * that was named and no other, and it takes the key out of whatever a server says before anyone sees it. */
+#include "net/easy.h"
 #include "net/net.h"
 
 #include <curl/curl.h>
@@ -48,13 +49,6 @@ static drr_status add_header(net_client *c, const char *text, drr_error *err)
     return DRR_OK;
 }
 
-static bool is_loopback(const char *url)
-{
-    const char *host = strstr(url, "://");
-    host = host ? host + 3 : url;
-    return strncmp(host, "localhost", 9) == 0 || strncmp(host, "127.", 4) == 0 || strncmp(host, "[::1]", 5) == 0;
-}
-
 static drr_status set_up(net_client *c, const net_options *o, drr_error *err)
 {
     buffer key = {0};
@@ -72,23 +66,16 @@ static drr_status set_up(net_client *c, const net_options *o, drr_error *err)
     }
     if (status != DRR_OK)
         return status;
+    net_easy_set_up(c->easy, c->url, o->ca_file);
     curl_easy_setopt(c->easy, CURLOPT_URL, c->url);
-    curl_easy_setopt(c->easy, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(c->easy, CURLOPT_FOLLOWLOCATION, 0L);
-    curl_easy_setopt(c->easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(c->easy, CURLOPT_POST, 1L);
     curl_easy_setopt(c->easy, CURLOPT_HTTPHEADER, c->headers);
-    curl_easy_setopt(c->easy, CURLOPT_USERAGENT, "drr/" DRR_VERSION);
     curl_easy_setopt(c->easy, CURLOPT_WRITEFUNCTION, on_bytes);
     curl_easy_setopt(c->easy, CURLOPT_WRITEDATA, c);
     curl_easy_setopt(c->easy, CURLOPT_XFERINFOFUNCTION, on_progress);
     curl_easy_setopt(c->easy, CURLOPT_XFERINFODATA, c);
     curl_easy_setopt(c->easy, CURLOPT_NOPROGRESS, 0L);
     curl_easy_setopt(c->easy, CURLOPT_ERRORBUFFER, c->curl_says);
-    if (o->ca_file)
-        curl_easy_setopt(c->easy, CURLOPT_CAINFO, o->ca_file);
-    if (is_loopback(c->url)) /* a proxy would look for it on its own machine */
-        curl_easy_setopt(c->easy, CURLOPT_PROXY, "");
     return DRR_OK;
 }
 

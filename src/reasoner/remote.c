@@ -1,5 +1,6 @@
 /* remote.c: the remote reasoner: any server with OpenAI's /chat/completions. Opens it (address, key, model, probe),
  * takes requests and hands completions back; remote_run.c does the work in between, while remote_next is called. */
+#include "net/easy.h"
 #include "reasoner/remote_internal.h"
 
 #include <pthread.h>
@@ -117,11 +118,6 @@ static bool ends_in(const char *text, size_t n, const char *end)
     return n >= m && memcmp(text + n - m, end, m) == 0;
 }
 
-static bool is_loopback(const char *host)
-{
-    return strcmp(host, "localhost") == 0 || strncmp(host, "127.", 4) == 0 || strcmp(host, "[::1]") == 0;
-}
-
 /* The address without what may not be in it; errors do not repeat it, for that may be a secret. */
 static drr_status take_address(remote_backend *r, const char *source, bool *is_openai, drr_error *err)
 {
@@ -172,7 +168,6 @@ static drr_status take_address(remote_backend *r, const char *source, bool *is_o
     r->base = string_copy_n(source, n);
     if (status == DRR_OK && !r->base)
         status = error_memory(err);
-    r->loopback = is_loopback(host);
     *is_openai = strcmp(host, "api.openai.com") == 0 && strcmp(scheme, "https") == 0;
 done:
     curl_free(host);
@@ -202,7 +197,7 @@ static drr_status take_key(remote_backend *r, const char *file, bool is_openai, 
         if (line.data)
             explicit_bzero(line.data, line.size);
         buffer_clear(&line);
-        if (!r->loopback && strncmp(r->base, "https:", 6) != 0)
+        if (!net_is_loopback(r->base) && strncmp(r->base, "https:", 6) != 0)
             hooks_log(r->hooks, DRR_LOG_WARN,
                       "the API key goes to %s unencrypted: use https where others share the network", r->host);
     }

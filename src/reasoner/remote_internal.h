@@ -81,7 +81,7 @@ struct remote_backend {
     char *key; /* NULL: none */
     struct curl_slist *headers;
     CURLM *multi;
-    bool loopback, probing;
+    bool probing;
     uint32_t width, request_seconds, retries;
     const drr_hooks *hooks;
     remote_features features;

@@ -1,6 +1,7 @@
 /* remote_transfer.c: one try at one question over libcurl: sends the request, reads the stream as it comes, cuts it
  * where the answer is complete, and at the end judges what the try was worth. Easy handles are kept, and the multi
  * handle keeps their connections. */
+#include "net/easy.h"
 #include "reasoner/remote_internal.h"
 
 #include <string.h>
@@ -101,19 +102,12 @@ static size_t on_bytes(char *bytes, size_t size, size_t n, void *user)
 /* What every request of this backend has in common. */
 void remote_set_up(CURL *easy, const remote_backend *r)
 {
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L); /* a key goes to the server named and to no other */
-    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+    net_easy_set_up(easy, r->base, r->ca_file);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT, r->request_seconds < 30 ? (long)r->request_seconds : 30L);
     curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
     curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L); /* rather a stream of an HTTP/2 connection than a new connection */
-    curl_easy_setopt(easy, CURLOPT_USERAGENT, "drr/" DRR_VERSION);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, r->headers);
-    if (r->ca_file)
-        curl_easy_setopt(easy, CURLOPT_CAINFO, r->ca_file);
-    if (r->loopback) /* a proxy would look for it on its own machine */
-        curl_easy_setopt(easy, CURLOPT_PROXY, "");
 }
 
 drr_status remote_transfer_open(remote_transfer *t, remote_backend *owner, drr_error *err)

@@ -292,6 +292,21 @@ static uint32_t n_turns(const request *r)
     return n;
 }
 
+/* Takes drr and *whole, which is empty where a stream has said all. */
+static void conclude(request *r, bool good, buffer *whole, char *drr, const char *verdict, double p)
+{
+    if (good && !r->stream) {
+        reply_headers(r, verdict, n_turns(r), p);
+        send_whole(r, whole);
+    }
+    free(drr);
+    buffer_clear(whole);
+    if (good)
+        request_end(r);
+    else
+        reply_error(r, 503, NULL, "memory is out");
+}
+
 void reply_answer(request *r, attempt *a, const char *verdict, const char *chosen_by)
 {
     char *drr = drr_text(r, a, p_of(a), verdict, chosen_by);
@@ -306,17 +321,8 @@ void reply_answer(request *r, attempt *a, const char *verdict, const char *chose
         good =
             (a->reply.root ? put_root(&b, r, a) : put_completion(&b, r, a, attempt_text(a), NULL, a->reply.finish)) &&
             add_drr(&b, drr);
-        if (good) {
-            reply_headers(r, verdict, n_turns(r), p_of(a));
-            send_whole(r, &b);
-        }
     }
-    free(drr);
-    buffer_clear(&b);
-    if (good)
-        request_end(r);
-    else
-        reply_error(r, 503, NULL, "memory is out");
+    conclude(r, good, &b, drr, verdict, p_of(a));
 }
 
 void reply_abstain(request *r)
@@ -340,17 +346,8 @@ void reply_abstain(request *r)
         stream_answer(r, NULL, words, refusal_words, "stop", drr);
     } else if (good) {
         good = put_completion(&b, r, NULL, words, refusal_words, "stop") && add_drr(&b, drr);
-        if (good) {
-            reply_headers(r, "abstain", n_turns(r), p_of(best));
-            send_whole(r, &b);
-        }
     }
-    free(drr);
-    buffer_clear(&b);
-    if (good)
-        request_end(r);
-    else
-        reply_error(r, 503, NULL, "memory is out");
+    conclude(r, good, &b, drr, "abstain", p_of(best));
 }
 
 /* ---- errors */

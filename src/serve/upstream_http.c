@@ -2,6 +2,7 @@
  * tries that failed made again after a wait as long as nothing has been handed on. What a reply says is
  * upstream_reply.c's; which of them are worth another try is upstream_try.c's. */
 #include "serve/upstream_http.h"
+#include "net/easy.h"
 #include "reasoner/remote_budget.h"
 
 #include <math.h>
@@ -149,13 +150,6 @@ static size_t on_bytes(char *bytes, size_t size, size_t n, void *user)
 
 /* ---- handles */
 
-static bool is_loopback(const char *base)
-{
-    const char *host = strstr(base, "://");
-    host = host ? host + 3 : base;
-    return strncmp(host, "127.", 4) == 0 || strncmp(host, "localhost", 9) == 0 || strncmp(host, "[::1]", 5) == 0;
-}
-
 static http_transfer *transfer_take(upstream_http *h)
 {
     http_transfer *t = h->idle;
@@ -169,24 +163,17 @@ static http_transfer *transfer_take(upstream_http *h)
         }
         t->call.owner = h->owner;
         t->h = h;
-        curl_easy_setopt(t->easy, CURLOPT_PROTOCOLS_STR, "http,https");
-        curl_easy_setopt(t->easy, CURLOPT_FOLLOWLOCATION, 0L); /* the key goes to the server named, and to no other */
-        curl_easy_setopt(t->easy, CURLOPT_NOSIGNAL, 1L);
+        net_easy_set_up(t->easy, h->owner->options.base, h->owner->options.ca_file);
         curl_easy_setopt(t->easy, CURLOPT_TCP_KEEPALIVE, 1L);
         curl_easy_setopt(t->easy, CURLOPT_CONNECTTIMEOUT, 20L);
         curl_easy_setopt(t->easy, CURLOPT_UPLOAD_BUFFERSIZE, 16384L); /* 64 KiB a call else, and seldom needed */
         curl_easy_setopt(t->easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
-        curl_easy_setopt(t->easy, CURLOPT_USERAGENT, "drr/" DRR_VERSION);
         curl_easy_setopt(t->easy, CURLOPT_WRITEFUNCTION, on_bytes);
         curl_easy_setopt(t->easy, CURLOPT_WRITEDATA, t);
         curl_easy_setopt(t->easy, CURLOPT_ERRORBUFFER, t->curl_says);
         curl_easy_setopt(t->easy, CURLOPT_PRIVATE, t);
         if (strncmp(h->owner->options.base, "https:", 6) == 0)
             curl_easy_setopt(t->easy, CURLOPT_PIPEWAIT, 1L); /* rather a stream of HTTP/2 than a new connection */
-        if (h->owner->options.ca_file)
-            curl_easy_setopt(t->easy, CURLOPT_CAINFO, h->owner->options.ca_file);
-        if (is_loopback(h->owner->options.base)) /* a proxy would look for it on its own machine */
-            curl_easy_setopt(t->easy, CURLOPT_PROXY, "");
     }
     t->began_s = clock_seconds();
     t->tries = 0;

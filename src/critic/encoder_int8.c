@@ -56,7 +56,7 @@ static drr_status make_weights(encoder_int8_pass *p, const encoder_shape *s, drr
     for (int which = 0; which < LINEARS; which++) {
         const int8_weights w = weights_of(s, which);
         bytes += (int8_packed(w.in, w.out) + 63) / 64 * 64;
-        scales += lines(int8_scales(w.out));
+        scales += 2 * lines(int8_scales(w.out)); /* and sums */
     }
     p->layers = calloc(s->n_layers, sizeof *p->layers);
     p->packed = aligned_alloc(64, bytes * s->n_layers);
@@ -71,8 +71,9 @@ static drr_status make_weights(encoder_int8_pass *p, const encoder_shape *s, drr
             *w = weights_of(s, which);
             w->data = data;
             w->scale = scale;
+            w->sum = scale + lines(int8_scales(w->out));
             data += (int8_packed(w->in, w->out) + 63) / 64 * 64;
-            scale += lines(int8_scales(w->out));
+            scale += 2 * lines(int8_scales(w->out));
         }
     return DRR_OK;
 }
@@ -82,7 +83,7 @@ static drr_status make_rooms(encoder_int8_pass *p, const encoder_shape *s, size_
 {
     const size_t wide = lines(BLOCK_ROWS * wide_of(s)), ld = int8_ld(wide_of(s));
     const size_t attention = lines(score_attention_scratch(longest, s->n_embd / s->n_heads));
-    const size_t floats = wide + attention + 2 * BLOCK_ROWS; /* and scales and offsets */
+    const size_t floats = wide + attention + 3 * BLOCK_ROWS; /* and scales, zeros and offsets */
     p->rooms = calloc(threads, sizeof *p->rooms);
     p->room_floats = aligned_alloc(64, floats * threads * sizeof(float));
     p->room_bytes = aligned_alloc(64, BLOCK_ROWS * ld * threads);
@@ -94,7 +95,8 @@ static drr_status make_rooms(encoder_int8_pass *p, const encoder_shape *s, size_
                                   .attention = at + wide,
                                   .rows = {.data = (int8_t *)p->room_bytes + t * BLOCK_ROWS * ld,
                                            .scale = at + wide + attention,
-                                           .offset = (int32_t *)(void *)(at + wide + attention + BLOCK_ROWS),
+                                           .zero = at + wide + attention + BLOCK_ROWS,
+                                           .offset = (int32_t *)(void *)(at + wide + attention + 2 * BLOCK_ROWS),
                                            .ld = ld}};
     }
     return DRR_OK;

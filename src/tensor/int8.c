@@ -9,6 +9,7 @@
 #include "tensor/vector_internal.h"
 
 enum { PANEL = 48, LANES = 16, VECTORS = PANEL / LANES, TILE_ROWS = 8, GROUP = 4 };
+static const float STEPS = 253.0f;
 
 static size_t groups_of(size_t width)
 {
@@ -51,6 +52,23 @@ static float largest(const float *x, size_t n)
     return most + odd;
 }
 
+typedef struct span {
+    float low, high; /* of a row's values and 0; NaN where there is a NaN or an infinity among them */
+} span;
+
+CPU_CLONES
+static span span_of(const float *x, size_t n)
+{
+    float low = 0, high = 0, odd = 0;
+#pragma omp simd reduction(min : low) reduction(max : high) reduction(+ : odd)
+    for (size_t i = 0; i < n; i++) {
+        low = x[i] < low ? x[i] : low;
+        high = x[i] > high ? x[i] : high;
+        odd += x[i] * 0.0f;
+    }
+    return (span){low + odd, high + odd};
+}
+
 /* To the nearest integer, by the trick of exp_fast. */
 static inline __attribute__((always_inline)) int32_t nearest(float x)
 {
@@ -61,30 +79,36 @@ static inline __attribute__((always_inline)) int32_t nearest(float x)
 }
 
 CPU_CLONES
-static int32_t round_row(int8_t *q, const float *x, size_t n, float inverse)
+static int32_t round_row(int8_t *q, const float *x, size_t n, float inverse, int32_t zero)
 {
     int32_t sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (size_t i = 0; i < n; i++) {
-        const int32_t v = nearest(x[i] * inverse);
+        const int32_t v = nearest(x[i] * inverse) + zero;
         q[i] = (int8_t)v;
         sum += v;
     }
     return sum;
 }
 
-/* A row with a NaN or an infinity gets a NaN for its scale, and so for its products, as in fp32. */
+/* The lowest value becomes -127 and the highest 126 or 127, for both ends are rounded: 253 steps and not 254 keep it
+ * within a byte. A row with a NaN or an infinity gets a NaN for its scale, and so for its products, as in fp32. */
 static void finish_row(const int8_rows *to, size_t r, const float *x, size_t width)
 {
-    const float most = largest(x, width);
+    const span s = span_of(x, width);
+    const float wide = s.high - s.low;
     int8_t *q = to->data + r * to->ld;
-    if (most > 0)
-        to->offset[r] = 128 * round_row(q, x, width, 127.0f / most);
-    else {
+    int32_t zero = 0;
+    if (wide > 0) {
+        const float inverse = STEPS / wide;
+        zero = -127 - nearest(s.low * inverse);
+        to->offset[r] = 128 * round_row(q, x, width, inverse, zero);
+    } else {
         memset(q, 0, width);
         to->offset[r] = 0;
     }
-    to->scale[r] = most / 127.0f;
+    to->scale[r] = wide / STEPS;
+    to->zero[r] = (float)zero;
     memset(q + width, 0, groups_of(width) * GROUP - width);
 }
 
@@ -156,11 +180,14 @@ void int8_pack(const int8_weights *w, const float *plain)
         const float *row = plain + (o < w->out ? o : 0) * w->in;
         const float most = o < w->out ? largest(row, w->in) : 0, inverse = most > 0 ? 127.0f / most : 0.0f;
         uint8_t *to = w->data + o / PANEL * groups * GROUP * PANEL + o % PANEL * GROUP;
+        int32_t sum = 0;
         for (size_t i = 0; i < groups * GROUP; i++) {
             const int32_t v = most > 0 && i < w->in ? nearest(row[i] * inverse) : 0;
             to[i / GROUP * GROUP * PANEL + i % GROUP] = (uint8_t)(v + 128);
+            sum += v;
         }
         w->scale[o] = most / 127.0f;
+        w->sum[o] = (float)sum;
     }
 }
 
@@ -181,7 +208,7 @@ typedef struct tile { /* rows of x by a panel of w */
     size_t x_ld;
     const uint8_t *w;
     size_t groups;
-    const float *x_scale, *w_scale, *bias;
+    const float *x_scale, *x_zero, *w_scale, *w_sum, *bias;
     const int32_t *offset;
     float *y;
     size_t ld;
@@ -220,11 +247,13 @@ VNNI static inline __attribute__((always_inline)) void run_tile(const tile *t, c
         const size_t first = v * LANES, left = t->columns > first ? t->columns - first : 0;
         const __mmask16 mask = (__mmask16)(left >= LANES ? 0xffffu : (1u << left) - 1u);
         const __m512 scale = _mm512_loadu_ps(t->w_scale + first), bias = _mm512_maskz_loadu_ps(mask, t->bias + first);
+        const __m512 w_sum = _mm512_loadu_ps(t->w_sum + first);
 #pragma GCC unroll 8
         for (size_t r = 0; r < rows; r++) {
             const __m512 both = _mm512_mul_ps(scale, _mm512_set1_ps(t->x_scale[r]));
-            _mm512_mask_storeu_ps(t->y + r * t->ld + first, mask,
-                                  _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum[r][v]), both, bias));
+            const __m512 zero = _mm512_set1_ps(t->x_zero[r]);
+            const __m512 whole = _mm512_fnmadd_ps(zero, w_sum, _mm512_cvtepi32_ps(sum[r][v]));
+            _mm512_mask_storeu_ps(t->y + r * t->ld + first, mask, _mm512_fmadd_ps(whole, both, bias));
         }
     }
 }
@@ -269,7 +298,9 @@ void int8_product(float *y, size_t ld, const int8_rows *x, size_t rows, const in
                             w->data + p * groups * GROUP * PANEL,
                             groups,
                             x->scale + r,
+                            x->zero + r,
                             w->scale + first,
+                            w->sum + first,
                             bias + first,
                             x->offset + r,
                             y + r * ld + first,

@@ -1,8 +1,8 @@
 /* int8.h: matrix products of 8-bit integers, for scoring alone: weights are rounded once, each output with a scale of
- * its own, activations row by row as they come, each row with one. Integers are added up exactly; what comes out is
- * fp32.
+ * its own, activations row by row as they come, each row with one and with a zero of its own, for what GELU and norms
+ * give does not lie evenly about 0. Integers are added up exactly; what comes out is fp32.
  *
- *     y[r][o] = (sum_i x8[r][i] w8[o][i]) x_scale[r] w_scale[o] + bias[o],  w8 and x8 from -127 to 127
+ *     y[r][o] = (sum_i (x8[r][i] - x_zero[r]) w8[o][i]) x_scale[r] w_scale[o] + bias[o],  w8 and x8 from -127 to 127
  *
  * Also attention for scoring, which needs neither logarithmic sums nor dropout. Everything here runs on the calling
  * thread: encoder_int8.c divides rows and heads among threads, once a layer and not once a kernel. */
@@ -13,21 +13,23 @@
 
 bool int8_is_native(void); /* this CPU multiplies them itself (AVX512_VNNI) */
 
-/* Rounded rows: `ld` bytes apart, int8_ld(width). offset: 128 times the sum of a row's integers, which the product
- * takes back, for the CPU multiplies signed by unsigned bytes and weights are stored with 128 added. */
+/* Rounded rows: `ld` bytes apart, int8_ld(width). zero: the integer that stands for 0, within x8's range. offset: 128
+ * times the sum of a row's integers, which the product takes back, for the CPU multiplies signed by unsigned bytes and
+ * weights are stored with 128 added. */
 size_t int8_ld(size_t width);
 typedef struct int8_rows {
     int8_t *data;
-    float *scale;
+    float *scale, *zero;
     int32_t *offset;
     size_t ld;
 } int8_rows;
 void int8_round(const int8_rows *to, const float *x, size_t rows, size_t width);
 
-typedef struct int8_weights { /* of one product, packed; data and scale are the caller's */
+typedef struct int8_weights { /* of one product, packed; data, scale and sum are the caller's */
     size_t in, out;
     uint8_t *data; /* int8_packed(in, out) bytes, aligned to 64 */
     float *scale;  /* int8_scales(out) */
+    float *sum;    /* int8_scales(out): of an output's integers, by which a row's zero is taken back */
 } int8_weights;
 size_t int8_packed(size_t in, size_t out);
 size_t int8_scales(size_t out);

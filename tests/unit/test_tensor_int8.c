@@ -35,39 +35,66 @@ static void draw(float *x, size_t n, uint64_t seed, double size)
         x[i] = (float)(size * rng_normal(&r));
 }
 
-static void a_row_is_rounded_to_its_largest(void **state)
+static void a_row_is_rounded_over_its_span(void **state)
 {
     (void)state;
-    float x[3][5] = {{0.5f, -2, 1, 0, 0.008f}, {0}, {1, NAN, INFINITY, 0, 0}};
-    int8_t q[3 * 64];
-    float scale[3];
-    int32_t offset[3];
-    const int8_rows to = {q, scale, offset, int8_ld(5)};
+    float x[4][5] = {{0.5f, -2, 1, 0, 0.008f}, {0}, {1, NAN, INFINITY, 0, 0}, {2.53f, 2.53f, 1.27f, 2.53f, 2.53f}};
+    int8_t q[4 * 64];
+    float scale[4], zero[4];
+    int32_t offset[4];
+    const int8_rows to = {q, scale, zero, offset, int8_ld(5)};
     assert_int_equal(int8_ld(5), 64);
-    int8_round(&to, x[0], 3, 5);
-    static const int8_t first[8] = {32, -127, 64, 0, 1, 0, 0, 0};
+    int8_round(&to, x[0], 4, 5);
+    /* a step is 3/253: -2 is 169 of them below 0, 1 is 84 above */
+    static const int8_t first[8] = {84, -127, 126, 42, 43, 0, 0, 0};
     assert_memory_equal(q, first, 8); /* and the rest of a group of four is 0 */
-    assert_true(scale[0] == 2.0f / 127 && offset[0] == 128 * (32 - 127 + 64 + 1));
-    assert_true(scale[1] == 0 && offset[1] == 0 && q[64] == 0);
+    assert_true(scale[0] == 3.0f / 253 && zero[0] == 42 && offset[0] == 128 * (84 - 127 + 126 + 42 + 43));
+    assert_true(scale[1] == 0 && zero[1] == 0 && offset[1] == 0 && q[64] == 0);
     assert_true(isnan(scale[2]));
+    /* all on one side: 0 is the lowest step */
+    static const int8_t high[8] = {126, 126, 0, 126, 126, 0, 0, 0};
+    assert_memory_equal(q + 3 * 64, high, 8);
+    assert_true(zero[3] == -127);
+}
+
+/* Whatever a row's span, its ends stay within a byte: rounding each of them up must not reach 128. */
+static void no_end_of_a_row_leaves_the_byte(void **state)
+{
+    (void)state;
+    rng r;
+    rng_seed(&r, 3);
+    for (int i = 0; i < 20000; i++) {
+        const float low = -(float)rng_uniform(&r), x[3] = {low, low + (float)rng_uniform(&r) * 2, 0};
+        int8_t q[64];
+        float scale, zero;
+        int32_t offset;
+        const int8_rows to = {q, &scale, &zero, &offset, 64};
+        int8_round(&to, x, 1, 3);
+        for (int j = 0; j < 3; j++)
+            if (!(fabsf(((float)q[j] - zero) * scale - x[j]) <= 1.001f * scale))
+                fail_msg("%g of a row from %g to %g became %g", (double)x[j], (double)x[0], (double)x[1],
+                         (double)(((float)q[j] - zero) * scale));
+    }
 }
 
 /* In exact arithmetic from the rounded operands. */
 static void check_product(size_t rows, size_t in, size_t out, bool at_end)
 {
     const size_t ld = out + 3, x_ld = int8_ld(in);
-    guarded g[8] = {take(rows * in * 4, at_end),
-                    take(out * in * 4, at_end),
-                    take(out * 4, at_end),
-                    take(rows * x_ld, at_end),
-                    take(rows * 4, at_end),
-                    take(rows * 4, at_end),
-                    take(int8_packed(in, out), at_end),
-                    take(int8_scales(out) * 4, at_end)};
+    guarded g[10] = {take(rows * in * 4, at_end),
+                     take(out * in * 4, at_end),
+                     take(out * 4, at_end),
+                     take(rows * x_ld, at_end),
+                     take(rows * 4, at_end),
+                     take(rows * 4, at_end),
+                     take(rows * 4, at_end),
+                     take(int8_packed(in, out), at_end),
+                     take(int8_scales(out) * 4, at_end),
+                     take(int8_scales(out) * 4, at_end)};
     guarded result = take(((rows - 1) * ld + out) * 4, at_end);
     float *x = floats(&g[0]), *plain = floats(&g[1]), *bias = floats(&g[2]), *y = floats(&result);
-    const int8_rows x8 = {(int8_t *)g[3].data, floats(&g[4]), (int32_t *)(void *)g[5].data, x_ld};
-    const int8_weights w = {in, out, g[6].data, floats(&g[7])};
+    const int8_rows x8 = {(int8_t *)g[3].data, floats(&g[4]), floats(&g[5]), (int32_t *)(void *)g[6].data, x_ld};
+    const int8_weights w = {in, out, g[7].data, floats(&g[8]), floats(&g[9])};
     draw(x, rows * in, rows, 1);
     draw(plain, out * in, in, 0.1);
     draw(bias, out, out, 1);
@@ -84,7 +111,7 @@ static void check_product(size_t rows, size_t in, size_t out, bool at_end)
             }
             for (size_t i = 0; i < in; i++) {
                 const double w8 = nearbyint((double)(plain[o * in + i] * (127.0f / most)));
-                rounded += w8 * (double)x8.data[r * x_ld + i];
+                rounded += w8 * ((double)x8.data[r * x_ld + i] - (double)x8.zero[r]);
                 exact += (double)plain[o * in + i] * (double)x[r * in + i];
             }
             const double got = (double)y[r * ld + o] - (double)bias[o];
@@ -94,7 +121,7 @@ static void check_product(size_t rows, size_t in, size_t out, bool at_end)
             /* each factor is off by half a step at most */
             assert_true(fabs(got - exact) < (double)in * (double)(most * most_x) * (1.01 / 127) + 1e-5);
         }
-    give_back(g, 8);
+    give_back(g, 10);
     give_back(&result, 1);
 }
 
@@ -112,7 +139,7 @@ static void a_product_is_the_sum_of_its_integers(void **state)
     check_product(8, 384, 1152, true);
 }
 
-/* The largest sums there can be: 127 times 127, 65,536 times, with either sign. */
+/* The largest sums there can be: 126 times 127 and 127 times 127 for the zero, 65,536 times, with either sign. */
 static void no_sum_overflows(void **state)
 {
     (void)state;
@@ -121,14 +148,14 @@ static void no_sum_overflows(void **state)
         skip();
     for (int sign = -1; sign <= 1; sign += 2) {
         guarded g[4] = {take(IN * 4, true), take(IN * 4, true), take(IN, true), take(int8_packed(IN, 1), true)};
-        float scale, w_scale[48], y = 0, zero = 0;
+        float scale, x_zero, w_scale[48], w_sum[48], y = 0, zero = 0;
         int32_t offset;
         for (size_t i = 0; i < IN; i++) {
             floats(&g[0])[i] = 1;
             floats(&g[1])[i] = (float)sign;
         }
-        const int8_rows x = {(int8_t *)g[2].data, &scale, &offset, IN};
-        const int8_weights w = {IN, 1, g[3].data, w_scale};
+        const int8_rows x = {(int8_t *)g[2].data, &scale, &x_zero, &offset, IN};
+        const int8_weights w = {IN, 1, g[3].data, w_scale, w_sum};
         int8_round(&x, floats(&g[0]), 1, IN);
         int8_pack(&w, floats(&g[1]));
         int8_product(&y, 1, &x, 1, &w, &zero);
@@ -412,7 +439,8 @@ static void int8_is_for_scoring_alone_and_for_heads_that_suit_it(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_row_is_rounded_to_its_largest),
+        cmocka_unit_test(a_row_is_rounded_over_its_span),
+        cmocka_unit_test(no_end_of_a_row_leaves_the_byte),
         cmocka_unit_test(a_product_is_the_sum_of_its_integers),
         cmocka_unit_test(no_sum_overflows),
         cmocka_unit_test(attention_for_scoring_is_the_plain_one),

@@ -40,11 +40,12 @@ typedef struct serving {
     char **words;
 } serving;
 
-static const char *const
-    judge_errors[] = {"pass", "fail", NULL},
-    *const stream_modes[] = {"hold", "live", NULL}, *const feedbacks[] = {"words", "restart", NULL},
-    *const page_texts[] = {"auto", "yes", "no", NULL}, *const abstain_as[] = {"content", "refusal", NULL},
-    *const log_formats[] = {"auto", "text", "json", NULL}, *const precisions[] = {"auto", "fp32", "bf16", "int8", NULL};
+static const char *const judge_errors[] = {"pass", "fail", NULL}, *const stream_modes[] = {"hold", "live", NULL},
+                         *const page_texts[] = {"auto", "yes", "no", NULL},
+                         *const abstain_as[] = {"content", "refusal", NULL},
+                         *const log_formats[] = {"auto", "text", "json", NULL},
+                         *const precisions[] = {"auto", "fp32", "bf16", "int8", NULL};
+enum { MOST_TURNS = 32 }; /* as drr_serve_options says */
 enum { LOG_AUTO, LOG_TEXT, LOG_JSON };
 enum { HELPED = -1 }; /* the help was printed: nothing is to be done */
 
@@ -141,8 +142,8 @@ static int read_settings(serving *s, int argc, char **argv, char *const *visible
         COUNT("threads", "N", o.reasoner_options.threads, 0, 1024, "of the reasoner and of the critic; 0: all cores"),
         TEXT("critic", "FILE", o.critic, "a trained critic; not given: agreement between samples judges"),
         CHOICE("precision", o.precision, precisions, "that the critic scores in"),
-        COUNT("max-turns", "N", o.max_turns, 1, 64, "attempts at a request"),
-        COUNT("samples", "N", o.samples, 1, 64, "answers that are compared where there is no critic"),
+        COUNT("max-turns", "N", o.max_turns, 1, MOST_TURNS, "attempts at a request"),
+        COUNT("samples", "N", o.samples, 1, MOST_TURNS, "answers that are compared where there is no critic"),
         {.name = "max-tokens",
          .argument = "N",
          .type = CLI_UINT64,
@@ -157,7 +158,8 @@ static int read_settings(serving *s, int argc, char **argv, char *const *visible
          .low = 0,
          .high = 1},
         CHOICE("on-exhausted", o.on_exhausted, cli_exhausted_names, "what is answered when no turn was accepted"),
-        CHOICE("feedback", o.feedback, feedbacks, "after a rejection: with words about it, or afresh"),
+        CHOICE("feedback", o.feedback, cli_feedback_names,
+               "after a rejection: afresh, or with words about it (and its P(correct)); step is refused"),
         FLAG("shadow", o.shadow, "judge and tell, but never interfere"),
         {.name = "share",
          .argument = "10%",
@@ -316,7 +318,7 @@ static drr_status reload(void *user, const drr_serve_options **fresh, drr_error 
     defaults(s);
     if (read_settings(s, server.argc, words, NULL) != CLI_DONE) {
         err->status = DRR_E_ARGUMENT;
-        snprintf(err->message, sizeof err->message, "the settings are wrong (the line above says where)");
+        snprintf(err->message, sizeof err->message, "the settings are wrong (a line on stderr says where)");
         return DRR_E_ARGUMENT;
     }
     s->older = server.newest;

@@ -9,6 +9,12 @@
 
 typedef struct engine engine;
 
+#define ENGINE_NO_STEPS                                                                                                \
+    "the server scores whole answers and no steps, so it cannot quote the suspicious one: take words, score or "       \
+    "restart (drr reason has step)"
+
+enum { ENGINE_MOST_TURNS = 32 }; /* of a request; samples too */
+
 typedef struct engine_policy { /* the server's defaults; a request's "drr" object changes them */
     uint32_t max_turns, samples;
     uint64_t max_tokens; /* generated, over all turns; 0: no limit */
@@ -61,7 +67,10 @@ typedef struct engine_options {
 } engine_options;
 
 drr_status engine_open(engine **e, const engine_options *options, const drr_hooks *hooks, drr_error *err);
-void engine_close(engine *e);                                   /* ends every call that is under way */
+void engine_close(engine *e); /* ends every call that is under way */
+/* From which P(correct) on a turn is accepted: what is asked for, else (NaN) the critic's own for so many turns; info
+ * NULL: no critic. */
+double engine_threshold(double asked, uint32_t max_turns, const drr_critic_info *info);
 void engine_set_policy(engine *e, const engine_policy *policy); /* of requests from now on */
 
 /* Live mode, which the page reads (a request asks with "drr": {"stream_mode": "live"}): an attempt is written as

@@ -11,7 +11,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum { ENGINE_MOST_TURNS = 32, ENGINE_MOST_CHOICES = 26 };
+enum { ENGINE_MOST_CHOICES = 26 };
 
 /* ---- engine_question.c: what is asked, as a critic reads it */
 typedef struct question {
@@ -173,6 +173,7 @@ char *reply_usage(const request *r);        /* the object's text; the caller fre
 const char *attempt_text(const attempt *a); /* what was said, without thoughts */
 /* A JSON string with its quotes; bytes that are no UTF-8 become U+FFFD. */
 drr_status put_json_string(buffer *b, const char *text, size_t size);
+drr_status put_fingerprint(buffer *b, const request *r); /* ,"system_fingerprint":".." */
 void reply_headers(request *r, const char *verdict, uint32_t turns, double p_correct);
 
 /* engine_stream.c */

@@ -50,12 +50,14 @@ static bool vary(const request *r, const attempt *a, json_t *body)
     return good;
 }
 
-/* Not more tokens than the request has left. */
+/* Not more tokens than the request has left; samples that are asked at once share them. */
 static bool limit_tokens(const request *r, json_t *body)
 {
     if (!r->policy.max_tokens || r->unjudged)
         return true;
-    const uint64_t left = r->policy.max_tokens > r->n_written ? r->policy.max_tokens - r->n_written : 1;
+    const uint32_t at_once = r->e->options.critic ? 1 : r->most;
+    const uint64_t all = r->policy.max_tokens > r->n_written ? r->policy.max_tokens - r->n_written : 1;
+    const uint64_t left = all > at_once ? all / at_once : 1;
     const char *name = json_object_get(body, "max_completion_tokens") || !json_object_get(body, "max_tokens")
                            ? "max_completion_tokens"
                            : "max_tokens";
@@ -103,6 +105,7 @@ static drr_status attempt_begin(request *r, char *feedback, drr_error *err)
                               .done = on_done,
                               .user = a,
                               .question = r->question.text,
+                              .id = http_id(r->call),
                               .task = r->unjudged || !r->e->options.critic ? NULL : &r->question.task,
                               .sample = talks(r) ? 1000 * a->number : a->number,
                               .seed = rng_next(&r->e->random)};
@@ -418,7 +421,7 @@ static attempt *choose_best(request *r)
 }
 
 /* By each turn's own P(correct), blind to the others: their agreement is what the vote itself counts. Of the turns that
- * gave the winning answer, the likeliest. */
+ * gave the winning answer, the likeliest; where two answers have as many votes, one that could be read. */
 static attempt *choose_by_vote(request *r)
 {
     attempt *best = NULL;
@@ -434,7 +437,8 @@ static attempt *choose_by_vote(request *r)
                 votes += r->e->options.critic ? other->item.p_alone : 1;
         }
         const bool same = best && agree(r, a, best);
-        if ((!same && votes > most + 1e-12) || (same && a->item.p_correct > best->item.p_correct)) {
+        const bool clearer = best && !best->answer && a->answer && votes > most - 1e-12;
+        if ((!same && (votes > most + 1e-12 || clearer)) || (same && a->item.p_correct > best->item.p_correct)) {
             best = a;
             most = votes > most ? votes : most;
         }
@@ -513,7 +517,8 @@ static void settle_agreement(request *r, const char *ended_by)
         count_others(r, a);
         a->p_correct = a->item.p_correct = (double)(1 + a->item.n_agree) / n_good;
         const bool readable = a->answer || !r->question.told;
-        a->verdict = readable && a->p_correct >= r->threshold ? DRR_VERDICT_ACCEPT : DRR_VERDICT_REJECT;
+        const bool agreed = a->item.n_agree > 0; /* of two that differ each would have its half */
+        a->verdict = readable && agreed && a->p_correct >= r->threshold ? DRR_VERDICT_ACCEPT : DRR_VERDICT_REJECT;
         metrics_turn(r->e->options.counts, a->verdict == DRR_VERDICT_ACCEPT);
         if (r->stream && r->policy.live)
             stream_turn(r, a);

@@ -68,8 +68,13 @@ void chat_pass(request *r)
         reply_error(r, 503, NULL, "memory is out");
         return;
     }
+    static const char *const name[] = {"x-request-id"};
+    const char *id[] = {http_id(r->call)};
     const upstream_fetch fetch = {.method = "POST",
                                   .path = "/chat/completions",
+                                  .names = name,
+                                  .values = id,
+                                  .n_more = 1,
                                   .bytes = bytes,
                                   .size = size,
                                   .type = "application/json",
@@ -186,9 +191,10 @@ void pass_begin(request *r)
     }
     const char *path = http_path(r->call), *bytes = http_body(r->call, &size);
     path += strncmp(path, "/v1/", 4) == 0 ? 3 : 0;
-    static const char *const names[] = {"anthropic-version", "anthropic-beta", "openai-beta"};
-    const char *values[3];
-    for (size_t i = 0; i < 3; i++)
+    static const char *const names[] = {"x-request-id", "anthropic-version", "anthropic-beta", "openai-beta"};
+    enum { N_NAMES = sizeof names / sizeof *names };
+    const char *values[N_NAMES] = {http_id(r->call)};
+    for (size_t i = 1; i < N_NAMES; i++)
         values[i] = http_header(r->call, names[i]);
     const upstream_fetch fetch = {.method = http_method(r->call),
                                   .path = path,
@@ -199,7 +205,7 @@ void pass_begin(request *r)
                                   .accept = http_header(r->call, "accept"),
                                   .names = names,
                                   .values = values,
-                                  .n_more = 3,
+                                  .n_more = N_NAMES,
                                   .key_header = strcmp(path, "/messages") == 0,
                                   .exact = true,
                                   .head = on_head,

@@ -45,6 +45,16 @@ static drr_status put_text(buffer *b, const char *text)
     return put_json_string(b, text, strlen(text));
 }
 
+/* Of this server and its judge: as in /props. */
+drr_status put_fingerprint(buffer *b, const request *r)
+{
+    char text[600];
+    judge *critic = r->e->options.critic;
+    snprintf(text, sizeof text, "drr-" DRR_VERSION "-%s", r->dm ? r->dm : critic ? judge_name(critic) : "agreement");
+    const drr_status status = buffer_puts(b, ",\"system_fingerprint\":", NULL);
+    return status == DRR_OK ? put_text(b, text) : status;
+}
+
 /* ---- the drr object */
 
 static double p_of(const attempt *a)
@@ -104,7 +114,7 @@ static json_t *make_drr(const request *r, const attempt *chosen, double p, const
         good = put(o, "ended_by", json_string(r->ended_by));
     if (good && r->policy.shadow)
         good = put(o, "shadow", json_true());
-    if (good && r->guarantee)
+    if (good && r->guarantee && !r->unjudged)
         good = put(o, "guarantee",
                    json_pack("{s:f, s:f, s:i}", "target_error", r->guarantee->target_error, "delta",
                              r->guarantee->delta, "turns", (int)r->guarantee->turns));
@@ -230,7 +240,7 @@ static bool put_completion(buffer *b, const request *r, const attempt *a, const 
     bool good =
         buffer_printf(b, NULL, "{\"id\":\"%s\",\"object\":\"chat.completion\",\"created\":%lld,\"model\":", r->id,
                       r->created) == DRR_OK &&
-        put_text(b, model) == DRR_OK &&
+        put_text(b, model) == DRR_OK && put_fingerprint(b, r) == DRR_OK &&
         buffer_puts(b, ",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":", NULL) == DRR_OK &&
         put_text(b, content) == DRR_OK && buffer_puts(b, ",\"refusal\":", NULL) == DRR_OK &&
         (refusal_words ? put_text(b, refusal_words) : buffer_puts(b, "null", NULL)) == DRR_OK;

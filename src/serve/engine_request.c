@@ -103,7 +103,8 @@ static const drr_guarantee *guarantee_for(const drr_critic_info *info, double ta
     const drr_guarantee *best = NULL;
     for (uint32_t i = 0; i < info->n_guarantees && i < DRR_GUARANTEES; i++) {
         const drr_guarantee *g = &info->guarantees[i];
-        if (g->found && g->target_error <= target_error + 1e-9 && (!turns || g->turns == turns) &&
+        if (g->found && g->turns <= ENGINE_MOST_TURNS && g->target_error <= target_error + 1e-9 &&
+            (!turns || g->turns == turns) &&
             (!best || g->target_error > best->target_error ||
              (g->target_error >= best->target_error && g->turns > best->turns)))
             best = g;
@@ -111,12 +112,23 @@ static const drr_guarantee *guarantee_for(const drr_critic_info *info, double ta
     return best;
 }
 
+double engine_threshold(double asked, uint32_t max_turns, const drr_critic_info *info)
+{
+    drr_policy as;
+    if (!isnan(asked) || !info)
+        return isnan(asked) ? 0.5 : asked;
+    drr_policy_defaults(&as);
+    as.max_turns = max_turns;
+    const drr_guarantee *g = drr_critic_guarantee(info, &as);
+    return g ? g->threshold : info->threshold;
+}
+
 /* The threshold, and under a target error all of the policy that its promise is about. */
 static bool settle_threshold(request *r, json_t *object, refusal *no)
 {
     engine_policy *p = &r->policy;
     *no = (refusal){.status = 400, .param = "drr.target_error"};
-    r->threshold = isnan(p->threshold) ? 0.5 : p->threshold;
+    r->threshold = engine_threshold(p->threshold, p->max_turns, NULL);
     if (!r->e->options.critic) {
         if (isnan(r->target_error))
             return true;
@@ -138,7 +150,8 @@ static bool settle_threshold(request *r, json_t *object, refusal *no)
             return false;
         }
         r->guarantee_space = *g;
-        r->guarantee = &r->guarantee_space;
+        if (!p->deadline_ms && !p->shadow) /* neither was there when it was tested */
+            r->guarantee = &r->guarantee_space;
         p->max_turns = g->turns;
         p->on_exhausted = DRR_EXHAUSTED_ABSTAIN;
         p->feedback = DRR_FEEDBACK_RESTART;
@@ -146,11 +159,7 @@ static bool settle_threshold(request *r, json_t *object, refusal *no)
         p->threshold = g->threshold;
         r->temperature = g->temperature;
     }
-    drr_policy as;
-    drr_policy_defaults(&as);
-    as.max_turns = p->max_turns;
-    const drr_guarantee *g = drr_critic_guarantee(&info, &as);
-    r->threshold = isnan(p->threshold) ? (g ? g->threshold : info.threshold) : p->threshold;
+    r->threshold = engine_threshold(p->threshold, p->max_turns, &info);
     return true;
 }
 

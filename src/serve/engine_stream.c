@@ -45,7 +45,7 @@ static bool chunk_head(buffer *b, request *r, const attempt *a)
     return buffer_printf(b, NULL,
                          "data: {\"id\":\"%s\",\"object\":\"chat.completion.chunk\",\"created\":%lld,\"model\":", r->id,
                          r->created) == DRR_OK &&
-           put_json_string(b, model, strlen(model)) == DRR_OK;
+           put_json_string(b, model, strlen(model)) == DRR_OK && put_fingerprint(b, r) == DRR_OK;
 }
 
 /* more: further fields of the chunk, each with its comma before it, or "". */

@@ -102,6 +102,11 @@ static bool read_field(wishes *w, const char *name, const char *param, json_t *v
         *good = to_choice(&at, value, param, exhausted_names, 4, r);
         p->on_exhausted = (drr_exhausted)at;
     } else if (strcmp(name, "feedback") == 0) {
+        const char *word = json_is_string(value) ? json_string_value(value) : "";
+        if (strcmp(word, "step") == 0) {
+            *good = refuse(r, param, "%s: %s", param, ENGINE_NO_STEPS);
+            return true;
+        }
         at = json_is_false(value);
         *good = json_is_boolean(value) || to_choice(&at, value, param, feedback_names, 3, r);
         p->feedback = (drr_feedback)at;

@@ -385,7 +385,8 @@ static bool refuse(http_call *call, bool fields_fit)
     else if (!route && *allowed)
         refuse_method(call, allowed);
     else if (!route)
-        http_reply_error(call, 404, NULL, NULL, NULL, "there is no such route");
+        http_reply_error(call, 404, NULL, NULL, NULL,
+                         "there is no route %.200s here; those of OpenAI's API begin with /v1", call->path);
     else
         return refuse_framing(call) || (!open_to_all && refuse_busy(call));
     return true;

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 
 static const double SLOWEST = 16 << 10; /* bytes a second that a client takes at least, on average */
@@ -134,6 +135,14 @@ char *reply_error_text(int status, const char *type, const char *param, const ch
     return text;
 }
 
+static bool is_added(const http_call *call, const char *name)
+{
+    for (size_t i = 0; i < call->n_added; i++)
+        if (strcasecmp(call->added[i].name, name) == 0)
+            return true;
+    return false;
+}
+
 void http_reply_error(http_call *call, int status, const char *type, const char *param, const char *code,
                       const char *format, ...)
 {
@@ -144,7 +153,7 @@ void http_reply_error(http_call *call, int status, const char *type, const char 
     va_end(arguments);
     if (status == 401)
         http_add_header(call, "WWW-Authenticate", "Bearer");
-    if (status == 503)
+    if (status == 503 && !is_added(call, "Retry-After")) /* an upstream may have said longer */
         http_add_header(call, "Retry-After", "1");
     char *text = reply_error_text(status, type, param, code, message);
     http_reply(call, status, "application/json", text, text ? strlen(text) : 0);

@@ -33,7 +33,7 @@ typedef struct reply_count {
 } reply_count;
 
 typedef struct numbers {
-    uint64_t requests[METRICS_OUTCOMES], turns[2], retries, tokens[2], batch_texts, batch_tokens;
+    uint64_t requests[METRICS_OUTCOMES], turns[2], retries, tokens[2], batch_texts, batch_tokens, recorded[2];
     histogram turns_per_request, dm_score, dm_seconds, request_seconds, upstream_seconds, batch_size, batch_seconds;
     reply_count replies[MOST_REPLIES + 1];
     size_t n_replies;
@@ -211,6 +211,16 @@ void metrics_drift(metrics *m, double distance, bool scores, bool model)
     give_back(m);
 }
 
+void metrics_recorded(metrics *m, uint64_t n_written, uint64_t n_lost)
+{
+    numbers *x = take(m);
+    if (!x)
+        return;
+    x->recorded[0] += n_written;
+    x->recorded[1] += n_lost;
+    give_back(m);
+}
+
 /* ---- the text */
 
 typedef struct page { /* what is written, and the first failure */
@@ -346,6 +356,13 @@ static void write_judge(page *p, const numbers *x)
         "Kolmogorov-Smirnov distance of the last scores from those the critic was measured on.", x->drift_distance);
 }
 
+static void write_recorder(page *p, const numbers *x)
+{
+    head(p, "drr_recorded_turns_total", "counter", "Turns for the trace store; lost: those that it could not take.");
+    sample(p, "drr_recorded_turns_total", "{result=\"written\"}", (double)x->recorded[0]);
+    sample(p, "drr_recorded_turns_total", "{result=\"lost\"}", (double)x->recorded[1]);
+}
+
 /* What Prometheus's own client libraries say of a process. */
 static void write_process(page *p)
 {
@@ -373,6 +390,7 @@ drr_status metrics_text(buffer *text, metrics *m, drr_error *err)
     write_loop(&p, &x);
     write_upstream(&p, &x);
     write_judge(&p, &x);
+    write_recorder(&p, &x);
     write_process(&p);
     head(&p, "drr_build_info", "gauge", "Always 1; the version is in its labels.");
     sample(&p, "drr_build_info", "{version=\"" DRR_VERSION "\",commit=\"" DRR_COMMIT "\"}", 1);

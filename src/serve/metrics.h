@@ -31,6 +31,7 @@ void metrics_upstream_tokens(metrics *m, uint64_t prompt, uint64_t completion);
 void metrics_batch(metrics *m, size_t n_texts, uint64_t n_tokens, double seconds);
 void metrics_waiting(metrics *m, size_t n_texts);
 void metrics_drift(metrics *m, double distance, bool scores, bool model); /* distance NaN: not known yet */
+void metrics_recorded(metrics *m, uint64_t n_written, uint64_t n_lost);   /* turns, by the trace store */
 drr_status metrics_text(buffer *text, metrics *m, drr_error *err);
 
 #endif

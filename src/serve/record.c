@@ -26,6 +26,7 @@ struct recorder {
     redaction redact;
     char **fields;
     drr_hooks hooks;
+    metrics *counts;
     size_t queue_bytes;
     double warned_s; /* on either thread, under the lock */
     pthread_t thread;
@@ -65,6 +66,7 @@ static void lose(recorder *r, uint64_t n, const char *why)
     if (!quiet)
         r->warned_s = now;
     pthread_mutex_unlock(&r->lock);
+    metrics_recorded(r->counts, 0, n);
     if (!quiet)
         hooks_log(&r->hooks, DRR_LOG_WARN, "recording: %s; turns that are not recorded so far: %llu", why,
                   (unsigned long long)lost);
@@ -139,6 +141,7 @@ static void write_entries(recorder *r, entry *list)
     pthread_mutex_lock(&r->lock);
     r->n_written += n;
     pthread_mutex_unlock(&r->lock);
+    metrics_recorded(r->counts, n, 0);
 }
 
 /* At most BATCH of what waits; NULL: the recorder is closing, and nothing waits any more. */
@@ -251,7 +254,7 @@ static entry *copy_record(const recorder *r, const engine_record *record)
 void recorder_put(void *user, const engine_record *record)
 {
     recorder *r = user;
-    if (!record->n_turns)
+    if (!record->n_turns || !record->question || !*record->question) /* passed through: nothing to learn from */
         return;
     entry *e = copy_record(r, record);
     if (!e) {
@@ -323,6 +326,7 @@ static drr_status copy_options(recorder *r, const recorder_options *o, drr_error
     }
     r->redact.names = (const char *const *)r->fields;
     r->queue_bytes = o->queue_bytes;
+    r->counts = o->counts;
     r->warned_s = -QUIET_SECONDS;
     r->reasoner = string_copy(o->reasoner);
     if (o->reasoner && !r->reasoner)

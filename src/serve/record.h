@@ -13,6 +13,7 @@ typedef struct recorder_options {
     size_t n_redact;
     const char *reasoner; /* drr_reasoner_id of an embedded one; NULL: the record's model, "@" and `upstream` */
     const char *upstream; /* its base URL */
+    metrics *counts;      /* or NULL: what is written and lost is counted there too */
     size_t queue_bytes;   /* more than this waiting for the disk: what comes then is lost, and counted */
 } recorder_options;
 void recorder_options_defaults(recorder_options *options);

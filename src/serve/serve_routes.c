@@ -121,7 +121,10 @@ static void get_props(void *user, http_call *call)
         http_reply_error(call, 500, NULL, NULL, NULL, "out of memory");
         return;
     }
-    const double threshold = isnan(o->threshold) && s->judge ? judge_info(s->judge).threshold : o->threshold;
+    drr_critic_info info = {0};
+    if (s->judge)
+        info = judge_info(s->judge);
+    const double threshold = engine_threshold(o->threshold, o->max_turns, s->judge ? &info : NULL);
     json_object_set_new(props, "threshold", json_number_or_null(threshold));
     json_object_set_new(props, "system_fingerprint",
                         json_sprintf("drr-%s-%s", DRR_VERSION, s->judge ? judge_name(s->judge) : "agreement"));

@@ -60,7 +60,8 @@ typedef struct upstream_ask {
     const drr_task *task; /* NULL: no hidden states of the answer are wanted; copied */
     const char *question; /* for recorded answers: which one */
     uint32_t sample;
-    uint64_t seed; /* where the body has none and the backend needs one */
+    const char *id; /* of the request, for the upstream's own log: x-request-id; NULL: none. Read in upstream_begin */
+    uint64_t seed;  /* where the body has none and the backend needs one */
 } upstream_ask;
 
 /* A request passed on as it is. What is no 200 comes whole, in `done`; a 200 begins with `head`, goes on with `bytes`

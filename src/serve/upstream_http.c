@@ -246,6 +246,35 @@ static drr_status begin(upstream_call **call, http_transfer *t, drr_error *err)
     return DRR_OK;
 }
 
+static bool add_header(struct curl_slist **list, const char *name, const char *value)
+{
+    char line[1024];
+    if (!value || (size_t)snprintf(line, sizeof line, "%s: %s", name, value) >= sizeof line)
+        return true;
+    struct curl_slist *more = curl_slist_append(*list, line);
+    *list = more ? more : *list;
+    return more != NULL;
+}
+
+/* fetch: NULL for completions. */
+static struct curl_slist *make_headers(const upstream_http *h, const upstream_fetch *fetch, const char *id)
+{
+    struct curl_slist *list = NULL;
+    const bool get = fetch && strcmp(fetch->method, "GET") == 0;
+    bool good = add_header(&list, "Authorization", h->authorization) && add_header(&list, "x-request-id", id);
+    if (good && !get)
+        good = add_header(&list, "Content-Type", fetch && fetch->type ? fetch->type : "application/json");
+    if (good && fetch)
+        good = add_header(&list, "Accept", fetch->accept) &&
+               (!fetch->key_header || add_header(&list, "x-api-key", h->owner->options.key));
+    for (size_t i = 0; good && fetch && i < fetch->n_more; i++)
+        good = add_header(&list, fetch->names[i], fetch->values[i]);
+    struct curl_slist *more = good ? curl_slist_append(list, "Expect:") : NULL; /* a body is never held back */
+    if (!more)
+        curl_slist_free_all(list);
+    return more;
+}
+
 drr_status http_backend_begin(upstream_call **call, upstream_http *h, const upstream_ask *ask, drr_error *err)
 {
     http_transfer *t = transfer_take(h);
@@ -258,7 +287,9 @@ drr_status http_backend_begin(upstream_call **call, upstream_http *h, const upst
         bytes = t->own_bytes = json_dumps(ask->body, JSON_COMPACT);
         size = bytes ? strlen(bytes) : 0;
     }
-    if (!bytes) {
+    curl_slist_free_all(t->headers);
+    t->headers = make_headers(h, NULL, ask->id);
+    if (!bytes || !t->headers) {
         transfer_leave(t);
         return error_memory(err);
     }
@@ -268,40 +299,11 @@ drr_status http_backend_begin(upstream_call **call, upstream_http *h, const upst
         t->chats = true;
         curl_easy_setopt(t->easy, CURLOPT_URL, h->chat_url);
         curl_easy_setopt(t->easy, CURLOPT_POST, 1L);
-        curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, h->headers);
     }
+    curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers);
     curl_easy_setopt(t->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)size);
     curl_easy_setopt(t->easy, CURLOPT_POSTFIELDS, bytes);
     return begin(call, t, err);
-}
-
-static bool add_header(struct curl_slist **list, const char *name, const char *value)
-{
-    char line[1024];
-    if (!value || (size_t)snprintf(line, sizeof line, "%s: %s", name, value) >= sizeof line)
-        return true;
-    struct curl_slist *more = curl_slist_append(*list, line);
-    *list = more ? more : *list;
-    return more != NULL;
-}
-
-/* fetch: NULL for completions. */
-static struct curl_slist *make_headers(const upstream_http *h, const upstream_fetch *fetch)
-{
-    struct curl_slist *list = NULL;
-    const bool get = fetch && strcmp(fetch->method, "GET") == 0;
-    bool good = add_header(&list, "Authorization", h->authorization);
-    if (good && !get)
-        good = add_header(&list, "Content-Type", fetch && fetch->type ? fetch->type : "application/json");
-    if (good && fetch)
-        good = add_header(&list, "Accept", fetch->accept) &&
-               (!fetch->key_header || add_header(&list, "x-api-key", h->owner->options.key));
-    for (size_t i = 0; good && fetch && i < fetch->n_more; i++)
-        good = add_header(&list, fetch->names[i], fetch->values[i]);
-    struct curl_slist *more = good ? curl_slist_append(list, "Expect:") : NULL; /* a body is never held back */
-    if (!more)
-        curl_slist_free_all(list);
-    return more;
 }
 
 drr_status http_backend_pass(upstream_call **call, upstream_http *h, const upstream_fetch *fetch, drr_error *err)
@@ -324,7 +326,7 @@ drr_status http_backend_pass(upstream_call **call, upstream_http *h, const upstr
     free(t->url);
     t->url = buffer_take(&url);
     curl_slist_free_all(t->headers);
-    t->headers = make_headers(h, fetch);
+    t->headers = make_headers(h, fetch, NULL);
     curl_easy_setopt(t->easy, CURLOPT_URL, t->url);
     curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers);
     curl_easy_setopt(t->easy, get ? CURLOPT_HTTPGET : CURLOPT_POST, 1L);
@@ -467,8 +469,6 @@ drr_status http_backend_open(upstream *u, drr_error *err)
         status = buffer_printf(&authorization, err, "Bearer %s", u->options.key);
         h->authorization = buffer_take(&authorization);
     }
-    if (status == DRR_OK && !(h->headers = make_headers(h, NULL)))
-        status = error_memory(err);
     return status;
 }
 
@@ -484,7 +484,6 @@ void http_backend_close(upstream_http *h)
         transfer_free(t);
     }
     curl_multi_cleanup(h->multi);
-    curl_slist_free_all(h->headers);
     free(h->chat_url);
     if (h->authorization)
         explicit_bzero(h->authorization, strlen(h->authorization));

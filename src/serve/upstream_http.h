@@ -14,9 +14,9 @@ typedef struct http_transfer {
     upstream_http *h;
     struct http_transfer *next, *previous;
     CURL *easy;
-    struct curl_slist *headers; /* of a request passed on */
-    char *url;                  /* the same; NULL: it asks for completions */
-    bool chats, raw;            /* the handle is set up to ask for completions; a request passed on */
+    struct curl_slist *headers;
+    char *url;       /* of a request passed on; NULL: it asks for completions */
+    bool chats, raw; /* the handle is set up to ask for completions; a request passed on */
     upstream_ask ask;
     upstream_fetch fetch;
     char *own_bytes;
@@ -39,7 +39,6 @@ struct upstream_http {
     CURLM *multi;
     char *chat_url, *authorization;
     size_t base_size; /* of the base address, without slashes at its end */
-    struct curl_slist *headers;
     http_transfer *active, *idle;
     double timer_s, retry_s; /* when libcurl wants to be called; when the next try is due */
     rng random;

@@ -76,7 +76,8 @@ static void errors_are_of_the_shape_that_clients_know(void **state)
 {
     (void)state;
     answer_is(ask_for("GET", "/nowhere", "", NULL), 404,
-              "{\"error\":{\"message\":\"there is no such route\",\"type\":\"not_found_error\",\"param\":null,"
+              "{\"error\":{\"message\":\"there is no route /nowhere here; those of OpenAI's API begin with "
+              "/v1\",\"type\":\"not_found_error\",\"param\":null,"
               "\"code\":null}}");
     answer_is(ask_for("DELETE", "/echo", "", NULL), 405, "Allow: POST, GET, HEAD\r\n");
     answer_is(ask_for("OPTIONS", "/echo", "", NULL), 204, "Allow: POST, GET, HEAD\r\n");

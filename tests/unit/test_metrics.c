@@ -229,6 +229,8 @@ static void what_was_counted_is_there(void **state)
     metrics_batch(m, 3, 384, 0.02);
     metrics_waiting(m, 4);
     metrics_drift(m, 0.5, true, false);
+    metrics_recorded(m, 6, 0);
+    metrics_recorded(m, 2, 3);
     exposition *e = read_text(m);
     assert_histograms_hold(e);
     static const struct {
@@ -263,7 +265,9 @@ static void what_was_counted_is_there(void **state)
                  {"drr_dm_waiting", "", 4},
                  {"drr_drift_distance", "", 0.5},
                  {"drr_drift_alarm", "{kind=\"scores\"}", 1},
-                 {"drr_drift_alarm", "{kind=\"model\"}", 0}};
+                 {"drr_drift_alarm", "{kind=\"model\"}", 0},
+                 {"drr_recorded_turns_total", "{result=\"written\"}", 8},
+                 {"drr_recorded_turns_total", "{result=\"lost\"}", 3}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         if (!(fabs(value_of(e, cases[i].name, cases[i].labels) - cases[i].value) < 1e-9))
             fail_msg("%s%s is %g and not %g", cases[i].name, cases[i].labels,
@@ -338,6 +342,7 @@ static void without_metrics_nothing_is_counted(void **state)
     metrics_batch(NULL, 1, 1, 1);
     metrics_waiting(NULL, 1);
     metrics_drift(NULL, 0.1, false, false);
+    metrics_recorded(NULL, 1, 1);
 }
 
 int main(void)

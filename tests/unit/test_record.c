@@ -251,6 +251,19 @@ static recorder *open_recorder(const recorder_options *changes, heard *h)
     return r;
 }
 
+/* How many turns /metrics says were written, or lost. */
+static int counted(metrics *counts, const char *result)
+{
+    char name[64];
+    buffer text = {0};
+    snprintf(name, sizeof name, "drr_recorded_turns_total{result=\"%s\"} ", result);
+    assert_int_equal(metrics_text(&text, counts, NULL), DRR_OK);
+    const char *at = strstr(text.data, name);
+    const int n = at ? (int)strtol(at + strlen(name), NULL, 10) : -1;
+    buffer_clear(&text);
+    return n;
+}
+
 static const engine_turn two_turns[] = {
     {.text = "I think 4.\nAnswer: 4",
      .answer = "4",
@@ -454,7 +467,9 @@ static void what_the_disk_is_too_slow_for_is_counted(void **state)
     (void)state;
     remove_files();
     heard h = {0};
-    recorder *r = open_recorder(&(recorder_options){.queue_bytes = 64}, &h);
+    metrics *counts = NULL;
+    assert_int_equal(metrics_new(&counts, NULL), DRR_OK);
+    recorder *r = open_recorder(&(recorder_options){.queue_bytes = 64, .counts = counts}, &h);
     const engine_record record = record_of("req-4");
     uint64_t written = 0, lost = 0;
     recorder_put(r, &record);
@@ -462,9 +477,31 @@ static void what_the_disk_is_too_slow_for_is_counted(void **state)
     recorder_counts(r, &written, &lost);
     assert_int_equal(written, 0);
     assert_int_equal(lost, 4);
+    assert_int_equal(counted(counts, "lost"), 4);
     recorder_close(r);
+    assert_int_equal(counted(counts, "written"), 0);
+    metrics_free(counts);
     assert_int_equal(h.n, 1); /* one warning, not one a request */
     assert_non_null(strstr(h.last, "slower than the traffic"));
+}
+
+static void what_had_no_question_is_no_trace(void **state)
+{
+    (void)state;
+    remove_files();
+    heard h = {0};
+    recorder *r = open_recorder(NULL, &h);
+    engine_record record = record_of("passed");
+    record.question = ""; /* tools, say: it went through unread */
+    recorder_put(r, &record);
+    record = record_of("judged");
+    recorder_put(r, &record);
+    recorder_close(r);
+    assert_int_equal(h.n, 0);
+    seen s = read_back();
+    assert_int_equal(s.n, 2);
+    assert_string_equal(s.traces[0].id, "judged");
+    let_go(&s);
 }
 
 /* In a process of its own, whose files may not grow. */
@@ -554,6 +591,7 @@ int main(void)
         cmocka_unit_test(an_id_that_comes_twice_is_two_requests),
         cmocka_unit_test(redacted_words_never_reach_the_disk),
         cmocka_unit_test(what_the_disk_is_too_slow_for_is_counted),
+        cmocka_unit_test(what_had_no_question_is_no_trace),
         cmocka_unit_test(a_full_disk_costs_what_comes_meanwhile_and_no_more),
         cmocka_unit_test(what_cannot_be_opened_is_said),
     };

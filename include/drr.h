@@ -1094,16 +1094,16 @@ typedef struct drr_serve_options {
     const char *reasoner;              /* as drr_reasoner_open */
     drr_reasoner_options reasoner_options;
     /* Who judges. */
-    const char *critic; /* NULL: agreement between samples */
+    const char *critic; /* NULL: agreement between samples; one with a probe takes the reasoner whose states it reads */
     drr_precision precision;
     uint32_t judge_threads; /* 0: all cores */
     /* What is done about it: a request's "drr" object changes these for itself (docs/serve.md). */
-    uint32_t max_turns, samples;
-    uint64_t max_tokens;  /* generated, over all turns; 0: no limit */
-    uint32_t deadline_ms; /* 0: none */
-    double threshold;     /* NaN: the critic's own */
+    uint32_t max_turns, samples; /* 1 to 32 */
+    uint64_t max_tokens;         /* generated, over all turns; 0: no limit */
+    uint32_t deadline_ms;        /* 0: none */
+    double threshold;            /* NaN: the critic's own */
     drr_exhausted on_exhausted;
-    drr_feedback feedback; /* words or restart */
+    drr_feedback feedback; /* words, score or restart */
     bool shadow;           /* judge, and never interfere */
     double share;          /* of requests that are judged at all */
     bool pass_unjudged;    /* when the judge fails: true: the answer goes out and says so; false: an error */
@@ -1125,7 +1125,7 @@ typedef struct drr_serve_options {
     void (*ready)(void *user, uint32_t port);         /* everything is loaded */
     void (*event)(void *user, const char *json_line); /* what happens, for logs: one at a time, from any thread */
     /* Asked as often as hooks->cancelled. DRR_E_EMPTY: nothing is new; DRR_OK: *fresh are the options from now on, as
-     * far as they can change while it runs (critic, keys, policy); else *err says why they stay. */
+     * far as they can change while it runs (critic, keys, certificates, policy); else *err says why they stay. */
     drr_status (*reload)(void *user, const struct drr_serve_options **fresh, drr_error *err);
 } drr_serve_options;
 void drr_serve_options_defaults(drr_serve_options *options);

@@ -2,6 +2,7 @@
  * turns of the right question, and lets the strategy say what comes next; ask.c asks. A question that fails (it does
  * not fit the context, its model gave up) is a result of its own and never ends the others. */
 #include "critic/critic.h"
+#include "loop/fits.h"
 #include "loop/loop_internal.h"
 #include "loop/weigh.h"
 
@@ -361,42 +362,35 @@ static drr_status check(const loop *l, drr_error *err)
     return DRR_OK;
 }
 
-/* A probe knows the hidden states of one reasoner behind one layer: those of others are refused, and where there are
- * none the critic does without. */
+/* Hidden states of another reasoner are refused, and where there are none the critic does without. */
 static drr_status check_probe(loop *l, drr_error *err)
 {
     drr_critic_info info;
     const char *id = drr_reasoner_id(l->reasoner);
-    const hidden_layers *given = &reasoner_get_basis(l->reasoner)->hidden;
-    hidden_layers read = {0};
+    probe_fit fit;
     if (!l->critic)
         return DRR_OK;
     drr_critic_describe(l->critic, &info);
-    if (!*info.probe_reasoner)
-        return DRR_OK;
-    drr_status status = hidden_layers_parse(&read, info.probe_layer, err);
+    drr_status status = probe_fits(&fit, &info, l->reasoner, err);
     if (status != DRR_OK)
         return status;
-    if (given->n == 0) {
+    if (fit == PROBE_OTHER_REASONER)
+        return error_set(err, DRR_E_MISMATCH,
+                         "the critic's probe was trained on hidden states of %s and means nothing for those of %s; "
+                         "take that reasoner, or train a critic for this one",
+                         info.probe_reasoner, id);
+    if (fit == PROBE_OTHER_LAYER)
+        return error_set(err, DRR_E_MISMATCH,
+                         "the critic's probe reads layer %s, and %s was opened with %s: open it with layer %s (the "
+                         "option hidden)",
+                         info.probe_layer, id, drr_reasoner_hidden(l->reasoner), info.probe_layer);
+    if (fit == PROBE_NO_STATES)
         hooks_log(l->hooks, DRR_LOG_WARN,
                   "the critic's probe reads hidden states of %s (layer %s), and %s gives none: it judges by %s, less "
                   "surely, and no guarantee of it holds",
                   info.probe_reasoner, info.probe_layer, id,
                   info.kind == DRR_CRITIC_PROBE ? "the other signs of a turn alone" : "the text and the rest alone");
-        return DRR_OK;
-    }
-    const size_t n = strlen(info.probe_reasoner);
-    if (strncmp(id, info.probe_reasoner, n) != 0 || (id[n] && strcmp(id + n, "@replay") != 0))
-        return error_set(err, DRR_E_MISMATCH,
-                         "the critic's probe was trained on hidden states of %s and means nothing for those of %s; "
-                         "take that reasoner, or train a critic for this one",
-                         info.probe_reasoner, id);
-    if (!hidden_layers_have(given, read.layer[0]))
-        return error_set(err, DRR_E_MISMATCH,
-                         "the critic's probe reads layer %s, and %s was opened with %s: open it with layer %s (the "
-                         "option hidden)",
-                         info.probe_layer, id, drr_reasoner_hidden(l->reasoner), info.probe_layer);
-    l->probes = true;
+    l->probes = fit == PROBE_FITS;
     return DRR_OK;
 }
 

@@ -76,23 +76,58 @@ static drr_status keys_new(http_keys **keys, const char *const *texts, size_t n,
     return DRR_OK;
 }
 
-drr_status http_set_keys(http_server *s, const char *const *keys, size_t n, drr_error *err)
+static drr_status check_keys(const http_server *s, size_t n, drr_error *err)
 {
-    http_keys *fresh = NULL;
-    if (n == 0 && s->reachable)
-        return error_set(err, DRR_E_ARGUMENT,
-                         "host %s: others can reach this address, and there is no API key; give one (DRR_API_KEY or a "
-                         "key file), or listen on 127.0.0.1",
-                         s->host);
-    drr_status status = keys_new(&fresh, keys, n, err);
-    if (status != DRR_OK)
-        return status;
+    if (n > 0 || !s->reachable)
+        return DRR_OK;
+    return error_set(err, DRR_E_ARGUMENT,
+                     "host %s: others can reach this address, and there is no API key; give one (DRR_API_KEY or a "
+                     "key file), or listen on 127.0.0.1",
+                     s->host);
+}
+
+struct http_change {
+    http_keys *keys;
+    http_identity *identity; /* NULL: no TLS */
+};
+
+drr_status http_change_make(http_change **change, const http_server *server, const http_options *options,
+                            drr_error *err)
+{
+    http_change *c = calloc(1, sizeof *c);
+    if (!c)
+        return error_memory(err);
+    drr_status status = check_keys(server, options->n_keys, err);
+    if (status == DRR_OK)
+        status = keys_new(&c->keys, options->keys, options->n_keys, err);
+    if (status == DRR_OK && server->identity && options->tls_certificate && options->tls_key)
+        status = identity_read(&c->identity, options->tls_certificate, options->tls_key, err);
+    if (status == DRR_OK)
+        *change = c;
+    else
+        http_change_drop(c);
+    return status;
+}
+
+void http_change_take(http_server *s, http_change *change)
+{
     pthread_mutex_lock(&s->lock);
     http_keys *before = s->keys;
-    s->keys = fresh;
+    s->keys = change->keys;
+    if (change->identity)
+        identity_put_locked(s, change->identity);
     pthread_mutex_unlock(&s->lock);
     keys_release(before);
-    return DRR_OK;
+    free(change);
+}
+
+void http_change_drop(http_change *change)
+{
+    if (!change)
+        return;
+    keys_release(change->keys);
+    identity_free(change->identity);
+    free(change);
 }
 
 static drr_status listen_on(http_server *s, const struct addrinfo *at, drr_error *err)
@@ -100,7 +135,9 @@ static drr_status listen_on(http_server *s, const struct addrinfo *at, drr_error
     const http_options *o = &s->options;
     const int on = 1, off = 0;
     s->reachable = !only_this_machine(at->ai_addr);
-    drr_status status = http_set_keys(s, o->keys, o->n_keys, err);
+    drr_status status = check_keys(s, o->n_keys, err);
+    if (status == DRR_OK)
+        status = keys_new(&s->keys, o->keys, o->n_keys, err);
     if (status != DRR_OK)
         return status;
     s->listener = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -162,18 +199,13 @@ static void fit_connections(http_server *s)
 
 static drr_status read_certificates(http_server *s, const http_options *o, drr_error *err)
 {
-    enum { MOST = 1 << 20 };
-    size_t size;
     if (!o->tls_certificate && !o->tls_key)
         return DRR_OK;
     if (!o->tls_certificate || !o->tls_key)
         return error_set(err, DRR_E_ARGUMENT, "TLS takes two files: the certificate chain and its key");
     if (MHD_is_feature_supported(MHD_FEATURE_TLS) != MHD_YES)
         return error_set(err, DRR_E_BACKEND, "this libmicrohttpd was built without TLS");
-    drr_status status = file_read(&s->certificate, &size, o->tls_certificate, MOST, err);
-    if (status == DRR_OK)
-        status = file_read(&s->certificate_key, &size, o->tls_key, MOST, err);
-    return status;
+    return identity_read(&s->identity, o->tls_certificate, o->tls_key, err);
 }
 
 static uint32_t n_threads(const http_options *o)
@@ -193,10 +225,10 @@ static drr_status start_daemon(http_server *s, drr_error *err)
     const uint32_t threads = n_threads(o);
     if (threads > 1) /* 1 would be refused */
         extra[n++] = (struct MHD_OptionItem){MHD_OPTION_THREAD_POOL_SIZE, threads, NULL};
-    if (s->certificate) {
+    if (s->identity) {
         flags |= MHD_USE_TLS;
-        extra[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_CERT, 0, s->certificate};
-        extra[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_KEY, 0, s->certificate_key};
+        extra[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_CERT, 0, identity_certificate(s->identity)};
+        extra[n++] = (struct MHD_OptionItem){MHD_OPTION_HTTPS_MEM_KEY, 0, identity_key(s->identity)};
     }
     extra[n] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
     /* Its threads take no signals: those are the program's. */
@@ -211,12 +243,10 @@ static drr_status start_daemon(http_server *s, drr_error *err)
         call_request_line, s, MHD_OPTION_ARRAY, extra, MHD_OPTION_END);
     const int code = errno;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (s->identity)
+        identity_wipe(s->identity);
     if (s->daemon)
         return DRR_OK;
-    if (s->certificate)
-        return error_set(err, DRR_E_ARGUMENT,
-                         "%s and %s cannot be used for TLS; both must be PEM, and the key that of the certificate",
-                         o->tls_certificate, o->tls_key);
     return error_set_errno(err, code ? code : EINVAL, "the HTTP server cannot be started");
 }
 
@@ -291,10 +321,6 @@ void http_close(http_server *server)
     pthread_mutex_destroy(&server->lock);
     keys_release(server->keys);
     free(server->host);
-    free(server->certificate);
-    if (server->certificate_key) {
-        memset(server->certificate_key, 0, strlen(server->certificate_key));
-        free(server->certificate_key);
-    }
+    identity_free(server->identity);
     free(server);
 }

@@ -40,7 +40,7 @@ typedef struct http_options {
     uint16_t port;    /* 0: any that is free */
     const char *const *keys;
     size_t n_keys;
-    const char *tls_certificate, *tls_key; /* PEM files, or NULL */
+    const char *tls_certificate, *tls_key; /* PEM files, or NULL; http_tls.c */
     size_t body_bytes, header_bytes;
     uint32_t connections;       /* at this many the longest idle is closed; where none is idle, 503 */
     uint32_t in_flight_per_key; /* more: 429 with Retry-After; 0: any number */
@@ -54,8 +54,13 @@ void http_options_defaults(http_options *options);
 /* routes live as long as the server. */
 drr_status http_open(http_server **server, const http_options *options, const http_route *routes, size_t n_routes,
                      const drr_hooks *hooks, drr_error *err);
-/* Other keys from now on; none are refused where others can reach the address. */
-drr_status http_set_keys(http_server *server, const char *const *keys, size_t n_keys, drr_error *err);
+/* Other keys and, where there is TLS, other certificates, of these fields of the options. All is read before anything
+ * counts; no keys are refused where others can reach the address. The caller takes the change or drops it. */
+typedef struct http_change http_change;
+drr_status http_change_make(http_change **change, const http_server *server, const http_options *options,
+                            drr_error *err);
+void http_change_take(http_server *server, http_change *change); /* for requests and handshakes from now on */
+void http_change_drop(http_change *change);                      /* NULL: nothing */
 uint16_t http_port(const http_server *server);
 /* Takes no more connections or requests (503, unavailable_error); those under way go on. */
 void http_drain(http_server *server);

@@ -34,6 +34,8 @@ typedef struct http_keys { /* replaced as a whole; lives as long as a call that 
     http_key keys[]; /* n + 1: the last is everybody's where there are none */
 } http_keys;
 
+typedef struct http_identity http_identity; /* http_tls.c */
+
 /* A connection. Made and marked closed by libmicrohttpd's threads, freed by the watch. All of it under server->lock. */
 typedef struct http_link {
     struct http_server *server;
@@ -106,7 +108,8 @@ struct http_server {
     const drr_hooks *hooks;
     http_keys *keys; /* under lock */
     bool reachable;  /* by others than this machine */
-    char *host, *certificate, *certificate_key;
+    char *host;
+    http_identity *identity; /* under lock; NULL: no TLS. The newest, with those before it behind it */
     struct MHD_Daemon *daemon;
     int listener;
     uint16_t port;
@@ -127,6 +130,18 @@ struct http_server {
 /* ---- http.c */
 http_keys *keys_get(http_server *s); /* a reference */
 void keys_release(http_keys *keys);
+
+/* ---- http_tls.c */
+drr_status identity_read(http_identity **identity, const char *certificate, const char *key, drr_error *err);
+void identity_free(http_identity *identity); /* and all behind it */
+/* From now on; the older ones stay, for sessions that began with them. With the lock held. */
+void identity_put_locked(http_server *s, http_identity *identity);
+/* Before its handshake. With the lock held. */
+void identity_show_locked(http_server *s, struct MHD_Connection *connection);
+/* PEM, for libmicrohttpd's start, after which they are wiped. */
+char *identity_certificate(const http_identity *identity);
+char *identity_key(const http_identity *identity);
+void identity_wipe(http_identity *identity);
 
 /* ---- http_watch.c */
 drr_status watch_start(http_server *s, drr_error *err);

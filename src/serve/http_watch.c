@@ -76,10 +76,12 @@ static void connected(http_server *s, struct MHD_Connection *connection, void **
         return;
     link->server = s;
     link->fd = info->connect_fd;
-    link->tls = s->options.tls_certificate != NULL;
     link->deadline = clock_seconds() + s->options.header_seconds;
     set_timeouts(link->fd, &s->options);
     pthread_mutex_lock(&s->lock);
+    link->tls = s->identity != NULL;
+    if (link->tls)
+        identity_show_locked(s, connection);
     link->before = s->newest;
     if (s->newest)
         s->newest->after = link;

@@ -82,6 +82,11 @@ static drr_status seat_open(seat **opened, const char *path, drr_precision preci
     if (!s)
         return error_memory(err);
     drr_status status = drr_critic_open(&s->critic, path, err);
+    if (status == DRR_OK && drr_critic_reads_questions(s->critic))
+        status = error_set(err, DRR_E_MISMATCH,
+                           "the critic %s judges questions alone and no answers: give one that was trained on answers "
+                           "(drr train without --question-only)",
+                           path);
     if (status == DRR_OK && critic_encoder(s->critic))
         status = drr_critic_set_precision(s->critic, precision, err);
     if (status == DRR_OK) { /* plans are made and code is generated now, not while the first client waits */
@@ -409,12 +414,16 @@ void judge_count(judge *j, metrics *counts)
     pthread_mutex_unlock(&j->lock);
 }
 
-drr_status judge_swap(judge *j, const char *critic_path, drr_error *err)
+drr_status judge_swap(judge *j, const char *critic_path, judge_may may, void *user, drr_error *err)
 {
     seat *s = NULL;
     drr_status status = seat_open(&s, critic_path, j->precision, err);
-    if (status != DRR_OK)
+    if (status == DRR_OK && may)
+        status = may(user, &s->info, err);
+    if (status != DRR_OK) {
+        seat_free(s);
         return status;
+    }
     pthread_mutex_lock(&j->lock);
     seat *old = j->current;
     s->next = j->seats;

@@ -36,8 +36,10 @@ drr_status judge_open(judge **j, const char *critic_path, drr_precision precisio
 void judge_close(judge *j);                  /* what waits is ended with DRR_E_INTERRUPTED */
 void judge_count(judge *j, metrics *counts); /* batches and drift go there; before anything is submitted */
 /* Takes another file for all that is submitted from now on; what waits is scored by the critic that it was submitted
- * to, so that no request is judged by two. The old critic stays when the new one cannot be read. */
-drr_status judge_swap(judge *j, const char *critic_path, drr_error *err);
+ * to, so that no request is judged by two. The old critic stays when the new one cannot be read, or when `may` (NULL:
+ * any may) refuses it. */
+typedef drr_status (*judge_may)(void *user, const drr_critic_info *info, drr_error *err);
+drr_status judge_swap(judge *j, const char *critic_path, judge_may may, void *user, drr_error *err);
 drr_critic_info judge_info(judge *j); /* a copy, consistent; its strings live as long as j, also over swaps */
 const char *judge_name(judge *j);     /* "name@sha256 cut to 8": the dm field; lives as long as j, also over swaps */
 /* items live until done is called. DRR_E_LIMIT: too much waits already (503); done is not called then. */

@@ -2,6 +2,7 @@
  * is told to stop, takes other options when there are some, and closes everything in order. */
 #include "serve/serve_internal.h"
 
+#include "loop/fits.h"
 #include "reasoner/reasoner.h"
 
 #include <math.h>
@@ -84,6 +85,38 @@ static bool cancelled(void *user)
     return hooks_cancelled(s->outer);
 }
 
+/* ---- who may judge */
+
+/* A probe reads hidden states of one reasoner, which must then run here. Without them P(correct) is another one, and
+ * what the critic promises does not hold: so it is refused, where `drr reason` only warns. Before the reasoner is open
+ * it can be asked for those states; a critic that comes later has to do with what was asked for. */
+static drr_status may_judge(void *user, const drr_critic_info *info, drr_error *err)
+{
+    const serve *s = user;
+    probe_fit fit = PROBE_ABSENT;
+    if (!info->probe_reasoner || !*info->probe_reasoner)
+        return DRR_OK;
+    if (!s->first.reasoner)
+        return error_set(err, DRR_E_MISMATCH,
+                         "the critic %.80s reads hidden states of %.120s, which no upstream gives: let that model run "
+                         "here (--reasoner), or take a critic of text alone (drr train --kind encoder)",
+                         info->name, info->probe_reasoner);
+    if (!s->reasoner)
+        return DRR_OK;
+    drr_status status = probe_fits(&fit, info, s->reasoner, err);
+    if (status != DRR_OK || fit == PROBE_FITS)
+        return status;
+    if (fit == PROBE_OTHER_REASONER)
+        return error_set(err, DRR_E_MISMATCH,
+                         "the critic %.80s reads hidden states of %.120s, and those of %.120s mean nothing to it: take "
+                         "that reasoner, or train a critic for this one",
+                         info->name, info->probe_reasoner, drr_reasoner_id(s->reasoner));
+    return error_set(err, DRR_E_MISMATCH,
+                     "the critic %.80s reads hidden states of layer %.16s, which %.120s does not keep: start the "
+                     "server anew with this critic",
+                     info->name, info->probe_layer, drr_reasoner_id(s->reasoner));
+}
+
 /* ---- opening */
 
 static drr_status open_http(serve *s, const serve_keys *keys, drr_error *err)
@@ -139,6 +172,9 @@ static drr_status open_judge(serve *s, drr_error *err)
         return status;
     judge_count(j, s->counts);
     s->judge = j;
+    const drr_critic_info info = judge_info(j);
+    if ((status = may_judge(s, &info, err)) != DRR_OK)
+        return status;
     hooks_log(&s->hooks, DRR_LOG_INFO, "critic: %s, for %s", judge_name(j), judge_info(j).reasoner);
     return DRR_OK;
 }
@@ -156,6 +192,8 @@ static drr_status open_reasoner(serve *s, drr_error *err)
         options.hidden = info.probe_layer;
     drr_status status = drr_reasoner_open(&s->reasoner, o->reasoner, &options, err);
     if (status != DRR_OK)
+        return status;
+    if ((status = may_judge(s, &info, err)) != DRR_OK)
         return status;
     hooks_log(&s->hooks, DRR_LOG_INFO, "reasoner: %s", drr_reasoner_describe(s->reasoner));
     if (info.reasoner && *info.reasoner && strcmp(info.reasoner, drr_reasoner_id(s->reasoner)) != 0)
@@ -178,6 +216,7 @@ static drr_status open_recorder(serve *s, drr_error *err)
     options.n_redact = o->n_redact;
     options.reasoner = s->reasoner ? drr_reasoner_id(s->reasoner) : NULL;
     options.upstream = o->upstream;
+    options.counts = s->counts;
     drr_status status = recorder_open(&r, &options, &s->hooks, err);
     s->recorder = r;
     return status;
@@ -211,8 +250,13 @@ static drr_status check(const drr_serve_options *o, drr_error *err)
         return error_set(err, DRR_E_ARGUMENT,
                          "%s: an upstream (--upstream http://host/v1), or a reasoner that runs here (--reasoner NAME)",
                          o->upstream ? "two models cannot both answer; choose one" : "which model is to answer?");
-    if (o->feedback != DRR_FEEDBACK_WORDS && o->feedback != DRR_FEEDBACK_RESTART)
-        return error_set(err, DRR_E_ARGUMENT, "feedback: the server gives words, or starts afresh");
+    if (o->reasoner && (strncmp(o->reasoner, "http://", 7) == 0 || strncmp(o->reasoner, "https://", 8) == 0))
+        return error_set(err, DRR_E_ARGUMENT, "%s is the address of a server: give it as --upstream", o->reasoner);
+    if (o->feedback == DRR_FEEDBACK_STEP)
+        return error_set(err, DRR_E_ARGUMENT, "--feedback step: " ENGINE_NO_STEPS);
+    if (!o->max_turns || o->max_turns > ENGINE_MOST_TURNS || !o->samples || o->samples > ENGINE_MOST_TURNS)
+        return error_set(err, DRR_E_ARGUMENT, "%u turns and %u samples: a request takes 1 to %d of each", o->max_turns,
+                         o->samples, ENGINE_MOST_TURNS);
     if (!(o->share >= 0 && o->share <= 1))
         return error_set(err, DRR_E_ARGUMENT, "share %g: a share of requests is between 0 and 1", o->share);
     return DRR_OK;
@@ -250,47 +294,28 @@ static void nap(void)
     nanosleep(&wait, NULL); /* a signal ends it early */
 }
 
-static void note_fixed(serve *s, const char *name, const char *before, const char *after)
-{
-    if (before != after && (!before || !after || strcmp(before, after) != 0))
-        hooks_log(&s->hooks, DRR_LOG_WARN, "another %s needs a restart; the old one stays", name);
-}
-
-/* Said loudly: what is to be redacted from now on is not. */
-static void note_redacted(serve *s, const drr_serve_options *o)
-{
-    bool same = o->n_redact == s->first.n_redact;
-    for (size_t i = 0; same && i < o->n_redact; i++)
-        same = strcmp(o->redact[i], s->first.redact[i]) == 0;
-    if (s->recorder && !same)
-        hooks_log(&s->hooks, DRR_LOG_WARN,
-                  "other fields to redact need a restart; until then those of the start are taken out, and no others");
-}
-
 /* As far as it can change while it runs. What cannot be had leaves all as it was. */
 static drr_status apply(serve *s, const drr_serve_options *o, drr_error *err)
 {
-    serve_keys keys;
+    serve_keys keys = {0};
+    http_change *change = NULL;
     drr_status status = check(o, err);
     if (status == DRR_OK)
         status = serve_keys_read(&keys, o, err);
-    if (status != DRR_OK)
-        return status;
-    if (o->critic && s->judge) /* the file may be another although its name is the same */
-        status = judge_swap(s->judge, o->critic, err);
-    if (status == DRR_OK)
-        status = http_set_keys(s->http, keys.keys, keys.n, err);
+    if (status == DRR_OK) {
+        const http_options http = {
+            .keys = keys.keys, .n_keys = keys.n, .tls_certificate = o->tls_certificate, .tls_key = o->tls_key};
+        status = http_change_make(&change, s->http, &http, err);
+    }
     serve_keys_clear(&keys);
-    if (status != DRR_OK)
+    if (status == DRR_OK && o->critic && s->judge) /* the file may be another although its name is the same */
+        status = judge_swap(s->judge, o->critic, may_judge, s, err);
+    if (status != DRR_OK) {
+        http_change_drop(change);
         return status;
-    if (!o->critic != !s->judge)
-        hooks_log(&s->hooks, DRR_LOG_WARN, "to judge with a critic, or without one, needs a restart");
-    note_fixed(s, "upstream", s->first.upstream, o->upstream);
-    note_fixed(s, "reasoner", s->first.reasoner, o->reasoner);
-    note_fixed(s, "model", s->first.model, o->model);
-    note_fixed(s, "host", s->first.host, o->host);
-    note_fixed(s, "trace store", s->first.record, o->record);
-    note_redacted(s, o);
+    }
+    http_change_take(s->http, change);
+    serve_note_fixed(s, o);
     const engine_policy policy = policy_of(o);
     engine_set_policy(s->engine, &policy);
     pthread_mutex_lock(&s->lock);
@@ -326,8 +351,8 @@ static void run(serve *s)
     snprintf(host, sizeof host, strchr(o->host, ':') ? "[%.270s]" : "%.270s", o->host);
     atomic_store(&s->state, SERVE_READY);
     serve_event(s, "info", "ready", json_pack("{s:s, s:i}", "host", o->host, "port", http_port(s->http)));
-    hooks_log(&s->hooks, DRR_LOG_INFO, "listening on %s://%s:%u", o->tls_certificate ? "https" : "http", host,
-              http_port(s->http));
+    hooks_log(&s->hooks, DRR_LOG_INFO, "listening on %s://%s:%u (a page to try it; OpenAI's API is under /v1)",
+              o->tls_certificate ? "https" : "http", host, http_port(s->http));
     if (o->ready)
         o->ready(o->user, http_port(s->http));
     while (!hooks_cancelled(s->outer)) {
@@ -335,6 +360,7 @@ static void run(serve *s)
         nap();
     }
     atomic_store(&s->state, SERVE_DRAINING);
+    o = s->now; /* which this thread alone changes */
     http_drain(s->http);
     const size_t n = http_in_flight(s->http);
     serve_event(s, "info", "draining", json_pack("{s:I}", "in_flight", (json_int_t)n));

@@ -1,6 +1,6 @@
 /* serve_internal.h: the running server as its own files see it. serve.c opens and closes the parts and changes what may
  * change while it runs; serve_routes.c says which route is whose and answers the few that are nobody else's;
- * serve_log.c tells what happens; serve_keys.c reads the keys of clients. */
+ * serve_log.c tells what happens, serve_fixed.c what SIGHUP cannot change; serve_keys.c reads the keys of clients. */
 #ifndef DRR_SERVE_INTERNAL_H
 #define DRR_SERVE_INTERNAL_H
 
@@ -51,6 +51,9 @@ struct serve {
 
 /* ---- serve_routes.c */
 void serve_routes(serve *s);
+
+/* ---- serve_fixed.c */
+void serve_note_fixed(serve *s, const drr_serve_options *o); /* what in *o needs a restart */
 
 /* ---- serve_log.c */
 void serve_hear(void *user, drr_log_level level, const char *message); /* hooks->log of the parts */

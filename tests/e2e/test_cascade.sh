@@ -66,6 +66,8 @@ test_that "are not asked" json "$work/out" "(lambda s: s['abstained'] == 30 and 
 expect "but go to another reasoner, where there is one" 0 "${ask[@]}" --critic made.gguf --question-critic question.gguf --hopeless-below 1 "${sage[@]}"
 test_that "which answers them" json "$work/out" "(lambda s: s['escalated'] == 30 and s['accuracy'] == 1)(j['tasks']['asked']['strategies']['drr'])"
 expect "it judges no answers" 1 "${ask[@]}" --critic question.gguf
+expect "nor for a server" 1 timeout 60 "$drr" serve --port 0 --upstream http://127.0.0.1:9/v1 --critic question.gguf
+test_that "which says what it wants" grep -q "questions alone" "$work/err"
 expect "and a critic of answers no questions" 1 "${ask[@]}" --critic made.gguf --question-critic made.gguf --sure-above 0.9
 expect "a threshold needs it" 1 "${ask[@]}" --critic made.gguf --sure-above 0.9
 test_that "and says so" grep -q -e "--question-critic FILE" "$work/err"

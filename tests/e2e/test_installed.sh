@@ -39,7 +39,7 @@ C
 llama=$(dirname "$(ldd "$drr" | awk '/libllama/ { print $3 }')")
 # shellcheck disable=SC2046
 expect "a C program links with the library" 0 cc mine.c -Imoved/include -Lmoved/lib -ldrr -L"$llama" "-Wl,-rpath,$llama" \
-    -lllama -lggml -lggml-base -ldnnl $(pkg-config --libs jansson sqlite3 zlib libutf8proc libcurl libpq libmicrohttpd) -fopenmp -lstdc++ -lm -o mine
+    -lllama -lggml -lggml-base -ldnnl $(pkg-config --libs jansson sqlite3 zlib libutf8proc libcurl libpq libmicrohttpd gnutls) -fopenmp -lstdc++ -lm -o mine
 expect "and runs" 0 ./mine
 test_that "and gets the library's sentences" grep -q absent.gguf "$work/out"
 

@@ -1,19 +1,23 @@
 #!/usr/bin/env python3
 """Hidden states and the critics that read them, with a real model, SmolLM2-135M, through the installed command: kept in traces,
-learned from, judged by, refused where they are another model's, done without where there are none; and in PostgreSQL. The
+learned from, judged by, refused where they are another model's, done without where there are none; served with their model, and
+with none else; and in PostgreSQL. The
 questions are CommonsenseQA's where ../shared has them. The model answers at chance: what is checked is the machinery."""
 import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 from checks import check, failures  # noqa: E402
 import postgres  # noqa: E402
+from serving import Served, make_critic, request  # noqa: E402
 
 ROOT = os.environ.get("DRR_SOURCE") or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DRR = os.environ.get("DRR") or os.path.join(ROOT, "build", "release", "drr")
@@ -172,6 +176,38 @@ def test_stack():
           isinstance(done.json["turns"][0]["logit"], float), done.stderr)
 
 
+def test_serve():
+    """A probe is served with its own model alone; by the same file /classify is refused, for it reads no text."""
+    small = make_critic(os.path.join(WORK, "text"), layers=1, width=16, heads=2, positions=32)
+    asked = question()
+    body = {"messages": [{"role": "user", "content": asked["question"]}], "max_tokens": 24, "drr": {"max_turns": 2}}
+    shutil.copy(at("probe.gguf"), at("live.gguf"))
+    with Served(at("serve.log"), *ASK, "--critic", at("live.gguf")) as server:
+        status, headers, seen = request(server.port, "POST", "/v1/chat/completions", body)
+        turns = seen.get("drr", {}).get("turns") or [{}]
+        check("serve judges by the probe", status == 200 and seen["drr"]["judge"] == "critic" and
+              all(isinstance(t["p_correct"], float) for t in turns) and "hidden states" not in server.said(), status, seen, server.said())
+        status, _, seen = request(server.port, "POST", "/classify", {"input": "What?[SEP]That."})
+        check("its routes for texts say that it reads none", status == 501 and "probe" in seen["error"]["message"], status, seen)
+    with Served(at("serve2.log"), *ASK, "--critic", small) as server:
+        shutil.copy(at("probe.gguf"), small)
+        server.process.send_signal(signal.SIGHUP)
+        until = time.monotonic() + 10
+        while time.monotonic() < until and "not reloaded" not in server.said():
+            time.sleep(.05)
+        check("a probe that comes on SIGHUP to a model that keeps no states is not taken", "not reloaded" in server.said() and
+              "start the server anew" in server.said() and request(server.port, "POST", "/v1/chat/completions", body)[2]["drr"]["judge"] == "critic",
+              server.said())
+    for name in ("probe.gguf", "stack.gguf"):
+        if not os.path.exists(at(name)):
+            continue
+        done = drr("serve", "--port", "0", "--upstream", "http://127.0.0.1:9/v1", "--critic", name, seconds=60)
+        check(f"{name} before an upstream is refused at start", done.returncode == 1 and "no upstream gives" in done.stderr and
+              "--reasoner" in done.stderr, done.stderr)
+    done = drr("serve", "--port", "0", "--reasoner", "stranger.gguf", "--context", "1024", "--width", "2", "--critic", "probe.gguf", seconds=120)
+    check("and so is another model", done.returncode == 1 and "mean nothing to it" in done.stderr, done.stderr)
+
+
 def test_postgres(traces):
     if not postgres.programs():
         print("skip - hidden states in PostgreSQL (it is not installed: run tools/setup test-packages)")
@@ -203,6 +239,7 @@ try:
     test_train(all_traces)
     test_judging()
     test_stack()
+    test_serve()
     test_postgres(all_traces)
 finally:
     shutil.rmtree(WORK, ignore_errors=True)

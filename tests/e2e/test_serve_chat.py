@@ -30,9 +30,9 @@ WORK = tempfile.mkdtemp(prefix="drr-serve-")
 class Serve:
     """A running drr serve."""
 
-    def __init__(self, *arguments, key=KEY, env=None):
+    def __init__(self, *arguments, key=KEY, env=None, threshold=True):
         self.log = open(os.path.join(WORK, f"serve-{time.monotonic_ns()}.log"), "w+")
-        if "--critic" in arguments:  # far from either kind of answer
+        if threshold and "--critic" in arguments:  # far from either kind of answer
             arguments = (*arguments, "--threshold", "0.5")
         environment = {**os.environ, **(env or {})}
         environment.pop("OPENAI_API_KEY", None)
@@ -122,10 +122,10 @@ class Reply:
         return f"{self.status} {self.headers}\n{self.data[:1500].decode(errors='replace')}"
 
 
-def make_critic():
+def make_critic(name="critic.gguf", *more):
     """A critic that tells GOOD from BAD by their words: nothing else in what it is trained on says which are right, least
     of all that two of them agree."""
-    folder, traces, critic = (os.path.join(WORK, name) for name in ("encoder", "traces.jsonl", "critic.gguf"))
+    folder, traces, critic = (os.path.join(WORK, file) for file in (name + ".encoder", name + ".traces.jsonl", name))
     tiny_bert.make(folder, layers=2)
     with open(traces, "w") as file:
         for number in range(140):
@@ -141,7 +141,7 @@ def make_critic():
                     "sample": sample, "answer": answer, "correct": right,
                     "text": f"{nonce}{why}, thinking of number {number}.\nAnswer: {answer}"}) + "\n")
     done = subprocess.run([DRR, "train", "--traces", traces, "--encoder", folder, "--out", critic, "--epochs", "6",
-                           "--learning-rate", "2e-3", "--batch", "16", "--patience", "0", "--max-length", "64", "--precision", "fp32"],
+                           "--learning-rate", "2e-3", "--batch", "16", "--patience", "0", "--max-length", "64", "--precision", "fp32", *more],
                           capture_output=True, text=True, stdin=subprocess.DEVNULL)
     check("a critic is trained", done.returncode == 0, done.stderr[-600:])
     return critic
@@ -460,10 +460,20 @@ def test_agreement(critic):
           all(turn.get("answer") is None for turn in cut.drr["turns"]), cut)
     r = s.chat("Is it true that ice is cold? plan:ggbb", drr={"threshold": 0.9, "on_exhausted": "abstain"})
     check("too little agreement is none", r.drr["verdict"] == "abstain" and is_sum(r.json["usage"], 4), r)
+    r = s.chat("Is it true that ice is cold? plan:gb two", drr={"samples": 2})
+    check("two that differ agree with nobody either", r.drr["verdict"] == "reject" and r.drr["p_correct"] == 0.5 and
+          [t["verdict"] for t in r.drr["turns"]] == ["reject", "reject"], r)
+    tied = [s.chat(f"Is it true that ice is cold? plan:cg cut {i}", drr={"samples": 2}).drr for i in range(6)]  # in either order
+    check("of as many votes each, an answer that can be read goes out", all(
+        d["verdict"] == "reject" and [t["answer"] for t in d["turns"]].count(None) == 1 and
+        d["turns"][d["chosen_turn"]]["answer"] == "yes" for d in tied), tied)
     r = s.chat("Is it true that ice is cold? plan:g one", drr={"samples": 1})
     check("one sample agrees with nobody", r.drr["verdict"] == "passthrough" and r.drr["p_correct"] is None, r)
     r = s.chat("Is it true that ice is cold? plan:gbgg", stream=True)
     check("as a stream", r.content == GOOD and r.drr["p_correct"] == 0.75 and r.done, r)
+    check("whose chunks have our fingerprint", {e.get("system_fingerprint") for e in r.events} ==
+          {s.ask_get("/props")[1]["system_fingerprint"]}, r)
+    check("and the threshold is told", s.ask_get("/props")[1]["threshold"] == r.drr["threshold"] == 0.5, r.drr)
     r = s.chat("Is it true? plan:gg", drr={"target_error": 0.1})
     check("a promise needs a critic", r.status == 400 and r.json["error"]["param"] == "drr.target_error", r)
     outer = Serve("--upstream", f"http://127.0.0.1:{s.port}/v1", "--critic", critic)
@@ -522,7 +532,8 @@ def test_embedded(critic):
     s = Serve("--reasoner", "smollm2-135m", "--critic", critic)
     r = s.chat("Is ice cold?", max_tokens=24, drr={"max_turns": 2})
     check("the embedded model answers", r.status == 200 and r.content and len(r.drr["turns"]) in (1, 2) and
-          0 < r.json["usage"]["completion_tokens"] <= 48 and r.json["model"].startswith("smollm2"), r)
+          0 < r.json["usage"]["completion_tokens"] <= 48 and r.json["model"].startswith("smollm2") and
+          r.json["system_fingerprint"].endswith(r.drr["dm"]), r)
     r = s.chat("Count to twenty.", max_tokens=40, stream=True, stop=["ten"], drr={"stream_mode": "live", "max_turns": 1}, temperature=0)
     check("live, and stopped where the client says", r.done and r.content and "ten" not in r.content and
           r.joined("reasoning_content").startswith(r.content[:10]), r)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""drr serve as its operators and its abusers meet it: keys, TLS, settings from three places, SIGHUP and SIGTERM, logs; and slow,
+"""drr serve as its operators and its abusers meet it: keys, settings from three places, SIGTERM, logs; and slow,
 giant, broken and too many requests, during each of which others are still served."""
 import http.client
 import json
@@ -8,165 +8,16 @@ import re
 import shutil
 import signal
 import socket
-import ssl
 import stat
 import subprocess
 import sys
-import tempfile
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 from checks import check, failures  # noqa: E402
-from serving import make_critic  # noqa: E402
-
-ROOT = os.environ.get("DRR_SOURCE") or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-DRR = os.environ.get("DRR") or os.path.join(ROOT, "build", "release", "drr")
-WORK = tempfile.mkdtemp(prefix="drr-e2e.")
-FIRST, SECOND = "first-client-key-1", "second-client-key-2"
-UPSTREAM_KEY = "sk-upstream-key-0123456789"
-
-
-class Upstream(BaseHTTPRequestHandler):
-    """Answers every chat at once, or after the seconds that stand behind "slow:" in the question."""
-    protocol_version = "HTTP/1.1"
-    seen = []  # headers
-
-    def log_message(self, *_):
-        pass
-
-    def reply(self, value):
-        body = json.dumps(value).encode()
-        try:
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-        except OSError:
-            self.close_connection = True  # the server has left
-
-    def do_GET(self):
-        self.reply({"object": "list", "data": [{"id": "fake", "object": "model"}]})
-
-    def do_POST(self):
-        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        Upstream.seen.append(str(self.headers))
-        text = str(request.get("messages"))
-        if "slow:" in text:
-            time.sleep(float(text.split("slow:")[1].split()[0]))
-        self.reply({"id": "x", "object": "chat.completion", "created": 1, "model": "fake",
-                    "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "It is 4."}}],
-                    "usage": {"prompt_tokens": 5, "completion_tokens": 5, "total_tokens": 10}})
-
-
-upstream = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
-upstream.daemon_threads = True
-threading.Thread(target=upstream.serve_forever, daemon=True).start()
-URL = f"http://127.0.0.1:{upstream.server_address[1]}/v1"
-
-
-def environment(**more):
-    clean = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY") and name != "OPENAI_BASE_URL"}
-    clean.update(more)
-    return clean
-
-
-class Server:
-    def __init__(self, *words, tls=False, reasoner=None, **more):
-        words = (["--reasoner", reasoner] if reasoner else ["--upstream", URL]) + list(words)
-        if "--port" not in words:
-            words = ["--port", "0"] + words
-        self.tls, self.lines, self.context = tls, [], None
-        self.process = subprocess.Popen([DRR, "serve", *words], cwd=WORK, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                                        stderr=subprocess.PIPE, text=True, env=environment(**more))
-        self.port = None
-        self.is_ready = threading.Event()
-        self.reader = threading.Thread(target=self.listen, daemon=True)
-        self.reader.start()
-
-    def listen(self):
-        for line in self.process.stderr:
-            self.lines.append(line)
-            try:
-                said = json.loads(line)
-            except ValueError:
-                continue
-            if said.get("event") == "ready":
-                self.port = said["port"]
-                self.is_ready.set()
-
-    def ready(self, seconds=20):
-        if not self.is_ready.wait(seconds):
-            print("  # " + "".join(self.lines))
-            raise SystemExit("not ok - the server does not start")
-        return self
-
-    def connect(self, seconds=20):
-        if self.tls:
-            return http.client.HTTPSConnection("localhost", self.port, timeout=seconds, context=self.context)
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=seconds)
-
-    def ask(self, method, path, body=None, key=None, headers=None, seconds=20):
-        """status, headers, parsed or raw body"""
-        sent = dict(headers or {})
-        if key:
-            sent["Authorization"] = "Bearer " + key
-        connection = self.connect(seconds)
-        try:
-            connection.request(method, path, json.dumps(body) if isinstance(body, (dict, list)) else body, sent)
-            answer = connection.getresponse()
-            text = answer.read()
-        finally:
-            connection.close()
-        try:
-            return answer.status, answer.headers, json.loads(text)
-        except ValueError:
-            return answer.status, answer.headers, text
-
-    def chat(self, text="What is 2 + 2?", **how):
-        return self.ask("POST", "/v1/chat/completions", {"model": "fake", "messages": [{"role": "user", "content": text}]}, **how)
-
-    def said(self, event, seconds=5, since=0):
-        """The first such event's line, or None."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            for line in self.lines[since:]:
-                if f'"event":"{event}"' in line:
-                    return line
-            time.sleep(0.02)
-        return None
-
-    def stop(self, number=signal.SIGTERM, seconds=20):
-        self.process.send_signal(number)
-        try:
-            code = self.process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            code = "hangs"
-        self.reader.join(5)
-        return code
-
-
-def refused(*words, **more):
-    done = subprocess.run([DRR, "serve", *words], cwd=WORK, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          text=True, timeout=20, env=environment(**more))
-    return done.returncode, done.stderr
-
-
-def write(name, text, mode=0o600):
-    path = os.path.join(WORK, name)
-    with open(path, "w") as file:
-        file.write(text)
-    os.chmod(path, mode)
-    return path
-
-
-def answered(server, **how):
-    status, _, body = server.chat(**how)
-    return status == 200 and body["choices"][0]["message"]["content"] == "It is 4."
+from front import DRR, FIRST, ROOT, SECOND, UPSTREAM_KEY, URL, WORK, Server, Upstream, answered, refused, write  # noqa: E402
 
 
 def it_answers_and_tells():
@@ -178,6 +29,16 @@ def it_answers_and_tells():
     check("a chat is answered and judged", status == 200 and body.get("drr", {}).get("verdict") == "accept", status, body)
     check("it says that agreement judges and how to have a critic", "drr train" in str(body.get("drr")), body)
     check("the client's request id comes back", headers["x-drr-request-id"] == "mine-42", headers)
+    check("and goes to the upstream with every attempt", len(Upstream.seen) == 2 and
+          all("x-request-id: mine-42" in sent for sent in Upstream.seen), Upstream.seen)
+    status, headers, body = server.ask("POST", "/v1/embeddings", {"input": "x"}, headers={"x-request-id": "mine-43"})
+    check("with what is passed on too", status == 200 and "x-request-id: mine-43" in Upstream.seen[-1], status, Upstream.seen[-1])
+    status, headers, body = server.ask("POST", "/v1/chat/completions", {"model": "fake", "messages": [{"role": "user", "content": "Hi"}],
+                                                                        "tools": [{}], "stream": True}, headers={"x-request-id": "mine-44"})
+    check("and with streams", status == 200 and "x-request-id: mine-44" in Upstream.seen[-1], status, Upstream.seen[-1])
+    status, headers, body = server.chat("busy")
+    check("an upstream that is busy for an hour says so once", status == 503 and headers.get_all("Retry-After") == ["3600"], status,
+          headers.get_all("Retry-After"), body)
     check("metrics are not there unasked", server.ask("GET", "/metrics")[0] == 404)
     status, headers, _ = server.ask("HEAD", "/health")
     check("HEAD is as GET", status == 200)
@@ -202,6 +63,49 @@ def it_answers_and_tells():
         log = file.read()
     check("--log-prompts logs them, into --log-file", "7351" in log and "It is 4" in log, log)
     check("and nobody else may read that", not os.stat(os.path.join(WORK, "log.jsonl")).st_mode & (stat.S_IRWXG | stat.S_IRWXO))
+
+
+def a_request_has_its_bounds():
+    Upstream.asked.clear()
+    server = Server("--samples", "32", "--max-tokens", "640", "--record", "many.db").ready()
+    status, _, body = server.chat()
+    limits = [sent.get("max_completion_tokens") for sent in Upstream.asked]
+    check("as many samples as there can be are asked, answered and recorded", status == 200 and len(body["drr"]["turns"]) == 32 and
+          server.chat()[0] == 200, status, body)
+    check("they share --max-tokens", limits == [20] * 32, limits)
+    server.stop()
+    for option in ("--samples", "--max-turns"):
+        code, words = refused("--upstream", URL, "--port", "0", option, "33")
+        check(f"{option} 33 is refused", code == 2 and option in words and "32" in words, code, words)
+    code, words = refused("--upstream", URL, "--port", "0", "--feedback", "step")
+    check("--feedback step is refused, and says what to take", code == 1 and "no steps" in words and "score" in words, code, words)
+    code, words = refused("--reasoner", URL, "--port", "0")
+    check("an address as the reasoner is told to be an upstream", code == 1 and "--upstream" in words, code, words)
+    server = Server("--feedback", "score", "--samples", "1").ready()
+    check("--feedback score is taken", server.ask("GET", "/props")[2]["policy"]["feedback"] == "score")
+    asked = {"model": "fake", "messages": [{"role": "user", "content": "Hi"}], "drr": {"feedback": "step"}}
+    status, _, body = server.ask("POST", "/v1/chat/completions", asked)
+    check("a request for steps is refused by its field", status == 400 and body["error"]["param"] == "drr.feedback" and
+          "no steps" in body["error"]["message"], status, body)
+    server.stop()
+
+
+def what_is_recorded_is_counted():
+    server = Server("--samples", "2", "--metrics", "--record", "counted.db").ready()
+    asked = {"model": "fake", "messages": [{"role": "user", "content": "What is 3 + 1?"}]}
+    check("a judged chat and one that passes through are answered", server.ask("POST", "/v1/chat/completions", asked)[0] == 200 and
+          server.ask("POST", "/v1/chat/completions", {**asked, "tools": [{"type": "function"}]})[0] == 200)
+    until, text = time.monotonic() + 5, ""
+    while time.monotonic() < until and 'result="written"} 2' not in text:
+        text = server.ask("GET", "/metrics")[2].decode()
+        time.sleep(0.05)
+    check("metrics tell what is recorded, and what is lost", 'drr_recorded_turns_total{result="written"} 2\n' in text and
+          'drr_recorded_turns_total{result="lost"} 0\n' in text, text)
+    server.stop()
+    subprocess.run([DRR, "traces", "export", "counted.db", "--out", "counted.jsonl"], cwd=WORK, check=True, stderr=subprocess.DEVNULL)
+    with open(os.path.join(WORK, "counted.jsonl")) as file:
+        traces = [json.loads(line) for line in file]
+    check("what passed through is no trace", [t["question"] for t in traces] == ["What is 3 + 1?"] * 2, traces)
 
 
 def keys_open_it():
@@ -278,31 +182,6 @@ def settings_come_from_three_places():
     check("a critic that is not there is named", code == 1 and "nowhere.gguf" in words, words)
 
 
-def tls_keeps_it_private():
-    if not shutil.which("openssl"):
-        print("ok - TLS # skip: openssl is not there")
-        return
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-                    "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", "key.pem", "-out", "cert.pem"],
-                   cwd=WORK, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    server = Server("--tls-cert", "cert.pem", "--tls-key", "key.pem", "--header-timeout", "1", tls=True).ready()
-    server.context = ssl.create_default_context(cafile=os.path.join(WORK, "cert.pem"))
-    check("a chat over TLS is answered", answered(server))
-    with socket.create_connection(("127.0.0.1", server.port), 10) as plain:
-        plain.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        check("plain text is not", b"200 OK" not in plain.recv(100))
-    with socket.create_connection(("127.0.0.1", server.port), 10) as idle:
-        started = time.monotonic()
-        idle.recv(1)
-        check("a handshake that does not come is cut", time.monotonic() - started < 5)
-    check("others are served", answered(server))
-    server.stop()
-    code, words = refused("--upstream", URL, "--port", "0", "--tls-cert", "cert.pem", "--tls-key", "cert.pem")
-    check("a key that is none is refused", code == 1 and "cert.pem" in words, code, words)
-    code, words = refused("--upstream", URL, "--port", "0", "--tls-cert", "cert.pem")
-    check("a certificate alone is refused", code == 1 and "two files" in words, code, words)
-
-
 def abusers_are_cut():
     server = Server("--header-timeout", "1", "--body-timeout", "1", "--max-body", "100000", "--max-connections", "300").ready()
 
@@ -365,78 +244,6 @@ def abusers_are_cut():
         threads = [line for line in file if line.startswith("Threads:")][0]
     check("and no thread is one connection's", int(threads.split()[1]) < 64, threads)
     check("it ends in order after all that", server.stop() == 0, "".join(server.lines[-5:]))
-
-
-def hangup_changes_it_while_it_runs():
-    config = write("live.toml", "max-turns = 2\nsamples = 1\n")
-    keys = write("live.keys", FIRST + "\n")
-    server = Server("--config", config, "--api-key-file", keys).ready()
-    got = []
-    slow = threading.Thread(target=lambda: got.append(server.chat("slow:1.5 question", key=FIRST)[0]))
-    slow.start()
-    time.sleep(0.4)
-    write("live.toml", "max-turns = 5\nsamples = 1\n")
-    write("live.keys", SECOND + "\n")
-    server.process.send_signal(signal.SIGHUP)
-    check("SIGHUP is told of", server.said("reloaded"), "".join(server.lines))
-    policy = server.ask("GET", "/props", key=SECOND)[2]["policy"]
-    check("the policy is the new one", policy["max_turns"] == 5, policy)
-    check("so are the keys", server.chat(key=FIRST)[0] == 401)
-    slow.join()
-    check("what was under way is answered", got == [200], got)
-    since = len(server.lines)
-    write("live.toml", "max-turns = lots\n")
-    server.process.send_signal(signal.SIGHUP)
-    until = time.monotonic() + 5
-    while time.monotonic() < until and "not reloaded" not in "".join(server.lines[since:]):
-        time.sleep(0.02)
-    check("a broken file changes nothing, and the log says so", "not reloaded" in "".join(server.lines[since:]) and
-          server.ask("GET", "/props", key=SECOND)[2]["policy"]["max_turns"] == 5, "".join(server.lines[since:]))
-    server.stop()
-
-
-def another_critic_takes_over_under_load():
-    sizes = {"layers": 1, "width": 16, "heads": 2, "positions": 32}
-    first, second = (make_critic(os.path.join(WORK, name), ff=ff, **sizes) for name, ff in (("one", 16), ("two", 24)))
-    live = os.path.join(WORK, "live.gguf")
-    shutil.copy(first, live)
-    server = Server("--critic", live, "--max-turns", "2", "--threshold", "0").ready()
-    seen, ends = [], threading.Event()
-
-    def ask_on():
-        while not ends.is_set():
-            try:
-                status, _, body = server.chat()
-                seen.append((status, body.get("drr", {}).get("dm"), {turn["verdict"] for turn in body["drr"]["turns"]}))
-            except (OSError, KeyError, http.client.HTTPException) as error:
-                seen.append(("broken", str(error), set()))
-
-    clients = [threading.Thread(target=ask_on) for _ in range(8)]
-    for client in clients:
-        client.start()
-    names = [server.ask("GET", "/props")[2]["critic"]["dm"]]
-    for path in (second, first, second):
-        shutil.copy(path, live + ".new")
-        os.rename(live + ".new", live)
-        since = len(server.lines)
-        server.process.send_signal(signal.SIGHUP)
-        check("another critic is taken on SIGHUP", server.said("reloaded", 10, since), "".join(server.lines[-5:]))
-        names.append(server.ask("GET", "/props")[2]["critic"]["dm"])
-        time.sleep(0.3)
-    with open(live + ".new", "wb") as file:
-        file.write(b"no critic")
-    os.rename(live + ".new", live)
-    server.process.send_signal(signal.SIGHUP)
-    time.sleep(0.5)
-    ends.set()
-    for client in clients:
-        client.join()
-    check("/props names the one that judges", len(set(names)) == 2 and names[0] == names[2] and names[1] == names[3], names)
-    check("every request during all that is answered and judged", len(seen) > 20 and all(row[0] == 200 for row in seen),
-          len(seen), [row for row in seen if row[0] != 200][:3])
-    check("by one of them", {row[1] for row in seen} == set(names), {row[1] for row in seen}, names)
-    check("a file that is no critic changes nothing", server.ask("GET", "/props")[2]["critic"]["dm"] == names[3] and answered(server))
-    server.stop()
 
 
 def termination_waits_for_what_is_under_way():
@@ -517,22 +324,14 @@ def the_manual_has_every_option():
         check("and it is a manual", not told, told)
 
 
-def main():
-    try:
-        the_manual_has_every_option()
-        it_answers_and_tells()
-        keys_open_it()
-        pages_of_others_cannot_ask()
-        settings_come_from_three_places()
-        tls_keeps_it_private()
-        abusers_are_cut()
-        hangup_changes_it_while_it_runs()
-        another_critic_takes_over_under_load()
-        termination_waits_for_what_is_under_way()
-        it_says_that_it_loads()
-    finally:
-        shutil.rmtree(WORK, ignore_errors=True)
-    sys.exit(1 if failures() else 0)
-
-
-main()
+the_manual_has_every_option()
+it_answers_and_tells()
+a_request_has_its_bounds()
+what_is_recorded_is_counted()
+keys_open_it()
+pages_of_others_cannot_ask()
+settings_come_from_three_places()
+abusers_are_cut()
+termination_waits_for_what_is_under_way()
+it_says_that_it_loads()
+sys.exit(1 if failures() else 0)

@@ -325,12 +325,12 @@ static void a_swap_under_load_mixes_nothing(void **state)
         assert_int_equal(pthread_create(&threads[i], NULL, ask_through_swaps, &clients[i]), 0);
     }
     for (size_t k = 1; k <= 30; k++) {
-        if (judge_swap(j, paths[k % 2], &err) != DRR_OK)
+        if (judge_swap(j, paths[k % 2], NULL, NULL, &err) != DRR_OK)
             fail_msg("%s", err.message);
         assert_string_equal(judge_info(j).name, names[k % 2]);
         usleep(3000);
     }
-    assert_int_equal(judge_swap(j, at("absent"), &err), DRR_E_NOT_FOUND);
+    assert_int_equal(judge_swap(j, at("absent"), NULL, NULL, &err), DRR_E_NOT_FOUND);
     assert_string_equal(judge_info(j).name, "one"); /* the old one stays */
     size_t n_of[2] = {0, 0};
     for (size_t i = 0; i < 3; i++) {
@@ -516,7 +516,8 @@ static void other_scores_raise_the_alarm_and_others_texts_do_not(void **state)
     assert_true(json_is_true(json_object_get(json_object_get(drift, "scores"), "alarm")));
     assert_true(json_is_true(json_object_get(json_object_get(drift, "model"), "alarm")));
     json_decref(drift);
-    assert_int_equal(judge_swap(j, at("c.gguf"), NULL), DRR_OK); /* the new critic's scores are not known yet */
+    assert_int_equal(judge_swap(j, at("c.gguf"), NULL, NULL, NULL),
+                     DRR_OK); /* the new critic's scores are not known yet */
     drift = judge_drift(j);
     assert_true(json_is_false(json_object_get(json_object_get(drift, "scores"), "alarm")));
     assert_true(json_is_true(json_object_get(json_object_get(drift, "model"), "alarm")));

@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+"""drr serve while it runs: SIGHUP changes policy, keys, certificates and the critic without dropping a request, changes nothing where
+anything is wrong, and names what needs a restart. And TLS itself."""
+import http.client
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.dont_write_bytecode = True
+from checks import check, failures  # noqa: E402
+from front import FIRST, SECOND, URL, WORK, Server, answered, refused, write  # noqa: E402
+from serving import make_critic  # noqa: E402
+
+
+def make_certificate(name):
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+                    "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-keyout", name + ".key", "-out", name + ".cert"],
+                   cwd=WORK, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def shown(server):
+    return ssl.get_server_certificate(("127.0.0.1", server.port)).strip()
+
+
+def another_certificate_is_taken(server):
+    """On SIGHUP, with a connection open and a request under way; a pair that cannot be used changes nothing."""
+    make_certificate("two")
+    certificates = [open(os.path.join(WORK, name + ".cert")).read().strip() for name in ("one", "two")]
+    before, got = shown(server), []
+    kept = server.connect()
+    kept.request("GET", "/health")
+    kept.getresponse().read()
+    slow = threading.Thread(target=lambda: got.append(server.chat("slow:1.5 question")[0]))
+    slow.start()
+    time.sleep(0.4)
+    for end, name in (("cert", "cert.pem"), ("key", "key.pem")):
+        shutil.copy(os.path.join(WORK, "two." + end), os.path.join(WORK, name))
+    since = len(server.lines)
+    server.process.send_signal(signal.SIGHUP)
+    check("SIGHUP takes another certificate", server.said("reloaded", 5, since) and [before, shown(server)] == certificates,
+          "".join(server.lines[since:]))
+    kept.request("GET", "/health")
+    check("a connection that began with the old one goes on", kept.getresponse().status == 200)
+    kept.close()
+    slow.join()
+    check("and so does a request under way", got == [200], got)
+    server.context = ssl.create_default_context(cafile=os.path.join(WORK, "cert.pem"))
+    check("a client that trusts the new one is answered", answered(server))
+    shutil.copy(os.path.join(WORK, "one.key"), os.path.join(WORK, "key.pem"))
+    since = len(server.lines)
+    server.process.send_signal(signal.SIGHUP)
+    until = time.monotonic() + 5
+    while time.monotonic() < until and "not reloaded" not in "".join(server.lines[since:]):
+        time.sleep(0.02)
+    said = "".join(server.lines[since:])
+    check("a key of another certificate is not taken, and the log says why", "not reloaded" in said and "key.pem" in said and
+          shown(server) == certificates[1] and answered(server), said)
+
+
+def tls_keeps_it_private():
+    if not shutil.which("openssl"):
+        print("ok - TLS # skip: openssl is not there")
+        return
+    make_certificate("one")
+    for end, name in (("cert", "cert.pem"), ("key", "key.pem")):
+        shutil.copy(os.path.join(WORK, "one." + end), os.path.join(WORK, name))
+    server = Server("--tls-cert", "cert.pem", "--tls-key", "key.pem", "--header-timeout", "1", tls=True).ready()
+    server.context = ssl.create_default_context(cafile=os.path.join(WORK, "cert.pem"))
+    check("a chat over TLS is answered", answered(server))
+    with socket.create_connection(("127.0.0.1", server.port), 10) as plain:
+        plain.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        check("plain text is not", b"200 OK" not in plain.recv(100))
+    with socket.create_connection(("127.0.0.1", server.port), 10) as idle:
+        started = time.monotonic()
+        idle.recv(1)
+        check("a handshake that does not come is cut", time.monotonic() - started < 5)
+    check("others are served", answered(server))
+    another_certificate_is_taken(server)
+    server.stop()
+    code, words = refused("--upstream", URL, "--port", "0", "--tls-cert", "cert.pem", "--tls-key", "cert.pem")
+    check("a key that is none is refused", code == 1 and "cert.pem" in words, code, words)
+    code, words = refused("--upstream", URL, "--port", "0", "--tls-cert", "cert.pem")
+    check("a certificate alone is refused", code == 1 and "two files" in words, code, words)
+
+
+def hangup_changes_it_while_it_runs():
+    config = write("live.toml", "max-turns = 2\nsamples = 1\n")
+    keys = write("live.keys", FIRST + "\n")
+    server = Server("--config", config, "--api-key-file", keys).ready()
+    got = []
+    slow = threading.Thread(target=lambda: got.append(server.chat("slow:1.5 question", key=FIRST)[0]))
+    slow.start()
+    time.sleep(0.4)
+    write("live.toml", "max-turns = 5\nsamples = 1\n")
+    write("live.keys", SECOND + "\n")
+    server.process.send_signal(signal.SIGHUP)
+    check("SIGHUP is told of", server.said("reloaded"), "".join(server.lines))
+    policy = server.ask("GET", "/props", key=SECOND)[2]["policy"]
+    check("the policy is the new one", policy["max_turns"] == 5, policy)
+    check("so are the keys", server.chat(key=FIRST)[0] == 401)
+    slow.join()
+    check("what was under way is answered", got == [200], got)
+    since = len(server.lines)
+    write("live.toml", "max-turns = 5\nsamples = 1\nmax-body = 5000\ntls-cert = \"none.pem\"\n")
+    server.process.send_signal(signal.SIGHUP)
+    server.said("reloaded", 5, since)
+    said = "".join(server.lines[since:])
+    check("what needs a restart is named", "another max-body needs a restart" in said and "to speak TLS" in said and
+          said.count("needs a restart") == 2, said)
+    since = len(server.lines)
+    write("live.toml", "max-turns = lots\n")
+    server.process.send_signal(signal.SIGHUP)
+    until = time.monotonic() + 5
+    while time.monotonic() < until and "not reloaded" not in "".join(server.lines[since:]):
+        time.sleep(0.02)
+    check("a broken file changes nothing, and the log says so", "not reloaded" in "".join(server.lines[since:]) and
+          server.ask("GET", "/props", key=SECOND)[2]["policy"]["max_turns"] == 5, "".join(server.lines[since:]))
+    server.stop()
+
+
+def another_critic_takes_over_under_load():
+    sizes = {"layers": 1, "width": 16, "heads": 2, "positions": 32}
+    first, second = (make_critic(os.path.join(WORK, name), ff=ff, **sizes) for name, ff in (("one", 16), ("two", 24)))
+    live = os.path.join(WORK, "live.gguf")
+    shutil.copy(first, live)
+    keys = write("swap.keys", FIRST + "\n")
+    server = Server("--critic", live, "--max-turns", "2", "--threshold", "0", "--api-key-file", keys).ready()
+    seen, ends = [], threading.Event()
+
+    def ask_on():
+        while not ends.is_set():
+            try:
+                status, _, body = server.chat(key=FIRST)
+                seen.append((status, body.get("drr", {}).get("dm"), {turn["verdict"] for turn in body["drr"]["turns"]}))
+            except (OSError, KeyError, http.client.HTTPException) as error:
+                seen.append(("broken", str(error), set()))
+
+    clients = [threading.Thread(target=ask_on, daemon=True) for _ in range(8)]  # none holds up a test that fails
+    for client in clients:
+        client.start()
+    names = [server.ask("GET", "/props", key=FIRST)[2]["critic"]["dm"]]
+    for path in (second, first, second):
+        shutil.copy(path, live + ".new")
+        os.rename(live + ".new", live)
+        since = len(server.lines)
+        server.process.send_signal(signal.SIGHUP)
+        check("another critic is taken on SIGHUP", server.said("reloaded", 10, since), "".join(server.lines[-5:]))
+        names.append(server.ask("GET", "/props", key=FIRST)[2]["critic"]["dm"])
+        time.sleep(0.3)
+    shutil.copy(first, live + ".new")
+    os.rename(live + ".new", live)
+    write("swap.keys", "short\n")
+    since = len(server.lines)
+    server.process.send_signal(signal.SIGHUP)
+    until = time.monotonic() + 5
+    while time.monotonic() < until and "not reloaded" not in "".join(server.lines[since:]):
+        time.sleep(0.02)
+    now = server.ask("GET", "/props", key=FIRST)[2]["critic"]["dm"]
+    check("a key that cannot be leaves the critic as it was too", now == names[-1] and "shorter than" in "".join(server.lines[since:]),
+          now, names, "".join(server.lines[since:]))
+    write("swap.keys", FIRST + "\n")
+    with open(live + ".new", "wb") as file:
+        file.write(b"no critic")
+    os.rename(live + ".new", live)
+    server.process.send_signal(signal.SIGHUP)
+    time.sleep(0.5)
+    ends.set()
+    for client in clients:
+        client.join()
+    check("/props names the one that judges", len(set(names)) == 2 and names[0] == names[2] and names[1] == names[3], names)
+    check("every request during all that is answered and judged", len(seen) > 20 and all(row[0] == 200 for row in seen),
+          len(seen), [row for row in seen if row[0] != 200][:3])
+    check("by one of them", {row[1] for row in seen} == set(names), {row[1] for row in seen}, names)
+    check("a file that is no critic changes nothing", server.ask("GET", "/props", key=FIRST)[2]["critic"]["dm"] == names[3] and
+          answered(server, key=FIRST))
+    server.stop()
+
+
+tls_keeps_it_private()
+hangup_changes_it_while_it_runs()
+another_critic_takes_over_under_load()
+sys.exit(1 if failures() else 0)

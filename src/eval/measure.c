@@ -34,6 +34,7 @@ static void measure_run(strategy_run *run, const comparison *c, const drr_eval_o
         run->mean_escalated_tokens += (double)r->n_escalated_tokens / n;
     }
     run->accuracy = bootstrap_mean(scratch, c->n, o->bootstrap, o->policy.seed);
+    routes_measure(run, c->n);
     run->coverage = (double)run->n_answered / (double)c->n;
     run->accuracy_answered = run->n_answered ? (double)right / (double)run->n_answered : NAN;
 }

@@ -100,7 +100,7 @@ static drr_status compare_picked(drr_cascade *c, const drr_cascade_options *o, d
         return error_memory(err);
     for (size_t i = 0; i < c->n; i++)
         difference[i] = is_right(&c->questions[i], c->points[c->picked].below) - (c->questions[i].second == 1);
-    const interval x = bootstrap_mean(difference, c->n, o->bootstrap, o->seed);
+    const interval x = bootstrap_mean(difference, NULL, c->n, o->bootstrap, o->seed);
     c->difference[0] = x.value;
     c->difference[1] = x.low;
     c->difference[2] = x.high;

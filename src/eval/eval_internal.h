@@ -20,7 +20,8 @@ drr_status cached_reasoner_new(drr_reasoner **wrapped, drr_reasoner *inner, cons
 typedef struct interval { /* 95 % */
     double value, low, high;
 } interval;
-interval bootstrap_mean(const double *values, size_t n, uint32_t resamples, uint64_t seed);
+/* clusters[n]: values of one are drawn together, those of a question; NULL: each is one. */
+interval bootstrap_mean(const double *values, const uint64_t *clusters, size_t n, uint32_t resamples, uint64_t seed);
 double mcnemar_exact(uint64_t b, uint64_t c); /* p; b, c: questions that one alone, the other alone, got right */
 typedef struct risk_point {
     double coverage, risk, threshold;

@@ -94,7 +94,8 @@ static drr_status sign(plan *p, const suite *s, drr_error *err)
     if (status == DRR_OK && p->reasoner->prompts)
         status = suite_sign_file(&b, "prompts", p->reasoner->prompts, err);
     if (status == DRR_OK && p->folds)
-        status = buffer_printf(&b, err, "critics %s\n", p->folds->signature);
+        status =
+            buffer_printf(&b, err, "critics %s questions %d\n", p->folds->signature, p->critic->with_question_critic);
     else if (status == DRR_OK && p->critic)
         status = p->critic->path ? suite_sign_file(&b, "critic", p->critic->path, err) : sign_judge(&b, p->critic, err);
     if (status == DRR_OK) {
@@ -199,11 +200,14 @@ static drr_status open_reasoner(opened *o, const suite *s, const plan *p, const 
 {
     drr_reasoner_options options = p->reasoner->options;
     drr_critic_info info = {.probe_layer = ""};
+    char layers[64] = "";
     options.seed = p->seed;
     options.hooks = hooks;
-    if (o->critic || p->folds)
-        drr_critic_describe(p->folds ? p->folds->critics[0] : o->critic, &info);
-    options.hidden = info.probe_layer && *info.probe_layer ? info.probe_layer : NULL;
+    if (p->folds)
+        suite_folds_layers(layers, p->folds);
+    else if (o->critic)
+        drr_critic_describe(o->critic, &info);
+    options.hidden = *layers ? layers : info.probe_layer && *info.probe_layer ? info.probe_layer : NULL;
     drr_status status = drr_prompts_open(&o->prompts, p->reasoner->prompts, err);
     if (status == DRR_OK)
         status = drr_reasoner_open(&o->reasoner, p->reasoner->source, &options, err);

@@ -193,6 +193,21 @@ drr_status suite_folds_open(suite_folds *f, const drr_hooks *hooks, drr_error *e
     return status;
 }
 
+void suite_folds_layers(char layers[64], const suite_folds *f)
+{
+    layers[0] = '\0';
+    for (uint32_t k = 0; k < f->as.n; k++) {
+        drr_critic_info info;
+        drr_critic_describe(f->critics[k], &info);
+        const size_t n = strlen(info.probe_layer);
+        bool listed = n == 0;
+        for (const char *at = layers; *at && !listed; at += strcspn(at, ",") + (at[strcspn(at, ",")] == ','))
+            listed = strcspn(at, ",") == n && memcmp(at, info.probe_layer, n) == 0;
+        if (!listed)
+            snprintf(layers + strlen(layers), 64 - strlen(layers), "%s%s", *layers ? "," : "", info.probe_layer);
+    }
+}
+
 void suite_folds_close(suite_folds *f)
 {
     for (size_t k = 0; k < MOST_FOLDS; k++) {

@@ -80,6 +80,9 @@ drr_status suite_folds_check(const suite_folds *f, const drr_dataset *data, uint
 /* Trains the critics that are not there yet, and opens all. */
 drr_status suite_folds_open(suite_folds *f, const drr_hooks *hooks, drr_error *err);
 void suite_folds_close(suite_folds *f); /* the critics */
+/* The layers that the open critics' probes read, as drr_reasoner_options.hidden names them; "" without a probe. Each
+ * fold picks its own on dev, of those that the traces have, which are four at most. */
+void suite_folds_layers(char layers[64], const suite_folds *f);
 void suite_folds_clear(suite_folds *f);
 
 /* ---- suite_report.c: the study's one report, of the parts' reports */

@@ -158,6 +158,12 @@ PY
 test_that "in words as well" grep -q "Of the questions of drr, by the question alone, " ways/report.md
 test_that "by critics of questions" bash -c '[ "$(ls ways/critics/made.*/question-[123].gguf | wc -l)" -eq 3 ]'
 
+study 1 "" "" >plain.toml
+expect "a study without them" 0 "$drr" eval --suite plain.toml --out toggled
+study 1 "with_question_critic = true" "" >asked.toml
+expect "and with them" 0 "$drr" eval --suite asked.toml --out toggled
+test_that "is another part" bash -c '! grep -q "finished before" "$1" && grep -q "\"route\":\"sequence\"" toggled/questions.jsonl' - "$work/err"
+
 # --- what cannot be
 refuses() { # WHAT WORDS: of wrong.toml, before anything is written
     run "$drr" eval --suite wrong.toml --out refused

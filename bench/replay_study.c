@@ -245,7 +245,7 @@ static size_t freeze(const study *s, family f, size_t target, double slack, uint
 
 static void print_mean(const study *s, const char *name, const double *values, size_t n)
 {
-    const interval x = bootstrap_mean(values, n, s->resamples, s->seed);
+    const interval x = bootstrap_mean(values, NULL, n, s->resamples, s->seed);
     printf("%s %.6f %.6f %.6f\n", name, x.value, x.low, x.high);
 }
 

@@ -660,6 +660,8 @@ typedef struct drr_train_options {
     drr_critic_kind kind; /* a probe needs traces with hidden states, all of one reasoner */
     bool
         question_only; /* learn P(the reasoner gets it right) from the question alone: for drr_policy.question_critic */
+    bool first_turns_only; /* train and dev without what was written after a rejection; test questions keep theirs */
+    bool by_trace;         /* an ablation: split by trace, so that test questions are known from training, and say so */
 } drr_train_options;
 void drr_train_options_defaults(drr_train_options *options);
 
@@ -702,6 +704,7 @@ typedef struct drr_train_result {
     uint64_t n_train_steps, n_test_steps; /* labels of steps trained on, and measured on */
     double auroc_steps; /* of the test steps' logits, right being those from which a continuation ended right; or NaN */
     bool text_alone;    /* then what is called the stack's is the text's P(correct) */
+    bool by_trace;      /* then all of these figures are too good */
     drr_critic_kind kind;
     struct { /* n_train 0: there is none */
         double auroc, dev_auroc, dev_log_loss, l2, seconds;
@@ -745,6 +748,15 @@ void drr_repeats_clear(drr_repeats *repeats);
  * until all is done: with options->resume a call goes on behind them. Free with drr_repeats_clear. */
 drr_status drr_train_repeat(drr_train_result *result, drr_repeats *repeats, const drr_train_options *options,
                             uint32_t folds, uint32_t seeds, const drr_hooks *hooks, drr_error *err);
+
+/* One of these folds by itself, its critic kept: drr_train's, but that `fold`, from 1, is left out and measured on.
+ * Reads the traces like it. */
+drr_status drr_train_fold(drr_train_result *result, const drr_train_options *options, uint32_t fold, uint32_t folds,
+                          const drr_hooks *hooks, drr_error *err);
+/* The division: hears each question of the traces, as drr_trace.question, once, and the fold that leaves it out. */
+typedef void (*drr_fold_fn)(void *user, const char *question, uint32_t fold);
+drr_status drr_train_divide(drr_fold_fn each, void *user, const drr_train_options *options, uint32_t folds,
+                            const drr_hooks *hooks, drr_error *err);
 
 /* What a critic judges by, of kinds that one trained encoder can be measured as. */
 typedef enum drr_trial_kind { DRR_TRIAL_TEXT, DRR_TRIAL_STACK } drr_trial_kind;
@@ -879,11 +891,13 @@ typedef struct drr_policy {
     uint32_t early_cuts;  /* an answer is stopped so often at most */
     bool early_free;      /* drr: stopping does not count as a turn; else it does, and the last turn is not stopped */
     drr_judge *judge;     /* gives P(correct) instead of the critic; NULL: the critic does. Must outlive the call */
-    /* Before the first token, strategy drr: what a critic of questions alone thinks of this one. At or above sure_above
-     * the first answer that can be read is accepted; below hopeless_below none is sought, and the outcome is abstained
-     * (which drr_escalate takes on). Borrowed; NULL: nobody asks. */
+    /* Before the first token, strategy drr: what a critic of questions alone thinks of this one (drr_route). At or
+     * above sure_above the first answer that can be read is accepted. Below parallel_below `samples` are drawn side by
+     * side; below hopeless_below nothing is asked, and the outcome is abstained, which drr_escalate takes on; below
+     * give_up_below not even that. Each below the one before it. Borrowed; NULL: nobody asks. */
     drr_critic *question_critic;
-    double sure_above, hopeless_below; /* NaN: never; 0: never */
+    double sure_above;                                    /* NaN: never */
+    double parallel_below, hopeless_below, give_up_below; /* 0: never */
 } drr_policy;
 void drr_policy_defaults(drr_policy *policy);
 /* Makes the policy the one that a guarantee is about, abstention included. */
@@ -895,6 +909,18 @@ bool drr_guarantee_holds(char *why, size_t size, const drr_guarantee *guarantee,
 const drr_guarantee *drr_critic_guarantee(const drr_critic_info *info, const drr_policy *policy);
 /* The promise in one sentence. */
 void drr_guarantee_sentence(char *text, size_t size, const drr_guarantee *guarantee);
+
+/* Which way a question went by what a critic of questions said of it. */
+typedef enum drr_route {
+    DRR_ROUTE_NONE, /* none was asked */
+    DRR_ROUTE_ONCE, /* its first answer was taken */
+    DRR_ROUTE_SEQUENCE,
+    DRR_ROUTE_PARALLEL,
+    DRR_ROUTE_ESCALATE, /* not asked here: another reasoner's, where there is one (drr_result.escalated) */
+    DRR_ROUTE_ABSTAIN
+} drr_route;
+#define DRR_ROUTES 6
+const char *drr_route_name(drr_route route); /* "none", "once", ...: static */
 
 typedef enum drr_outcome { DRR_ANSWERED, DRR_ABSTAINED, DRR_UNPARSED, DRR_FAILED } drr_outcome;
 const char *drr_outcome_name(drr_outcome outcome);
@@ -928,6 +954,7 @@ typedef struct drr_result {
     drr_outcome outcome;
     double p_correct;  /* of the answer given; NaN without a critic */
     double p_question; /* of the question alone, before anything was asked; NaN without such a critic */
+    drr_route route;   /* what that decided */
     int correct;       /* 1, 0, or -1 when there is no reference; an abstention is 0 with coverage apart */
     drr_turn *turns;
     size_t n_turns;

@@ -341,9 +341,23 @@ drr_status cli_open_question(drr_critic **critic, drr_policy *policy, const char
          .meaning = "with it: from this P(it gets it right) on, the first answer is taken",                            \
          .low = 0,                                                                                                     \
          .high = 1},                                                                                                   \
+        {.name = "parallel-below",                                                                                     \
+         .argument = "P",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(p).parallel_below,                                                                                 \
+         .meaning = "with it: below this P --samples are drawn side by side, not in sequence",                         \
+         .low = 0,                                                                                                     \
+         .high = 1},                                                                                                   \
+        {.name = "hopeless-below",                                                                                     \
+         .argument = "P",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(p).hopeless_below,                                                                                 \
+         .meaning = "with it: below this P no answer is sought: abstains, or escalates",                               \
+         .low = 0,                                                                                                     \
+         .high = 1},                                                                                                   \
     {                                                                                                                  \
-        .name = "hopeless-below", .argument = "P", .type = CLI_DOUBLE, .value = &(p).hopeless_below,                   \
-        .meaning = "with it: below this P no answer is sought: abstains, or escalates", .low = 0, .high = 1            \
+        .name = "give-up-below", .argument = "P", .type = CLI_DOUBLE, .value = &(p).give_up_below,                     \
+        .meaning = "with it: below this P it abstains, and nobody is asked, --escalate or not", .low = 0, .high = 1    \
     }
 
 #define CLI_GUARANTEED_OPTION(flag)                                                                                    \

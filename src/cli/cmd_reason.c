@@ -191,6 +191,8 @@ static void print_guarantee(const drr_result *r, const drr_guarantee *g)
 static void print_result(const drr_result *r, const asking *a)
 {
     char time[24], p[24];
+    if (r->route != DRR_ROUTE_NONE)
+        printf("the question alone: P %s, %s\n", cli_number(p, r->p_question, 2), drr_route_name(r->route));
     if (r->outcome == DRR_ANSWERED && r->answer) {
         printf("answer: %s", r->answer);
         const unsigned char letter = (unsigned char)r->answer[0];
@@ -222,6 +224,7 @@ static void print_json(const drr_result *r, const asking *a, const drr_policy *p
     cli_json_bool(&j, "escalated", r->escalated);
     cli_json_number(&j, "p_correct", r->p_correct);
     cli_json_number(&j, "p_question", r->p_question);
+    cli_json_string(&j, "route", drr_route_name(r->route));
     cli_json_int_or_null(&j, "correct", r->correct);
     cli_json_uint(&j, "n_prompt_tokens", r->n_prompt_tokens);
     cli_json_uint(&j, "n_tokens", r->n_tokens);

@@ -173,11 +173,12 @@ void cli_reasoner_defaults(cli_reasoner_choice *choice)
 
 drr_status cli_open_question(drr_critic **critic, drr_policy *policy, const char *path, drr_error *err)
 {
-    if (!path && (policy->sure_above <= 1 || policy->hopeless_below > 0)) {
+    if (!path && (policy->sure_above <= 1 || policy->parallel_below > 0 || policy->hopeless_below > 0 ||
+                  policy->give_up_below > 0)) {
         err->status = DRR_E_ARGUMENT;
-        snprintf(
-            err->message, sizeof err->message,
-            "--sure-above and --hopeless-below need --question-critic FILE, which drr train --question-only makes");
+        snprintf(err->message, sizeof err->message,
+                 "--sure-above, --parallel-below, --hopeless-below and --give-up-below need --question-critic FILE, "
+                 "which drr train --question-only makes");
         return DRR_E_ARGUMENT;
     }
     drr_status status = path ? drr_critic_open(critic, path, err) : DRR_OK;

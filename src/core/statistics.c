@@ -102,8 +102,11 @@ double statistics_ece(const double *p, const uint8_t *labels, size_t n)
 double statistics_log_loss(const double *p, const uint8_t *labels, size_t n)
 {
     double sum = 0;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
+        if (isnan(p[i])) /* fmax would take the other number */
+            return NAN;
         sum -= log(fmin(1, fmax(1e-12, labels[i] ? p[i] : 1 - p[i])));
+    }
     return n ? sum / (double)n : NAN;
 }
 

@@ -1,6 +1,6 @@
 /* statistics.h: how good a score is at telling right from wrong. Used by training and evaluation alike, so that both
- * mean the same figure. `labels`: 1 right, 0 wrong. NaN where a figure is not defined (no rows, one class) or memory is
- * out. */
+ * mean the same figure. `labels`: 1 right, 0 wrong. NaN where a figure is not defined (no rows, one class, a score that
+ * is no number) or memory is out. */
 #ifndef DRR_CORE_STATISTICS_H
 #define DRR_CORE_STATISTICS_H
 

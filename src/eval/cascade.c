@@ -100,7 +100,7 @@ static drr_status compare_picked(drr_cascade *c, const drr_cascade_options *o, d
         return error_memory(err);
     for (size_t i = 0; i < c->n; i++)
         difference[i] = is_right(&c->questions[i], c->points[c->picked].below) - (c->questions[i].second == 1);
-    const interval x = bootstrap_mean(difference, c->n, o->bootstrap, o->seed);
+    const interval x = bootstrap_mean(difference, NULL, c->n, o->bootstrap, o->seed);
     c->difference[0] = x.value;
     c->difference[1] = x.low;
     c->difference[2] = x.high;
@@ -186,7 +186,9 @@ static drr_status ask_both(drr_cascade *c, drr_reasoner *first, drr_reasoner *se
     for (size_t i = 0; status == DRR_OK && i < c->n; i++) {
         const bool stands = b[i].outcome != DRR_ANSWERED && a[i].outcome == DRR_ANSWERED;
         c->questions[i] = (drr_cascade_question){.id = tasks[i]->id,
-                                                 .p = a[i].outcome == DRR_ANSWERED ? a[i].p_correct : (double)NAN,
+                                                 .p = a[i].outcome == DRR_ANSWERED      ? a[i].p_correct
+                                                      : a[i].route == DRR_ROUTE_ABSTAIN ? 1 /* never goes on */
+                                                                                        : (double)NAN,
                                                  .first = a[i].correct,
                                                  .second = stands ? a[i].correct : b[i].correct,
                                                  .cost_first = cost_of(&a[i], 1 / o->price_ratio, o),

@@ -180,11 +180,15 @@ static drr_status compare_rows(compared *c, json_t *a, json_t *b, uint32_t boots
 {
     const size_t most = json_object_size(a);
     double *points = calloc(2 * most + 1, sizeof *points), *tokens = points ? points + most : NULL;
+    uint64_t *clusters = calloc(most + 1, sizeof *clusters);
     const char *id;
     json_t *x;
     *c = (compared){0};
-    if (!points)
+    if (!points || !clusters) {
+        free(points);
+        free(clusters);
         return error_memory(err);
+    }
     json_object_foreach(a, id, x)
     {
         json_t *y = json_object_get(b, id);
@@ -198,6 +202,7 @@ static drr_status compare_rows(compared *c, json_t *a, json_t *b, uint32_t boots
             c->accuracy_a += right(x);
             c->accuracy_b += right(y);
             points[c->n] = (double)right(y) - (double)right(x);
+            clusters[c->n] = hash_string(0, json_string_or(x, "text", ""));
             tokens[c->n++] = json_number_or(y, "tokens", 0) - json_number_or(x, "tokens", 0);
         }
     }
@@ -205,9 +210,10 @@ static drr_status compare_rows(compared *c, json_t *a, json_t *b, uint32_t boots
     c->accuracy_a /= (double)c->n;
     c->accuracy_b /= (double)c->n;
     c->pair.p = c->pair.p_holm = mcnemar_exact(c->pair.only_a, c->pair.only_b);
-    c->pair.difference = bootstrap_mean(points, c->n, bootstrap, seed);
-    c->pair.tokens = bootstrap_mean(tokens, c->n, bootstrap, seed);
+    c->pair.difference = bootstrap_mean(points, clusters, c->n, bootstrap, seed);
+    c->pair.tokens = bootstrap_mean(tokens, clusters, c->n, bootstrap, seed);
     free(points);
+    free(clusters);
     return DRR_OK;
 }
 

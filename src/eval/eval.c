@@ -25,6 +25,7 @@ static void comparison_clear(comparison *c)
     free(c->runs);
     free(c->pairs);
     free(c->tasks);
+    free(c->folds);
     for (int rows = 0; rows < N_JUDGED; rows++)
         judged_clear(&c->judged[rows]);
 }
@@ -131,19 +132,18 @@ static drr_status grade_run(strategy_run *run, size_t n_questions, drr_checker *
 drr_status solve_entry(drr_result *results, const comparison *c, const drr_policy *policy, const solver *how,
                        drr_error *err)
 {
-    drr_status status = drr_solve(results, how->reasoner, how->critic, how->prompts, c->tasks, c->n, policy, NULL, NULL,
-                                  how->hooks, err);
+    drr_status status = how->folds ? folds_solve(results, c, policy, how, err)
+                                   : drr_solve(results, how->reasoner, how->critic, how->prompts, c->tasks, c->n,
+                                               policy, NULL, NULL, how->hooks, err);
     if (status == DRR_OK && how->second && policy->strategy == DRR_STRATEGY_DRR)
         status = drr_escalate(results, c->n, how->second, how->prompts, policy, NULL, NULL, how->hooks, err);
     return status;
 }
 
-static drr_status run_strategies(comparison *c, const evaluation *e, drr_reasoner *reasoner, drr_reasoner *second,
-                                 drr_critic *critic, const drr_prompts *prompts, const drr_hooks *hooks, drr_error *err)
+static drr_status run_strategies(comparison *c, const evaluation *e, const solver *how, drr_error *err)
 {
     const drr_eval_options *o = e->options;
     drr_status status = DRR_OK;
-    const solver how = {reasoner, second, critic, prompts, hooks};
     for (size_t s = 0; status == DRR_OK && s < e->n_entries; s++) {
         strategy_run *run = &c->runs[s];
         run->name = e->entries[s].name;
@@ -153,14 +153,14 @@ static drr_status run_strategies(comparison *c, const evaluation *e, drr_reasone
         if (!run->results)
             return error_memory(err);
         c->n_runs = s + 1;
-        status = solve_entry(run->results, c, &run->policy, &how, err);
+        status = solve_entry(run->results, c, &run->policy, how, err);
     }
     if (status == DRR_OK && o->equal_budget != DRR_BUDGET_OWN)
-        status = budget_equal(c, o, &how, err);
+        status = budget_equal(c, o, how, err);
     for (size_t s = 0; status == DRR_OK && s < c->n_runs; s++)
-        status = grade_run(&c->runs[s], c->n, o->checker, hooks, err);
+        status = grade_run(&c->runs[s], c->n, o->checker, how->hooks, err);
     if (status == DRR_OK)
-        status = comparison_measure(c, o, critic || o->policy.judge, err);
+        status = comparison_measure(c, o, how->critic || how->folds || o->policy.judge, err);
     return status;
 }
 
@@ -255,11 +255,11 @@ static void describe(evaluation *e, drr_reasoner *reasoner, drr_critic *critic, 
     e->reasoner_description = drr_reasoner_describe(reasoner);
     e->prompts = drr_prompts_id(prompts);
     const drr_judge *judge = e->options->policy.judge;
-    const drr_critic *judging = judge ? drr_judge_critic(judge) : critic;
+    const drr_critic *judging = judge ? drr_judge_critic(judge) : e->folds ? e->folds->critics[0] : critic;
     e->has_critic = judging != NULL;
     if (judging)
         drr_critic_describe(judging, &e->critic);
-    e->judge = judge ? drr_judge_name(judge) : judging ? e->critic.name : NULL;
+    e->judge = judge ? drr_judge_name(judge) : e->folds ? e->folds->name : judging ? e->critic.name : NULL;
     if (judging) /* what a recording was prompted with, its own words do not say */
         critic_mismatch(e->mismatch, sizeof e->mismatch, &e->critic, e->reasoner,
                         reasoner_get_basis(reasoner)->recording[0] ? NULL : e->prompts);
@@ -278,7 +278,7 @@ drr_status evaluate_part(char **json, char **table, const part_forms *forms, drr
                          const drr_prompts *prompts, const drr_dataset *const *datasets, size_t n_datasets,
                          const drr_eval_options *options, const drr_hooks *hooks, drr_error *err)
 {
-    evaluation e = {.options = options};
+    evaluation e = {.options = options, .folds = forms ? forms->folds : NULL};
     drr_reasoner *remembering = NULL, *second = NULL;
     cache_counts counts = {0};
     buffer path = {0};
@@ -301,6 +301,8 @@ drr_status evaluate_part(char **json, char **table, const part_forms *forms, drr
     for (size_t d = 0; status == DRR_OK && d < n_datasets; d++)
         status = comparison_new(&e.comparisons[d], datasets[d], forms ? forms->limits[d] : options->limit, e.n_entries,
                                 options->checker, err);
+    for (size_t d = 0; status == DRR_OK && e.folds && d < n_datasets; d++)
+        status = folds_assign(&e.comparisons[d], e.folds, err);
     if (status == DRR_OK)
         status = folder_make(options->out, err);
     if (status == DRR_OK)
@@ -310,8 +312,9 @@ drr_status evaluate_part(char **json, char **table, const part_forms *forms, drr
         status = cached_reasoner_new(&remembering, reasoner, path.data, &counts, err);
     if (status == DRR_OK && options->escalate_to)
         status = cached_reasoner_new(&second, options->escalate_to, path.data, &counts, err);
+    const solver how = {remembering, second, critic, e.folds, prompts, hooks};
     for (size_t d = 0; status == DRR_OK && d < n_datasets; d++)
-        status = run_strategies(&e.comparisons[d], &e, remembering, second, critic, prompts, hooks, err);
+        status = run_strategies(&e.comparisons[d], &e, &how, err);
     if (status == DRR_OK)
         status = evaluation_correct(&e, err);
     if (status != DRR_OK)

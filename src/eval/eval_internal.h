@@ -20,7 +20,8 @@ drr_status cached_reasoner_new(drr_reasoner **wrapped, drr_reasoner *inner, cons
 typedef struct interval { /* 95 % */
     double value, low, high;
 } interval;
-interval bootstrap_mean(const double *values, size_t n, uint32_t resamples, uint64_t seed);
+/* clusters[n]: values of one are drawn together, those of a question; NULL: each is one. */
+interval bootstrap_mean(const double *values, const uint64_t *clusters, size_t n, uint32_t resamples, uint64_t seed);
 double mcnemar_exact(uint64_t b, uint64_t c); /* p; b, c: questions that one alone, the other alone, got right */
 typedef struct risk_point {
     double coverage, risk, threshold;
@@ -50,6 +51,10 @@ typedef struct equal_budget { /* how a run came by the budget of another: budget
     double share_high;
 } equal_budget;
 
+typedef struct route_figures { /* of the questions that went one way by the question alone */
+    uint64_t n, n_right, n_tokens;
+} route_figures;
+
 typedef struct strategy_run {
     const char *name; /* the strategy's, or the entry's */
     drr_strategy strategy;
@@ -67,6 +72,7 @@ typedef struct strategy_run {
     double mean_escalated_tokens;
     double mean_cuts, mean_cut_tokens; /* early rejections, and what they threw away */
     double mean_judge_seconds;
+    route_figures routes[DRR_ROUTES];
     uint64_t n_ungraded; /* answered, and its checker could not say whether rightly */
 } strategy_run;
 
@@ -103,6 +109,7 @@ typedef struct comparison { /* of one data set */
     const char *name;
     const drr_task **tasks;
     size_t n;
+    uint32_t *folds; /* [n] from 1: whose critic judges a question; NULL: one critic for all */
     strategy_run *runs;
     size_t n_runs;
     pair *pairs;
@@ -112,6 +119,16 @@ typedef struct comparison { /* of one data set */
     double budget;         /* its mean calls or tokens a question */
 } comparison;
 
+/* ---- folds.c: a critic for each part of the questions, none of which saw those that it judges */
+typedef struct fold_critics {
+    const char *name;
+    uint32_t n;
+    drr_critic **critics;   /* [n], fold 1's first */
+    drr_critic **questions; /* [n] in place of the policies' question_critic; NULL: theirs */
+    drr_status (*fold_of)(void *user, uint32_t *fold, const drr_task *task, drr_error *err);
+    void *user;
+} fold_critics;
+
 /* Everything that a report shows. */
 typedef struct evaluation {
     const drr_eval_entry *entries; /* what runs */
@@ -119,9 +136,10 @@ typedef struct evaluation {
     const drr_eval_options *options;
     const char *reasoner, *reasoner_description, *prompts;
     drr_critic_info critic;
-    bool has_critic;    /* and it is the judge */
-    const char *judge;  /* who gave P(correct); NULL: nobody */
-    char mismatch[700]; /* what the critic was trained on, where it was not this; "" */
+    const fold_critics *folds; /* NULL: one critic, or none */
+    bool has_critic;           /* and it is the judge */
+    const char *judge;         /* who gave P(correct); NULL: nobody */
+    char mismatch[700];        /* what the critic was trained on, where it was not this; "" */
     char date[32];
     comparison *comparisons;
     size_t n;
@@ -139,11 +157,28 @@ drr_status pair_sentence(buffer *b, const char *a, const char *other, const pair
 typedef struct solver { /* what answers questions */
     drr_reasoner *reasoner, *second;
     drr_critic *critic;
+    const fold_critics *folds; /* in place of critic; NULL: none */
     const drr_prompts *prompts;
     const drr_hooks *hooks;
 } solver;
 drr_status solve_entry(drr_result *results, const comparison *c, const drr_policy *policy, const solver *how,
                        drr_error *err);
+
+/* ---- folds.c */
+drr_status folds_assign(comparison *c, const fold_critics *f, drr_error *err);
+/* As drr_solve, of a comparison with folds. */
+drr_status folds_solve(drr_result *results, const comparison *c, const drr_policy *policy, const solver *how,
+                       drr_error *err);
+json_t *folds_json(const comparison *c, const fold_critics *critics); /* figures fold by fold */
+json_t *folds_critics_json(const fold_critics *critics);
+drr_status folds_note(buffer *b, const comparison *c, const strategy_run *run, drr_error *err); /* a sentence */
+
+/* ---- routes.c */
+drr_route routes_final(const drr_result *r);
+void routes_measure(strategy_run *run, size_t n);
+json_t *routes_json(const strategy_run *run); /* NULL: no question was judged before it was asked */
+drr_status routes_words(buffer *b, const char *name, const json_t *routes, drr_error *err);
+drr_status routes_note(buffer *b, const strategy_run *run, drr_error *err); /* a sentence, or nothing */
 
 /* ---- budget.c */
 /* Gives every run the mean calls or tokens of one of them, as near as its samples or turns allow. */
@@ -162,9 +197,10 @@ drr_status questions_write(const char *path, const evaluation *e, drr_error *err
 
 /* ---- what a suite (suite.c) takes of an evaluation beside its report */
 typedef struct part_forms {
-    const char *body;       /* the file for the page's part that is about this evaluation alone, without findings */
-    const char *plots;      /* what the plots' files begin with: "OUT/plots/NAME." */
-    const uint64_t *limits; /* questions of each data set; 0: all */
+    const char *body;          /* the file for the page's part that is about this evaluation alone, without findings */
+    const char *plots;         /* what the plots' files begin with: "OUT/plots/NAME." */
+    const uint64_t *limits;    /* questions of each data set; 0: all */
+    const fold_critics *folds; /* in place of a critic; NULL: none */
 } part_forms;
 drr_status evaluate_part(char **json, char **table, const part_forms *forms, drr_reasoner *reasoner, drr_critic *critic,
                          const drr_prompts *prompts, const drr_dataset *const *datasets, size_t n_datasets,

@@ -87,7 +87,11 @@ static drr_status put_about(buffer *b, const evaluation *e, drr_error *err)
     drr_status status = put_element(b, "<p class=\"soft\">reasoner ", e->reasoner, "", err);
     if (status == DRR_OK && e->judge && !e->has_critic)
         status = put_element(b, "; judge ", e->judge, "", err);
-    if (status == DRR_OK && e->has_critic) {
+    if (status == DRR_OK && e->folds) {
+        status = put_element(b, "; critic ", e->folds->name, "", err);
+        if (status == DRR_OK)
+            status = buffer_printf(b, err, ", one for each of %u folds, trained on the others", e->folds->n);
+    } else if (status == DRR_OK && e->has_critic) {
         const double asked = e->options->policy.threshold;
         const drr_guarantee *g = drr_critic_guarantee(&e->critic, &e->options->policy);
         const double own = g ? g->threshold : e->critic.threshold;

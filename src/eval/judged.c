@@ -157,13 +157,13 @@ static void measure_set(judged *set, const row_values *v)
 }
 
 /* Several samples of one question are no independent answers. */
-static double error_of_share(const judged *set, const row_values *v)
+static double error_of_share(const judged *set, const row_values *v, const strategy_run *run)
 {
     double *right = calloc(set->n + 1, sizeof *right), error = NAN;
     uint64_t *clusters = calloc(set->n + 1, sizeof *clusters);
     for (size_t i = 0; right && clusters && i < set->n; i++) {
         right[i] = set->right[i];
-        clusters[i] = v->question[i];
+        clusters[i] = result_cluster(&run->results[v->question[i]]);
     }
     if (right && clusters)
         error = clustered_error(right, clusters, set->n);
@@ -196,7 +196,7 @@ static drr_status judge_set(judged *set, const comparison *c, judged_rows rows, 
         for (v.now = 0; v.now < c->n; v.now++)
             add_rows(set, &v, rows, &run->results[v.now]);
         measure_set(set, &v);
-        set->right_se = error_of_share(set, &v);
+        set->right_se = error_of_share(set, &v, run);
         within_measure(set, v.logit, v.length, v.vote, v.question, o);
     } else {
         status = error_memory(err);

@@ -9,7 +9,8 @@
 
 /* ---- one strategy */
 
-static void measure_run(strategy_run *run, const comparison *c, const drr_eval_options *o, double *scratch)
+static void measure_run(strategy_run *run, const comparison *c, const drr_eval_options *o, double *scratch,
+                        const uint64_t *clusters)
 {
     uint64_t right = 0;
     for (size_t i = 0; i < c->n; i++) {
@@ -33,7 +34,8 @@ static void measure_run(strategy_run *run, const comparison *c, const drr_eval_o
         run->mean_judge_seconds += r->judge_seconds / n;
         run->mean_escalated_tokens += (double)r->n_escalated_tokens / n;
     }
-    run->accuracy = bootstrap_mean(scratch, c->n, o->bootstrap, o->policy.seed);
+    run->accuracy = bootstrap_mean(scratch, clusters, c->n, o->bootstrap, o->policy.seed);
+    routes_measure(run, c->n);
     run->coverage = (double)run->n_answered / (double)c->n;
     run->accuracy_answered = run->n_answered ? (double)right / (double)run->n_answered : NAN;
 }
@@ -61,7 +63,8 @@ drr_status run_risk(risk_point **points, size_t *n, const strategy_run *run, siz
 
 /* ---- two strategies */
 
-static void measure_pair(pair *p, const comparison *c, const drr_eval_options *o, double *scratch)
+static void measure_pair(pair *p, const comparison *c, const drr_eval_options *o, double *scratch,
+                         const uint64_t *clusters)
 {
     const strategy_run *a = &c->runs[p->a], *b = &c->runs[p->b];
     for (size_t i = 0; i < c->n; i++) {
@@ -71,14 +74,15 @@ static void measure_pair(pair *p, const comparison *c, const drr_eval_options *o
         scratch[i] = x - y;
     }
     p->p = p->p_holm = mcnemar_exact(p->only_a, p->only_b);
-    p->difference = bootstrap_mean(scratch, c->n, o->bootstrap, o->policy.seed);
+    p->difference = bootstrap_mean(scratch, clusters, c->n, o->bootstrap, o->policy.seed);
     for (size_t i = 0; i < c->n; i++)
         scratch[i] = (double)a->results[i].n_tokens - (double)b->results[i].n_tokens;
-    p->tokens = bootstrap_mean(scratch, c->n, o->bootstrap, o->policy.seed);
+    p->tokens = bootstrap_mean(scratch, clusters, c->n, o->bootstrap, o->policy.seed);
 }
 
 /* Every strategy against each listed before it; drr comes last by habit and so reads as "drr against ...". */
-static drr_status measure_pairs(comparison *c, const drr_eval_options *o, double *scratch, drr_error *err)
+static drr_status measure_pairs(comparison *c, const drr_eval_options *o, double *scratch, const uint64_t *clusters,
+                                drr_error *err)
 {
     c->pairs = calloc(c->n_runs * c->n_runs + 1, sizeof *c->pairs);
     if (!c->pairs)
@@ -86,7 +90,7 @@ static drr_status measure_pairs(comparison *c, const drr_eval_options *o, double
     for (size_t a = 0; a < c->n_runs; a++)
         for (size_t b = 0; b < a; b++) {
             c->pairs[c->n_pairs] = (pair){.a = a, .b = b};
-            measure_pair(&c->pairs[c->n_pairs++], c, o, scratch);
+            measure_pair(&c->pairs[c->n_pairs++], c, o, scratch, clusters);
         }
     return DRR_OK;
 }
@@ -115,15 +119,19 @@ drr_status evaluation_correct(evaluation *e, drr_error *err)
 drr_status comparison_measure(comparison *c, const drr_eval_options *o, bool has_judge, drr_error *err)
 {
     double *scratch = calloc(c->n + 1, sizeof *scratch);
-    drr_status status = scratch ? DRR_OK : error_memory(err);
+    uint64_t *clusters = calloc(c->n + 1, sizeof *clusters); /* a question that is there twice is one */
+    drr_status status = scratch && clusters ? DRR_OK : error_memory(err);
+    for (size_t i = 0; status == DRR_OK && i < c->n; i++)
+        clusters[i] = hash_string(0, c->tasks[i]->question);
     for (size_t i = 0; status == DRR_OK && i < c->n_runs; i++) {
-        measure_run(&c->runs[i], c, o, scratch);
+        measure_run(&c->runs[i], c, o, scratch, clusters);
         status = run_figures(&c->runs[i], c->n, err);
     }
     if (status == DRR_OK)
-        status = measure_pairs(c, o, scratch, err);
+        status = measure_pairs(c, o, scratch, clusters, err);
     if (status == DRR_OK && has_judge)
         status = judged_measure(c, o, err);
     free(scratch);
+    free(clusters);
     return status;
 }

@@ -27,6 +27,12 @@ static json_t *question_json(const comparison *c, const strategy_run *run, const
     json_object_set_new(o, "first_correct", json_boolean(result_first_right(r)));
     json_object_set_new(o, "answer", r->answer ? json_string(r->answer) : json_null());
     json_object_set_new(o, "p_correct", json_number_or_null(r->p_correct));
+    if (r->route != DRR_ROUTE_NONE) {
+        json_object_set_new(o, "p_question", json_number_or_null(r->p_question));
+        json_object_set_new(o, "route", json_string(drr_route_name(routes_final(r))));
+    }
+    if (c->folds)
+        json_object_set_new(o, "fold", json_integer((json_int_t)c->folds[r - run->results]));
     json_object_set_new(o, "calls", json_integer((json_int_t)r->n_turns));
     json_object_set_new(o, "turns", json_integer((json_int_t)turns));
     json_object_set_new(o, "tokens", json_integer((json_int_t)r->n_tokens));

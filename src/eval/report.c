@@ -38,8 +38,15 @@ const char *figure_range(char out[48], const interval *i)
 drr_status run_note(buffer *b, const comparison *c, const strategy_run *r, drr_error *err)
 {
     const char *name = r->name;
-    drr_status status = DRR_OK;
-    if (r->n_answered < c->n)
+    drr_status status = routes_note(b, r, err);
+    if (status == DRR_OK && b->size)
+        status = buffer_puts(b, " ", err);
+    const size_t before = b->size;
+    if (status == DRR_OK)
+        status = folds_note(b, c, r, err);
+    if (status == DRR_OK && b->size > before)
+        status = buffer_puts(b, " ", err);
+    if (status == DRR_OK && r->n_answered < c->n)
         status = buffer_printf(b, err, "%s answered %llu of %zu: %llu abstained, %llu could not be read, %llu failed. ",
                                name, (unsigned long long)r->n_answered, c->n, (unsigned long long)r->n_abstained,
                                (unsigned long long)r->n_unparsed, (unsigned long long)r->n_failed);
@@ -148,6 +155,9 @@ static json_t *run_json(const evaluation *e, const comparison *c, const strategy
         set_count(o, "escalated", r->n_escalated);
         set_number(o, "mean_escalated_tokens", r->mean_escalated_tokens);
     }
+    json_t *routes = routes_json(r);
+    if (routes)
+        json_object_set_new(o, "routes", routes);
     return o;
 }
 
@@ -232,6 +242,8 @@ static json_t *comparison_json(const evaluation *e, const comparison *c)
                                       e->options->equal_budget == DRR_BUDGET_CALLS ? "calls" : "tokens", "reference",
                                       c->budget_of, "mean", c->budget));
     json_object_set_new(o, "comparisons", pairs);
+    if (e->folds)
+        json_object_set_new(o, "folds", folds_json(c, e->folds));
     if (e->judge)
         json_object_set_new(o, "critic", critic_json(c));
     if (promised_measure(&guarantee, e, c))
@@ -253,7 +265,9 @@ json_t *policy_json(const drr_policy *p)
     set_number(o, "threshold", p->threshold); /* null: the critic's own */
     set_number(o, "abstain_below", p->abstain_below);
     set_number(o, "sure_above", p->sure_above);
+    set_number(o, "parallel_below", p->parallel_below);
     set_number(o, "hopeless_below", p->hopeless_below);
+    set_number(o, "give_up_below", p->give_up_below);
     set_number(o, "escalate_below", p->escalate_below); /* null: what no turn was accepted of */
     json_object_set_new(o, "on_exhausted", json_string(exhausted[p->on_exhausted & 3]));
     json_object_set_new(o, "feedback", json_string(drr_feedback_name(p->feedback)));
@@ -269,9 +283,17 @@ json_t *policy_json(const drr_policy *p)
     return o;
 }
 
-static json_t *critic_identity(const drr_critic_info *c)
+static json_t *critic_identity(const evaluation *e)
 {
+    const drr_critic_info *c = &e->critic;
     json_t *o = json_object();
+    if (e->folds) {
+        json_object_set_new(o, "name", json_string(e->folds->name));
+        json_object_set_new(o, "reasoner", json_string(c->reasoner));
+        json_object_set_new(o, "encoder", json_string(c->encoder));
+        json_object_set_new(o, "folds", folds_critics_json(e->folds));
+        return o;
+    }
     json_object_set_new(o, "name", json_string(c->name));
     json_object_set_new(o, "sha256", json_string(c->sha256));
     json_object_set_new(o, "reasoner", json_string(c->reasoner));
@@ -299,7 +321,7 @@ drr_status report_json(char **json, const evaluation *e, drr_error *err)
     json_object_set_new(root, "prompts", json_string(e->prompts));
     if (*e->mismatch)
         json_object_set_new(root, "warning", json_string(e->mismatch));
-    json_object_set_new(root, "critic", e->has_critic ? critic_identity(&e->critic) : json_null());
+    json_object_set_new(root, "critic", e->has_critic ? critic_identity(e) : json_null());
     json_object_set_new(root, "judge", e->judge ? json_string(e->judge) : json_null());
     if (!o->entries) /* else each strategy has its own */
         json_object_set_new(root, "policy", policy_json(&o->policy));

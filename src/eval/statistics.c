@@ -12,8 +12,47 @@ static int double_compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Percentile interval (Efron 1979): the mean of n draws with replacement, many times. */
-interval bootstrap_mean(const double *values, size_t n, uint32_t resamples, uint64_t seed)
+typedef struct drawn { /* what is drawn as one: the values of a question */
+    uint64_t cluster;
+    size_t first; /* the first of its values */
+    double sum, n;
+} drawn;
+
+static int by_cluster(const void *a, const void *b)
+{
+    const drawn *x = a, *y = b;
+    return x->cluster != y->cluster ? (x->cluster > y->cluster) - (x->cluster < y->cluster)
+                                    : (x->first > y->first) - (x->first < y->first);
+}
+
+static int by_first(const void *a, const void *b)
+{
+    const drawn *x = a, *y = b;
+    return (x->first > y->first) - (x->first < y->first);
+}
+
+/* Into list[n], in the order in which each comes first; returns how many. */
+static size_t gather(drawn *list, const double *values, const uint64_t *clusters, size_t n)
+{
+    size_t n_list = 0;
+    for (size_t k = 0; k < n; k++)
+        list[k] = (drawn){clusters ? clusters[k] : 0, k, values[k], 1};
+    if (!clusters)
+        return n;
+    qsort(list, n, sizeof *list, by_cluster);
+    for (size_t k = 0; k < n; k++)
+        if (n_list && list[n_list - 1].cluster == list[k].cluster) {
+            list[n_list - 1].sum += list[k].sum;
+            list[n_list - 1].n++;
+        } else {
+            list[n_list++] = list[k];
+        }
+    qsort(list, n_list, sizeof *list, by_first);
+    return n_list;
+}
+
+/* Percentile interval (Efron 1979): the mean over as many clusters, drawn with replacement, many times. */
+interval bootstrap_mean(const double *values, const uint64_t *clusters, size_t n, uint32_t resamples, uint64_t seed)
 {
     interval i = {NAN, NAN, NAN};
     double sum = 0;
@@ -22,21 +61,28 @@ interval bootstrap_mean(const double *values, size_t n, uint32_t resamples, uint
     if (n == 0)
         return i;
     i.value = sum / (double)n;
+    drawn *list = resamples ? calloc(n, sizeof *list) : NULL;
     double *means = resamples ? calloc(resamples, sizeof *means) : NULL;
-    if (!means)
-        return i;
+    if (!list || !means)
+        goto done;
     rng r;
     rng_seed(&r, seed);
+    const size_t n_list = gather(list, values, clusters, n);
     for (uint32_t b = 0; b < resamples; b++) {
-        double total = 0;
-        for (size_t k = 0; k < n; k++)
-            total += values[rng_below(&r, n)];
-        means[b] = total / (double)n;
+        double total = 0, count = 0;
+        for (size_t k = 0; k < n_list; k++) {
+            const drawn *one = &list[rng_below(&r, n_list)];
+            total += one->sum;
+            count += one->n;
+        }
+        means[b] = total / count;
     }
     qsort(means, resamples, sizeof *means, double_compare);
     const double last = (double)(resamples - 1);
     i.low = means[(size_t)floor(0.025 * last)];
     i.high = means[(size_t)ceil(0.975 * last)];
+done:
+    free(list);
     free(means);
     return i;
 }
@@ -86,16 +132,23 @@ size_t risk_coverage(risk_point *points, const double *p, const uint8_t *right, 
     return n_points;
 }
 
-/* Area under risk against coverage, by the trapezium rule from the first point's risk; lower is better. */
+/* Area under risk against coverage; lower is better. Between two points the answers of one P(correct) come in any
+ * order, so that the share answered wrongly, w, grows evenly with the coverage c, and the risk w / c is integrated as
+ * it is: a straight line from risk to risk (the trapezium rule) lies below it where they are few and coarse, and would
+ * reward a score for telling less apart. */
 double risk_area(const risk_point *points, size_t n)
 {
-    double area = 0, coverage = 0, risk = n ? points[0].risk : 0;
+    double area = 0, coverage = 0, wrong = 0;
     if (n == 0)
         return NAN;
     for (size_t i = 0; i < n; i++) {
-        area += (points[i].coverage - coverage) * 0.5 * (points[i].risk + risk);
-        coverage = points[i].coverage;
-        risk = points[i].risk;
+        const double now = points[i].coverage, wrong_now = points[i].risk * now;
+        const double slope = (wrong_now - wrong) / (now - coverage);
+        area += slope * (now - coverage);
+        if (coverage > 0)
+            area += (wrong - slope * coverage) * log(now / coverage);
+        coverage = now;
+        wrong = wrong_now;
     }
     return area / coverage;
 }

@@ -1,7 +1,8 @@
 /* suite.c: runs a suite: each reasoner with each critic and each seed is a part, an evaluation of all strategies on all
  * data sets in a folder of its own, and all share one cache of sampled text. A part that was finished by the same drr
  * from the same files is kept; so a study that was stopped goes on, and one of which a critic or a policy has changed
- * is scored again from the texts that are there. The study's report (suite_report.c) is made of the parts'. */
+ * is scored again from the texts that are there. Critics that a suite makes of traces are suite_folds.c's; the study's
+ * report (suite_report.c) is made of the parts'. */
 #include "eval/suite_internal.h"
 #include "trace/trace.h"
 
@@ -15,6 +16,7 @@ enum { PART_FORMAT = 1, LARGE = 256 << 20 };
 typedef struct plan { /* one part */
     const suite_reasoner *reasoner;
     const suite_critic *critic; /* NULL: none */
+    suite_folds *folds;         /* the critic's, where it is made here; else NULL */
     uint64_t seed;
     char signature[65];
 } plan;
@@ -22,7 +24,7 @@ typedef struct plan { /* one part */
 /* ---- what a part is made of, as a hash */
 
 /* A file's content; of a large one (a model) its size and when it was written; of what is no file the name alone. */
-static drr_status sign_file(buffer *b, const char *what, const char *name, drr_error *err)
+drr_status suite_sign_file(buffer *b, const char *what, const char *name, drr_error *err)
 {
     char path[4096], hex[65] = "";
     struct stat st;
@@ -55,7 +57,7 @@ static drr_status sign_entries(buffer *b, const suite *s, drr_error *err)
 static drr_status sign_judge(buffer *b, const suite_critic *judge, drr_error *err)
 {
     const drr_judge_options *o = &judge->options;
-    drr_status status = sign_file(b, "judge", judge->source, err);
+    drr_status status = suite_sign_file(b, "judge", judge->source, err);
     return status == DRR_OK ? buffer_printf(b, err, "route %s scale %s model %s\n", o->route ? o->route : "",
                                             o->scale ? o->scale : "", o->model ? o->model : "")
                             : status;
@@ -74,25 +76,28 @@ static drr_status sign(plan *p, const suite *s, drr_error *err)
     if (status == DRR_OK)
         status = sign_entries(&b, s, err);
     for (size_t i = 0; i < s->n_data && status == DRR_OK; i++) {
-        status = sign_file(&b, "data", s->data[i].path, err);
+        status = suite_sign_file(&b, "data", s->data[i].path, err);
         if (status == DRR_OK)
             status = buffer_printf(&b, err, "format %s limit %llu\n", s->data[i].format ? s->data[i].format : "",
                                    (unsigned long long)s->data[i].limit);
     }
     if (status == DRR_OK)
-        status = sign_file(&b, "reasoner", p->reasoner->source, err);
+        status = suite_sign_file(&b, "reasoner", p->reasoner->source, err);
     if (status == DRR_OK && s->escalate.source)
-        status = sign_file(&b, "escalates to", s->escalate.source, err);
+        status = suite_sign_file(&b, "escalates to", s->escalate.source, err);
     if (status == DRR_OK && s->escalate.source)
         status =
             buffer_printf(&b, err, "model %s replay %s\n", s->escalate.options.model ? s->escalate.options.model : "",
                           s->escalate.options.replay_reasoner ? s->escalate.options.replay_reasoner : "");
     if (status == DRR_OK && s->question_critic)
-        status = sign_file(&b, "question critic", s->question_critic, err);
+        status = suite_sign_file(&b, "question critic", s->question_critic, err);
     if (status == DRR_OK && p->reasoner->prompts)
-        status = sign_file(&b, "prompts", p->reasoner->prompts, err);
-    if (status == DRR_OK && p->critic)
-        status = p->critic->path ? sign_file(&b, "critic", p->critic->path, err) : sign_judge(&b, p->critic, err);
+        status = suite_sign_file(&b, "prompts", p->reasoner->prompts, err);
+    if (status == DRR_OK && p->folds)
+        status =
+            buffer_printf(&b, err, "critics %s questions %d\n", p->folds->signature, p->critic->with_question_critic);
+    else if (status == DRR_OK && p->critic)
+        status = p->critic->path ? suite_sign_file(&b, "critic", p->critic->path, err) : sign_judge(&b, p->critic, err);
     if (status == DRR_OK) {
         sha256_begin(&h);
         sha256_add(&h, b.data, b.size);
@@ -173,6 +178,8 @@ static drr_status open_critic(opened *o, const suite *s, const suite_critic *cri
     if (!critic)
         return DRR_OK;
     const size_t i = (size_t)(critic - s->critics), n_files = s->n_critics - n_judges(s);
+    if (critic->folds)
+        return DRR_OK; /* suite_folds_open */
     if (critic->path)
         return at_line(drr_critic_open(&o->critic, critic->path, err), s, "critic", i, err);
     drr_judge_options options = critic->options;
@@ -193,11 +200,14 @@ static drr_status open_reasoner(opened *o, const suite *s, const plan *p, const 
 {
     drr_reasoner_options options = p->reasoner->options;
     drr_critic_info info = {.probe_layer = ""};
+    char layers[64] = "";
     options.seed = p->seed;
     options.hooks = hooks;
-    if (o->critic)
+    if (p->folds)
+        suite_folds_layers(layers, p->folds);
+    else if (o->critic)
         drr_critic_describe(o->critic, &info);
-    options.hidden = info.probe_layer && *info.probe_layer ? info.probe_layer : NULL;
+    options.hidden = *layers ? layers : info.probe_layer && *info.probe_layer ? info.probe_layer : NULL;
     drr_status status = drr_prompts_open(&o->prompts, p->reasoner->prompts, err);
     if (status == DRR_OK)
         status = drr_reasoner_open(&o->reasoner, p->reasoner->source, &options, err);
@@ -210,8 +220,25 @@ static drr_status open_reasoner(opened *o, const suite *s, const plan *p, const 
     return drr_reasoner_open(&o->second, s->escalate.source, &options, err);
 }
 
+/* Divides the questions of the traces that critics are made of, and sees that each data set has some of them. */
+static drr_status divide(suite_folds *folds, const opened *o, const suite *s, const char *out, const drr_hooks *hooks,
+                         drr_error *err)
+{
+    drr_status status = DRR_OK;
+    for (size_t i = 0; i < s->n_critics && status == DRR_OK; i++) {
+        if (!s->critics[i].folds)
+            continue;
+        status = suite_folds_divide(&folds[i], &s->critics[i], out, hooks, err);
+        for (size_t d = 0; d < s->n_data && status == DRR_OK; d++)
+            status = suite_folds_check(&folds[i], o->sets[d], s->data[d].limit, hooks, err);
+        status = at_line(status, s, "critic", i, err);
+    }
+    return status;
+}
+
 /* Everything that a suite names but its reasoners, before the first of them thinks. */
-static drr_status check_files(const suite *s, drr_error *err)
+static drr_status check_files(suite_folds *folds, const suite *s, const char *out, const drr_hooks *hooks,
+                              drr_error *err)
 {
     opened o = {0};
     drr_status status = open_data(&o, s, err);
@@ -223,6 +250,8 @@ static drr_status check_files(const suite *s, drr_error *err)
         o.critic = NULL;
         o.judge = NULL;
     }
+    if (status == DRR_OK)
+        status = divide(folds, &o, s, out, hooks, err);
     close_all(&o);
     return status;
 }
@@ -266,6 +295,8 @@ static drr_status run_part(const suite *s, const plan *p, const suite_part *part
     drr_status status = open_data(&o, s, err);
     if (status == DRR_OK)
         status = open_critic(&o, s, p->critic, hooks, err);
+    if (status == DRR_OK && p->folds)
+        status = suite_folds_open(p->folds, hooks, err);
     if (status == DRR_OK)
         status = open_reasoner(&o, s, p, hooks, err);
     if (status == DRR_OK && s->question_critic)
@@ -277,13 +308,17 @@ static drr_status run_part(const suite *s, const plan *p, const suite_part *part
         entries[i].policy.question_critic = o.question;
     }
     if (status == DRR_OK)
-        status = evaluate_part(&json, &table, &(part_forms){.body = body, .plots = plots, .limits = limits}, o.reasoner,
-                               o.judge ? NULL : o.critic, o.prompts, (const drr_dataset *const *)o.sets, s->n_data,
-                               &how, hooks, err);
+        status = evaluate_part(
+            &json, &table,
+            &(part_forms){.body = body, .plots = plots, .limits = limits, .folds = p->folds ? &p->folds->as : NULL},
+            o.reasoner, o.judge ? NULL : o.critic, o.prompts, (const drr_dataset *const *)o.sets, s->n_data, &how,
+            hooks, err);
     if (status == DRR_OK)
         status = write_signature(part->folder, p->signature, err);
     free(json);
     free(table);
+    if (p->folds)
+        suite_folds_close(p->folds);
     close_all(&o);
     return status;
 }
@@ -337,14 +372,17 @@ drr_status drr_eval_suite(char **json, char **table, const char *path, const drr
         return status;
     const size_t n_critics = s.n_critics ? s.n_critics : 1, n = s.n_reasoners * n_critics * s.n_seeds;
     suite_part *parts = calloc(n, sizeof *parts);
-    status = parts ? check_files(&s, err) : error_memory(err);
+    suite_folds *folds = calloc(n_critics, sizeof *folds);
+    status = parts && folds ? check_files(folds, &s, options->out, hooks, err) : error_memory(err);
     if (status == DRR_OK)
         status = buffer_printf(&folder, err, "%s/plots", options->out);
     if (status == DRR_OK)
         status = folder_make(folder.data, err);
     for (size_t k = 0; k < n && status == DRR_OK; k++) {
+        const size_t judge = k / s.n_seeds % n_critics;
         plan p = {.reasoner = &s.reasoners[k / (n_critics * s.n_seeds)],
-                  .critic = s.n_critics ? &s.critics[k / s.n_seeds % n_critics] : NULL,
+                  .critic = s.n_critics ? &s.critics[judge] : NULL,
+                  .folds = folds[judge].critic ? &folds[judge] : NULL,
                   .seed = s.seeds[k % s.n_seeds]};
         status = do_part(&parts[k], &p, &s, options, k + 1, n, hooks, err);
     }
@@ -354,6 +392,9 @@ drr_status drr_eval_suite(char **json, char **table, const char *path, const drr
         json_decref(parts[k].report);
         free(parts[k].folder);
     }
+    for (size_t k = 0; folds && k < n_critics; k++)
+        suite_folds_clear(&folds[k]);
+    free(folds);
     free(parts);
     buffer_clear(&folder);
     suite_clear(&s);

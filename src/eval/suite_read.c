@@ -30,7 +30,9 @@ static const char *const feedback_names[] = {"words", "restart", "score", "step"
         {"weigh_votes", KEY_CHOICE, OF(drr_policy, votes), 0, 0, votes_names},                                         \
         {"keep_votes", KEY_DOUBLE, OF(drr_policy, keep_votes), 0, 1, NULL},                                            \
         {"sure_above", KEY_DOUBLE, OF(drr_policy, sure_above), 0, 1, NULL},                                            \
+        {"parallel_below", KEY_DOUBLE, OF(drr_policy, parallel_below), 0, 1, NULL},                                    \
         {"hopeless_below", KEY_DOUBLE, OF(drr_policy, hopeless_below), 0, 1, NULL},                                    \
+        {"give_up_below", KEY_DOUBLE, OF(drr_policy, give_up_below), 0, 1, NULL},                                      \
         {"stop_confidence", KEY_DOUBLE, OF(drr_policy, stop_confidence), 0, 1, NULL},                                  \
         {"max_turns", KEY_U32, OF(drr_policy, max_turns), 1, 64, NULL},                                                \
         {"max_tokens", KEY_U64, OF(drr_policy, max_tokens), 0, 1e12, NULL},                                            \
@@ -38,7 +40,6 @@ static const char *const feedback_names[] = {"words", "restart", "score", "step"
         {"early_below", KEY_DOUBLE, OF(drr_policy, early_below), 0, 1, NULL},                                          \
         {"early_steps", KEY_U32, OF(drr_policy, early_steps), 1, 4096, NULL},                                          \
         {"early_cuts", KEY_U32, OF(drr_policy, early_cuts), 0, 64, NULL},                                              \
-        {"early_free", KEY_BOOL, OF(drr_policy, early_free), 0, 0, NULL},                                              \
         {"early_free", KEY_BOOL, OF(drr_policy, early_free), 0, 0, NULL},                                              \
         {"turn_tokens", KEY_U32, OF(drr_policy, turn_tokens), 1, 1 << 20, NULL},                                       \
         {"threshold", KEY_DOUBLE, OF(drr_policy, threshold), 0, 1, NULL},                                              \
@@ -89,9 +90,43 @@ static const suite_key reasoner_keys[] = {
     {"price_prompt", KEY_DOUBLE, OF(suite_reasoner, options.price_prompt), 0, 1e9, NULL},
     {"price_completion", KEY_DOUBLE, OF(suite_reasoner, options.price_completion), 0, 1e9, NULL},
     {0}};
-static const suite_key critic_keys[] = {{"name", KEY_TEXT, OF(suite_critic, name), 0, 0, NULL},
-                                        {"path", KEY_PATH, OF(suite_critic, path), 0, 0, NULL},
-                                        {0}};
+static const char *const kind_names[] = {"encoder", "probe", "stack", NULL};
+static const char *const head_names[] = {"cls", "token", NULL};
+static const char *const precision_names[] = {"auto", "fp32", "bf16", NULL};
+#define TRAIN(member) OF(suite_critic, train.member)
+static const suite_key critic_keys[] = {
+    {"name", KEY_TEXT, OF(suite_critic, name), 0, 0, NULL},
+    {"path", KEY_PATH, OF(suite_critic, path), 0, 0, NULL},
+    {"folds", KEY_U32, OF(suite_critic, folds), 2, MOST_FOLDS, NULL},
+    {"with_question_critic", KEY_BOOL, OF(suite_critic, with_question_critic), 0, 0, NULL},
+    {"traces", KEY_PATH, TRAIN(traces), 0, 0, NULL},
+    {"reasoner", KEY_TEXT, TRAIN(reasoner), 0, 0, NULL},
+    {"task", KEY_TEXT, TRAIN(task), 0, 0, NULL},
+    {"kind", KEY_CHOICE, TRAIN(kind), 0, 0, kind_names},
+    {"encoder", KEY_PATH, TRAIN(encoder), 0, 0, NULL},
+    {"head", KEY_CHOICE, TRAIN(head), 0, 0, head_names},
+    {"steps", KEY_BOOL, TRAIN(steps), 0, 0, NULL},
+    {"text_alone", KEY_BOOL, TRAIN(text_alone), 0, 0, NULL},
+    {"first_turns_only", KEY_BOOL, TRAIN(first_turns_only), 0, 0, NULL},
+    {"epochs", KEY_U32, TRAIN(epochs), 1, 1000, NULL},
+    {"batch", KEY_U32, TRAIN(batch), 1, 4096, NULL},
+    {"max_length", KEY_U32, TRAIN(max_length), 16, 8192, NULL},
+    {"patience", KEY_U32, TRAIN(patience), 0, 1000, NULL},
+    {"keep_last", KEY_BOOL, TRAIN(keep_last), 0, 0, NULL},
+    {"learning_rate", KEY_DOUBLE, TRAIN(learning_rate), 0, 1, NULL},
+    {"weight_decay", KEY_DOUBLE, TRAIN(weight_decay), 0, 1, NULL},
+    {"warmup_share", KEY_DOUBLE, TRAIN(warmup_share), 0, 1, NULL},
+    {"clip_norm", KEY_DOUBLE, TRAIN(clip_norm), 0, 1e6, NULL},
+    {"dropout", KEY_DOUBLE, TRAIN(dropout), 0, 0.9, NULL},
+    {"rank_weight", KEY_DOUBLE, TRAIN(rank_weight), 0, 1000, NULL},
+    {"class_weights", KEY_BOOL, TRAIN(class_weights), 0, 0, NULL},
+    {"dev_share", KEY_DOUBLE, TRAIN(dev_share), 0, 0.9, NULL},
+    {"max_questions", KEY_U64, TRAIN(max_questions), 0, 1e12, NULL},
+    {"precision", KEY_CHOICE, TRAIN(precision), 0, 0, precision_names},
+    {"threads", KEY_U32, TRAIN(threads), 0, 4096, NULL},
+    {"seed", KEY_U64, TRAIN(seed), 0, 9e18, NULL},
+    {0}};
+_Static_assert(sizeof(size_t) == sizeof(uint64_t), "max_questions is read as 64 bits");
 
 static const suite_key judge_keys[] = {{"name", KEY_TEXT, OF(suite_critic, name), 0, 0, NULL},
                                        {"source", KEY_PATH, OF(suite_critic, source), 0, 0, NULL},
@@ -199,7 +234,7 @@ static drr_status take_table(const suite *s, json_t *table, const char *where, c
 {
     const char *name;
     json_t *value;
-    char known[500], path[160];
+    char known[700], path[160];
     if (!json_is_object(table))
         return wrong(s, where, err, "%s is a table: [%s] or [[%s]] and its keys", where, where, where);
     json_object_foreach(table, name, value)
@@ -315,6 +350,30 @@ static drr_status read_escalate(suite *s, drr_error *err)
     return status;
 }
 
+/* By its path, or made of traces: keys of the one mean nothing for the other. */
+static drr_status check_critic(suite *s, suite_critic *c, json_t *table, const char *where, drr_error *err)
+{
+    const char *key;
+    json_t *value;
+    if (!c->path == !c->train.traces)
+        return wrong(s, where, err, "[[critic]] needs a path, or traces and folds to make one of for each fold%s",
+                     c->path ? ", and not both" : "");
+    if (c->train.traces && !c->folds)
+        return wrong(s, where, err,
+                     "[[critic]] with traces needs folds = K, of which each is judged by a critic of its "
+                     "own: drr train makes one critic for all");
+    json_object_foreach(table, key, value)
+    {
+        char at[160];
+        snprintf(at, sizeof at, "%s.%.100s", where, key);
+        if (c->path && strcmp(key, "path") != 0 && strcmp(key, "name") != 0)
+            return wrong(s, at, err, "%.60s is of a critic that is made here, of traces; this one has a path", key);
+    }
+    if (!c->name && !(c->name = stem_of(s, c->path ? c->path : c->train.traces)))
+        return error_memory(err);
+    return DRR_OK;
+}
+
 static drr_status read_critics(suite *s, drr_error *err)
 {
     drr_status status = count_list(s, "critic", &s->n_critics, err);
@@ -322,11 +381,11 @@ static drr_status read_critics(suite *s, drr_error *err)
         char where[40];
         suite_critic *c = &s->critics[i];
         snprintf(where, sizeof where, "critic[%zu]", i);
-        status = take_table(s, json_array_get(json_object_get(s->root, "critic"), i), where, critic_keys, c, err);
-        if (status == DRR_OK && !c->path)
-            status = wrong(s, where, err, "[[critic]] needs a path");
-        if (status == DRR_OK && !c->name && !(c->name = stem_of(s, c->path)))
-            status = error_memory(err);
+        drr_train_options_defaults(&c->train);
+        json_t *table = json_array_get(json_object_get(s->root, "critic"), i);
+        status = take_table(s, table, where, critic_keys, c, err);
+        if (status == DRR_OK)
+            status = check_critic(s, c, table, where, err);
     }
     return status;
 }
@@ -379,6 +438,15 @@ static drr_status check_budget(const suite *s, const drr_policy *p, const char *
     return DRR_OK;
 }
 
+/* In every part of the study. */
+static bool has_question_critic(const suite *s)
+{
+    bool all = s->n_critics > 0;
+    for (size_t i = 0; i < s->n_critics; i++)
+        all = all && s->critics[i].with_question_critic;
+    return s->question_critic || all;
+}
+
 static drr_status read_strategy(suite *s, size_t i, const drr_policy *common, drr_error *err)
 {
     char where[40], key[60];
@@ -402,8 +470,11 @@ static drr_status read_strategy(suite *s, size_t i, const drr_policy *common, dr
         return wrong(s, where, err,
                      "the strategy %s needs a critic: add [[critic]] and its path, or a [[judge]] and its source",
                      strategy);
-    if (!s->question_critic && (!isnan(entry->policy.sure_above) || entry->policy.hopeless_below > 0))
-        return wrong(s, where, err, "sure_above and hopeless_below need question_critic = \"FILE\" at the top");
+    if (!has_question_critic(s) && (!isnan(entry->policy.sure_above) || entry->policy.parallel_below > 0 ||
+                                    entry->policy.hopeless_below > 0 || entry->policy.give_up_below > 0))
+        return wrong(s, where, err,
+                     "sure_above, parallel_below, hopeless_below and give_up_below need question_critic = \"FILE\" at "
+                     "the top, or with_question_critic = true in each [[critic]]");
     return check_budget(s, &entry->policy, where, err);
 }
 

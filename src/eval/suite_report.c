@@ -64,7 +64,7 @@ static json_t *add_row(json_t *rows, const suite_part *part, const char *task)
 }
 
 typedef struct tables {
-    json_t *strategies, *comparisons, *critics;
+    json_t *strategies, *comparisons, *critics, *folds;
 } tables;
 
 static drr_status collect(void *user, const suite_part *part, const char *task, json_t *report, drr_error *err)
@@ -93,6 +93,11 @@ static drr_status collect(void *user, const suite_part *part, const char *task, 
         row = add_row(t->critics, part, task);
         whole = whole && row && json_object_set_new(row, "set", json_string(name)) == 0 &&
                 json_object_update(row, figures) == 0;
+    }
+    json_array_foreach(json_object_get(report, "folds"), i, figures)
+    {
+        row = add_row(t->folds, part, task);
+        whole = whole && row && json_object_update(row, figures) == 0;
     }
     return whole ? DRR_OK : error_memory(err);
 }
@@ -230,6 +235,26 @@ static drr_status put_findings(buffer *b, json_t *comparisons, bool page, drr_er
     return status == DRR_OK && page ? buffer_puts(b, "</ul>\n", err) : status;
 }
 
+/* Which way questions went, where a critic of questions alone said so. The page has it below each part's table. */
+static drr_status put_routes(buffer *b, json_t *rows, drr_error *err)
+{
+    size_t i;
+    json_t *row;
+    drr_status status = DRR_OK;
+    json_array_foreach(rows, i, row)
+    {
+        const json_t *routes = json_object_get(row, "routes");
+        if (status == DRR_OK && routes)
+            status =
+                buffer_printf(b, err, "- %s, %s: ", json_string_or(row, "part", ""), json_string_or(row, "task", ""));
+        if (status == DRR_OK && routes)
+            status = routes_words(b, json_string_or(row, "name", ""), routes, err);
+        if (status == DRR_OK && routes)
+            status = buffer_puts(b, "\n", err);
+    }
+    return status;
+}
+
 static const char *title_of(const suite *s)
 {
     return s->title ? s->title : file_name(s->path, NULL);
@@ -262,6 +287,8 @@ static drr_status markdown(char **text, const suite *s, const suite_part *parts,
         status = put_strategies(&b, t->strategies, false, err);
     if (status == DRR_OK)
         status = put_findings(&b, t->comparisons, false, err);
+    if (status == DRR_OK)
+        status = put_routes(&b, t->strategies, err);
     if (status == DRR_OK)
         status = put_warnings(&b, parts, n, false, err);
     if (status == DRR_OK)
@@ -391,8 +418,8 @@ drr_status suite_report(char **json, char **table, const suite *s, const suite_p
 {
     char path[4096], *as_json = NULL, *as_text = NULL;
     size_t n_comparisons = 0;
-    tables t = {json_array(), json_array(), json_array()};
-    drr_status status = t.strategies && t.comparisons && t.critics ? DRR_OK : error_memory(err);
+    tables t = {json_array(), json_array(), json_array(), json_array()};
+    drr_status status = t.strategies && t.comparisons && t.critics && t.folds ? DRR_OK : error_memory(err);
     if (status == DRR_OK)
         status = correct(parts, n, &n_comparisons, err);
     if (status == DRR_OK)
@@ -409,6 +436,8 @@ drr_status suite_report(char **json, char **table, const suite *s, const suite_p
         status = csv_write(in_folder(path, out, "comparisons.csv"), t.comparisons, err);
     if (status == DRR_OK && json_array_size(t.critics))
         status = csv_write(in_folder(path, out, "critics.csv"), t.critics, err);
+    if (status == DRR_OK && json_array_size(t.folds))
+        status = csv_write(in_folder(path, out, "folds.csv"), t.folds, err);
     if (status == DRR_OK)
         status = write_questions(in_folder(path, out, "questions.jsonl"), parts, n, err);
     if (status == DRR_OK)
@@ -423,5 +452,6 @@ drr_status suite_report(char **json, char **table, const suite *s, const suite_p
     json_decref(t.strategies);
     json_decref(t.comparisons);
     json_decref(t.critics);
+    json_decref(t.folds);
     return status;
 }

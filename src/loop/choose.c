@@ -62,23 +62,6 @@ drr_status loop_score_turn(loop *l, seeker *s, size_t i, drr_error *err)
     return status;
 }
 
-drr_status loop_judge_question(loop *l, seeker *s, drr_error *err)
-{
-    const drr_policy *p = l->policy;
-    const drr_score_item item = {.question = s->question, .text = CRITIC_NO_TEXT};
-    drr_score score;
-    if (!p->question_critic || p->strategy != DRR_STRATEGY_DRR)
-        return DRR_OK;
-    drr_status status = drr_critic_score(p->question_critic, &score, &item, 1, err);
-    if (status != DRR_OK)
-        return status;
-    s->result->p_question = score.p_correct;
-    s->sure = score.p_correct >= p->sure_above;
-    if (score.p_correct < p->hopeless_below)
-        loop_settle_abstain(l, s);
-    return DRR_OK;
-}
-
 double loop_turn_p(const loop *l, const seeker *s, size_t i, bool alone)
 {
     const drr_turn *t = &s->result->turns[i];

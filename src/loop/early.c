@@ -53,16 +53,15 @@ bool early_watches(const loop *l, const loop_request *r)
     const drr_policy *p = l->policy;
     if (!l->early || r->role != role_attempt || r->cuts >= p->early_cuts)
         return false;
-    return p->strategy != DRR_STRATEGY_DRR || p->early_free || loop_turns_spent(l, r->s) + 1 < p->max_turns;
+    return loop_draws_samples(l, r->s) || p->early_free || loop_turns_spent(l, r->s) + 1 < p->max_turns;
 }
 
 /* ---- time */
 
-static bool side_by_side(const loop *l)
+static bool side_by_side(const loop *l, const seeker *s)
 {
     const drr_policy *p = l->policy;
-    return (p->strategy == DRR_STRATEGY_VOTE || p->strategy == DRR_STRATEGY_BEST_OF_N) && !p->max_tokens &&
-           p->stop_confidence <= 0;
+    return loop_draws_samples(l, s) && !p->max_tokens && (p->stop_confidence <= 0 || p->strategy == DRR_STRATEGY_DRR);
 }
 
 /* Of turns that follow each other, the sum of what each took, so that a question does not pay for the others that it
@@ -71,7 +70,7 @@ static bool side_by_side(const loop *l)
 double loop_seconds_of(const loop *l, const seeker *s, double running)
 {
     const drr_result *r = s->result;
-    if (side_by_side(l))
+    if (side_by_side(l, s))
         return s->began_s > 0 ? clock_seconds() - s->began_s : 0;
     return r->seconds + r->judge_seconds + running;
 }

@@ -8,6 +8,8 @@
 
 static bool is_unsure(const drr_result *r, double below)
 {
+    if (r->route == DRR_ROUTE_ABSTAIN) /* nobody is to be asked */
+        return false;
     if (r->outcome != DRR_ANSWERED)
         return true;
     return isnan(below) ? !drr_result_accepted(r) : !(r->p_correct >= below);

@@ -19,7 +19,6 @@ typedef struct seeker {
     conversation history; /* of strategies that go on talking; holds every turn up to the last one */
     size_t in_flight;
     uint32_t n_asked; /* fresh samples asked for so far */
-    bool sure;        /* the question alone says that the first answer will do */
     double began_s;   /* when its first request was admitted, as far as that is known; 0: none was */
     bool finished;
 } seeker;
@@ -95,6 +94,13 @@ drr_status loop_words(char **words, loop *l, seeker *s, const drr_turn *t, drr_e
 /* stop.c: vote and best-of-n: what is there already decides, as surely as policy->stop_confidence says. */
 bool loop_samples_suffice(loop *l, seeker *s);
 
+/* route.c: which way a question goes by what the question's critic says of it: p_question and the route of its result;
+ * settles one that nobody is asked. */
+drr_status loop_route_check(const drr_policy *p, drr_error *err);
+drr_status loop_route(loop *l, seeker *s, drr_error *err);
+/* Samples are drawn side by side, and none waits for a verdict: vote, best-of-n, and drr on such a question. */
+bool loop_draws_samples(const loop *l, const seeker *s);
+
 /* strategies.c: the first request of a question, and what follows a turn (result->turns[i]): more requests, or
  * s->finished with the result settled. */
 drr_status strategy_begin(loop *l, seeker *s, drr_error *err);
@@ -111,8 +117,6 @@ drr_status loop_score_turn(loop *l, seeker *s, size_t i, drr_error *err); /* set
 void loop_judge_turn(loop *l, seeker *s, size_t i); /* P(correct) of an answer, given the others that are known */
 void loop_judge_turns(loop *l, seeker *s);          /* of all answers, where the decision waits for the last of them */
 bool loop_turns_agree(const seeker *s, size_t i, size_t k); /* both have been read, and say the same */
-/* p_question; settles a hopeless question. */
-drr_status loop_judge_question(loop *l, seeker *s, drr_error *err);
 /* P(correct) of turn i; alone: as if no other answer were known. NaN without a critic. */
 double loop_turn_p(const loop *l, const seeker *s, size_t i, bool alone);
 

@@ -38,6 +38,12 @@ const char *drr_outcome_name(drr_outcome outcome)
     return NAME_AT(outcome_names, outcome);
 }
 
+const char *drr_route_name(drr_route route)
+{
+    static const char *const names[DRR_ROUTES] = {"none", "once", "sequence", "parallel", "escalate", "abstain"};
+    return NAME_AT(names, route);
+}
+
 const char *drr_feedback_name(drr_feedback feedback)
 {
     return NAME_AT(feedback_names, feedback);
@@ -107,7 +113,8 @@ bool drr_guarantee_holds(char *why, size_t size, const drr_guarantee *g, const d
         status = buffer_printf(&b, NULL, "the strategy is %s, not drr; ", drr_strategy_name(p->strategy));
     if (status == DRR_OK && p->max_turns != g->turns)
         status = buffer_printf(&b, NULL, "turns are %u, not %u; ", p->max_turns, g->turns);
-    if (status == DRR_OK && p->question_critic && (p->sure_above <= 1 || p->hopeless_below > 0))
+    if (status == DRR_OK && p->question_critic &&
+        (p->sure_above <= 1 || p->parallel_below > 0 || p->hopeless_below > 0 || p->give_up_below > 0))
         status = buffer_puts(&b, "the question alone decides on some; ", NULL);
     if (status == DRR_OK && p->max_tokens)
         status = buffer_puts(&b, "there is a token budget; ", NULL);

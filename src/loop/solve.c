@@ -284,7 +284,7 @@ static drr_status begin(loop *l, seeker *s, const drr_task *task, drr_result *re
     s->result = result;
     drr_status status = task_question_text(&s->question, task, err);
     if (status == DRR_OK)
-        status = loop_judge_question(l, s, err);
+        status = loop_route(l, s, err);
     if (status == DRR_OK && !s->finished)
         return strategy_begin(l, s, err);
     if (status == DRR_OK)
@@ -335,6 +335,9 @@ static drr_status check(const loop *l, drr_error *err)
     if (p->question_critic && !drr_critic_reads_questions(p->question_critic))
         return error_set(err, DRR_E_MISMATCH,
                          "the question critic judges answers: train one of questions alone, drr train --question-only");
+    const drr_status routes = loop_route_check(p, err);
+    if (routes != DRR_OK)
+        return routes;
     if (needs_judge && !l->judge)
         return error_set(err, DRR_E_ARGUMENT, "the strategy %s needs a critic", drr_strategy_name(p->strategy));
     if (p->strategy == DRR_STRATEGY_DRR && !l->judge->class->calibrated && isnan(p->threshold))

@@ -24,7 +24,7 @@ static bool best_suffices(loop *l, seeker *s)
 
 bool loop_samples_suffice(loop *l, seeker *s)
 {
-    if (l->policy->stop_confidence <= 0 || s->result->n_turns == 0)
+    if (l->policy->stop_confidence <= 0 || s->result->n_turns == 0 || l->policy->strategy == DRR_STRATEGY_DRR)
         return false;
     return l->policy->strategy == DRR_STRATEGY_VOTE ? vote_suffices(l, s) : best_suffices(l, s);
 }

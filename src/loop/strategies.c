@@ -9,19 +9,15 @@
 const char role_attempt[] = "attempt", role_critique[] = "critique", role_revision[] = "revision",
            role_escalation[] = "escalation", role_cut[] = "cut", role_judge[] = "judge";
 
-static bool draws_samples(const loop *l)
-{
-    return l->policy->strategy == DRR_STRATEGY_VOTE || l->policy->strategy == DRR_STRATEGY_BEST_OF_N;
-}
-
 /* All at once; with a token budget, or where the samples may suffice before all are drawn, one after another, for only
  * then is it known what the next may cost and whether it is needed, and the same samples are drawn however the
  * reasoner's answers arrive. */
 drr_status strategy_ask_samples(loop *l, seeker *s, drr_error *err)
 {
-    const bool one_by_one = l->policy->max_tokens || l->policy->stop_confidence > 0;
+    const bool may_suffice = l->policy->stop_confidence > 0 && l->policy->strategy != DRR_STRATEGY_DRR;
+    const bool one_by_one = l->policy->max_tokens || may_suffice;
     drr_status status = DRR_OK;
-    while (status == DRR_OK && draws_samples(l) && s->n_asked < l->policy->samples && loop_budget_left(l, s) &&
+    while (status == DRR_OK && loop_draws_samples(l, s) && s->n_asked < l->policy->samples && loop_budget_left(l, s) &&
            !(one_by_one && (s->in_flight || loop_samples_suffice(l, s))))
         status = loop_ask_fresh(l, s, s->n_asked, err);
     return status;
@@ -29,7 +25,8 @@ drr_status strategy_ask_samples(loop *l, seeker *s, drr_error *err)
 
 drr_status strategy_begin(loop *l, seeker *s, drr_error *err)
 {
-    return draws_samples(l) && l->policy->samples ? strategy_ask_samples(l, s, err) : loop_ask_fresh(l, s, 0, err);
+    return loop_draws_samples(l, s) && l->policy->samples ? strategy_ask_samples(l, s, err)
+                                                          : loop_ask_fresh(l, s, 0, err);
 }
 
 /* ---- drr */
@@ -79,7 +76,7 @@ static drr_status reject(loop *l, seeker *s, const drr_turn *t, drr_error *err)
 static drr_status advance_drr(loop *l, seeker *s, size_t i, drr_error *err)
 {
     drr_turn *t = &s->result->turns[i];
-    if (t->answer && (s->sure || t->p_correct >= l->threshold)) {
+    if (t->answer && (s->result->route == DRR_ROUTE_ONCE || t->p_correct >= l->threshold)) {
         t->verdict = DRR_VERDICT_ACCEPT;
         loop_settle_on(l, s, i);
         return DRR_OK;
@@ -89,6 +86,23 @@ static drr_status advance_drr(loop *l, seeker *s, size_t i, drr_error *err)
         return reject(l, s, t, err);
     settle_exhausted(l, s);
     return DRR_OK;
+}
+
+/* All samples of a question that went that way are there, judged with each other known: one verdict, on the answer
+ * that the critic-weighted vote finds. Where that is a rejection, it is as when turns run out. */
+static void settle_parallel(loop *l, seeker *s)
+{
+    double surety;
+    const size_t best = loop_vote_leader(l, s, DRR_VOTES_CRITIC, &surety);
+    if (best < s->result->n_turns && surety >= l->threshold) {
+        s->result->turns[best].verdict = DRR_VERDICT_ACCEPT;
+        loop_settle_vote(l, s, DRR_VOTES_CRITIC);
+        return;
+    }
+    for (size_t i = 0; i < s->result->n_turns; i++)
+        if (drr_turn_answers(&s->result->turns[i]))
+            s->result->turns[i].verdict = DRR_VERDICT_REJECT;
+    settle_exhausted(l, s);
 }
 
 /* ---- self-critique: Self-Refine (Madaan et al. 2023): attempt, critique, revision, critique ... until the critique
@@ -123,14 +137,10 @@ static drr_status advance_self_critique(loop *l, seeker *s, size_t i, drr_error 
 
 drr_status strategy_advance(loop *l, seeker *s, size_t i, drr_error *err)
 {
-    switch (l->policy->strategy) {
-    case DRR_STRATEGY_DRR:
-        return advance_drr(l, s, i, err);
-    case DRR_STRATEGY_SELF_CRITIQUE:
+    if (l->policy->strategy == DRR_STRATEGY_SELF_CRITIQUE)
         return advance_self_critique(l, s, i, err);
-    default:
-        break;
-    }
+    if (l->policy->strategy == DRR_STRATEGY_DRR && !loop_draws_samples(l, s))
+        return advance_drr(l, s, i, err);
     drr_status status = strategy_ask_samples(l, s, err);
     if (status == DRR_OK && s->in_flight == 0)
         strategy_end(l, s);
@@ -153,9 +163,10 @@ void strategy_end(loop *l, seeker *s)
 {
     drr_result *r = s->result;
     /* Samples arrive in any order; the ledger, and who of equals came first, follow their numbers. */
-    if (draws_samples(l))
+    const bool samples = loop_draws_samples(l, s);
+    if (samples)
         qsort(r->turns, r->n_turns, sizeof *r->turns, turn_compare);
-    if (l->policy->strategy != DRR_STRATEGY_DRR) /* whose verdicts are given */
+    if (l->policy->strategy != DRR_STRATEGY_DRR || samples) /* else the verdicts are given */
         loop_judge_turns(l, s);
     switch (l->policy->strategy) {
     case DRR_STRATEGY_VOTE:
@@ -166,7 +177,10 @@ void strategy_end(loop *l, seeker *s)
         loop_maybe_abstain(l, s);
         break;
     case DRR_STRATEGY_DRR:
-        settle_exhausted(l, s);
+        if (samples)
+            settle_parallel(l, s);
+        else
+            settle_exhausted(l, s);
         break;
     default:
         loop_settle_last(l, s);

@@ -123,12 +123,14 @@ static drr_status put_split(buffer *b, const char *part, const char *use, const 
 static drr_status put_data(buffer *b, const card *k, drr_error *err)
 {
     const drr_train_result *r = k->result;
-    drr_status status =
-        buffer_puts(b,
-                    "\n## Data\nEvery trace is labelled by the check of its final answer alone. Split by "
-                    "question: no question is in two parts.\n\n| part | questions | traces | right | used "
-                    "for |\n| --- | ---: | ---: | ---: | --- |\n",
-                    err);
+    drr_status status = buffer_printf(
+        b, err,
+        "\n## Data\nEvery trace is labelled by the check of its final answer alone. %s%s\n\n"
+        "| part | questions | traces | right | used for |\n| --- | ---: | ---: | ---: | --- |\n",
+        r->by_trace ? "**Split by trace, as an ablation: answers to one question lie in several parts, so "
+                      "every figure below is too good, and so is the threshold. Not to be used.**"
+                    : "Split by question: no question is in two parts.",
+        k->options->first_turns_only ? " Answers after a rejection were kept out of train and dev." : "");
     if (status == DRR_OK)
         status =
             put_split(b, "train", k->shape ? "the encoder's weights" : "the probe's weights", k, CORPUS_TRAIN, err);

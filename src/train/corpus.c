@@ -166,6 +166,38 @@ static drr_status split(corpus *c, const drr_train_options *o, drr_error *err)
     return DRR_OK;
 }
 
+/* The ablation: rows are dealt out one by one in the order of a hash of (seed, question, attempt), by the same shares.
+ * A question's answers then lie in several parts, which is what is to be seen. */
+static drr_status split_traces(corpus *c, const drr_train_options *o, drr_error *err)
+{
+    key *keys = malloc((c->n + 1) * sizeof *keys);
+    if (!keys)
+        return error_memory(err);
+    for (size_t i = 0; i < c->n; i++) {
+        const drr_trace *t = &c->rows[i].trace;
+        uint64_t hash = hash_mix(hash_string(0, t->question), o->seed);
+        hash = hash_string(hash, t->reasoner ? t->reasoner : "");
+        hash = hash_mix(hash_string(hash, t->prompt ? t->prompt : ""), t->sample);
+        keys[i] = (key){hash_mix(hash, t->turn), hash, i};
+    }
+    qsort(keys, c->n, sizeof *keys, key_compare);
+    for (size_t i = 0; i < c->n; i++) {
+        const double at = (double)i / (double)c->n;
+        c->rows[keys[i].row].part = at < o->test_share                  ? CORPUS_TEST
+                                    : at < o->test_share + o->dev_share ? CORPUS_DEV
+                                                                        : CORPUS_TRAIN;
+    }
+    free(keys);
+    return DRR_OK;
+}
+
+void corpus_leave_retries(corpus *c)
+{
+    for (size_t i = 0; i < c->n; i++)
+        if (c->rows[i].trace.turn && c->rows[i].part != CORPUS_TEST)
+            c->rows[i].part = CORPUS_UNUSED;
+}
+
 static drr_status read_file(corpus *c, const drr_train_options *o, const char *path, bool test, const drr_hooks *hooks,
                             drr_error *err)
 {
@@ -195,6 +227,15 @@ drr_status corpus_read(corpus *c, const drr_train_options *o, const drr_hooks *h
                            o->traces, c->n);
     if (status == DRR_OK)
         status = split(c, o, err);
+    if (status == DRR_OK && o->by_trace)
+        status = split_traces(c, o, err);
+    if (status == DRR_OK && o->first_turns_only)
+        corpus_leave_retries(c);
+    if (status == DRR_OK && o->by_trace)
+        hooks_log(
+            hooks, DRR_LOG_WARN,
+            "split by trace: answers to one question lie in train, dev and test, so every held-out figure of this "
+            "critic is too good, and so is its threshold; it is an ablation, and not to be used");
     if (status == DRR_OK && c->n_leaks)
         hooks_log(hooks, DRR_LOG_WARN, "%llu questions of the test file were in the training file too: not trained on",
                   (unsigned long long)c->n_leaks);

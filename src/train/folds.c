@@ -52,6 +52,8 @@ drr_status corpus_fold(corpus *c, const drr_train_options *o, uint32_t fold, uin
         if (parts[q] == CORPUS_TRAIN && ++trained > o->max_questions)
             parts[q] = CORPUS_UNUSED;
     assign(c, parts);
+    if (o->first_turns_only)
+        corpus_leave_retries(c);
     free(elsewhere);
     free(parts);
     return DRR_OK;
@@ -298,6 +300,8 @@ static drr_status check(const drr_train_options *o, uint32_t folds, uint32_t see
                          "a dev share of %g and one of %u folds leave less than a tenth of the questions to train on: "
                          "give a smaller dev share or more folds",
                          o->dev_share, folds);
+    if (folds && o->by_trace)
+        return train_refuse_by_trace("a fold", err);
     return train_check_options(o, err);
 }
 
@@ -378,7 +382,7 @@ drr_status drr_train_repeat(drr_train_result *result, drr_repeats *repeats, cons
         hooks_log(hooks, DRR_LOG_INFO, "and now the critic, on the usual split with seed %llu",
                   (unsigned long long)o->seed);
     if (status == DRR_OK)
-        status = train_critic(&trained, &last, &r.x, NULL, hooks, err);
+        status = train_critic(&trained, &last, NULL, &r.x, NULL, hooks, err);
     if (status == DRR_OK) {
         unlink(path.data);
         *result = trained;
@@ -389,5 +393,67 @@ drr_status drr_train_repeat(drr_train_result *result, drr_repeats *repeats, cons
     corpus_clear(&r.c);
     drr_repeats_clear(&r.x);
     buffer_clear(&path);
+    return status;
+}
+
+/* ---- one fold by itself */
+
+static drr_status check_one(const drr_train_options *o, uint32_t fold, uint32_t folds, drr_error *err)
+{
+    if (fold == 0 || fold > folds)
+        return error_set(err, DRR_E_ARGUMENT, "there is no fold %u of %u", fold, folds);
+    if (!isnan(o->target_error))
+        return error_set(err, DRR_E_ARGUMENT,
+                         "no questions are kept for a guarantee in a fold: train once without folds for one");
+    return check(o, folds, 1, err);
+}
+
+drr_status drr_train_fold(drr_train_result *result, const drr_train_options *o, uint32_t fold, uint32_t folds,
+                          const drr_hooks *hooks, drr_error *err)
+{
+    corpus c = {0};
+    char what[40];
+    drr_error why = {0};
+    drr_status status = check_one(o, fold, folds, err);
+    snprintf(what, sizeof what, "the critic of fold %u", fold);
+    if (status == DRR_OK)
+        status = ranks_alone(what, err);
+    if (status == DRR_OK)
+        status = corpus_read(&c, o, hooks, err);
+    if (status == DRR_OK)
+        status = corpus_check_sound(&c, o->traces, hooks, err);
+    if (status == DRR_OK)
+        status = corpus_fold(&c, o, fold - 1, folds, err);
+    if (status == DRR_OK) {
+        status = train_critic(result, o, &c, NULL, NULL, hooks, &why);
+        if (status != DRR_OK && err)
+            error_set(err, status, "fold %u of %u: %.950s", fold, folds, why.message);
+    }
+    corpus_clear(&c);
+    return status;
+}
+
+drr_status drr_train_divide(drr_fold_fn each, void *user, const drr_train_options *o, uint32_t folds,
+                            const drr_hooks *hooks, drr_error *err)
+{
+    repeating r = {.o = o, .hooks = hooks, .folds = folds};
+    drr_status status = check_one(o, 1, folds, err);
+    if (status == DRR_OK)
+        status = corpus_read(&r.c, o, hooks, err);
+    if (status == DRR_OK)
+        status = check_folds(&r, err);
+    for (uint32_t k = 0; status == DRR_OK && k < folds; k++) {
+        bool *told = calloc(r.c.n_questions + 1, sizeof *told);
+        status = told ? corpus_fold(&r.c, o, k, folds, err) : error_memory(err);
+        for (size_t i = 0; status == DRR_OK && i < r.c.n; i++) {
+            const corpus_row *row = &r.c.rows[i];
+            if (row->part == CORPUS_TEST && !told[row->question]) {
+                told[row->question] = true;
+                each(user, row->trace.question, k + 1);
+            }
+        }
+        free(told);
+    }
+    corpus_clear(&r.c);
     return status;
 }

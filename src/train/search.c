@@ -381,7 +381,7 @@ static drr_status train_winner(searching *s, drr_train_result *result, drr_train
                   "no trial was finished in %.0f s: the settings as given are trained; give more time",
                   s->space.budget);
     }
-    return train_critic(result, o, NULL, &s->x, s->hooks, err);
+    return train_critic(result, o, NULL, NULL, &s->x, s->hooks, err);
 }
 
 void drr_search_clear(drr_search *x)
@@ -407,6 +407,8 @@ drr_status drr_train_search(drr_train_result *result, drr_search *search, const 
             error_set(err, DRR_E_ARGUMENT,
                       "a search tries settings of the text's encoder and knows no probe: search with kind encoder, "
                       "then give what won to kind stack");
+    if (status == DRR_OK && o->by_trace)
+        status = train_refuse_by_trace("a search", err);
     if (status == DRR_OK && !(seconds > 0))
         status = error_set(err, DRR_E_ARGUMENT, "a search of %g seconds cannot be: give more than 0", seconds);
     if (status != DRR_OK)

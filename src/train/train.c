@@ -72,6 +72,25 @@ static drr_status check_kind(const drr_train_options *o, drr_error *err)
     return o->kind == DRR_CRITIC_PROBE ? ranks_alone("a probe alone", err) : DRR_OK;
 }
 
+drr_status train_refuse_by_trace(const char *what, drr_error *err)
+{
+    return error_set(
+        err, DRR_E_ARGUMENT,
+        "%s needs questions that nothing else has seen, and a split by trace leaves none: leave out one of "
+        "the two",
+        what);
+}
+
+/* An ablation compares two splits of the same traces, and nothing that rests on a split. */
+static drr_status check_by_trace(const drr_train_options *o, drr_error *err)
+{
+    return o->test_traces            ? train_refuse_by_trace("a test file", err)
+           : !isnan(o->target_error) ? train_refuse_by_trace("a guarantee", err)
+           : o->leave_one_task_out   ? train_refuse_by_trace("leaving a task out", err)
+           : o->max_questions        ? train_refuse_by_trace("a number of questions", err)
+                                     : DRR_OK;
+}
+
 drr_status train_check_options(const drr_train_options *o, drr_error *err)
 {
     const bool text = o->kind != DRR_CRITIC_PROBE;
@@ -101,6 +120,8 @@ drr_status train_check_options(const drr_train_options *o, drr_error *err)
             "a critic of questions alone reads no answers: leave out --kind, --rank-weight, --head, --steps "
             "and --target-error");
     drr_status status = check_kind(o, err);
+    if (status == DRR_OK && o->by_trace)
+        status = check_by_trace(o, err);
     return status == DRR_OK && !isnan(o->target_error) ? check_guarantee_options(o, err) : status;
 }
 
@@ -368,6 +389,7 @@ static drr_status conclude(session *s, drr_train_result *result, const drr_train
     if (status == DRR_OK && s->e)
         status = judge_steps(result, &s->c, s->e, s->tokenizer, s->meta.max_length, hooks, err);
     result->text_alone = o->text_alone || o->question_only;
+    result->by_trace = o->by_trace;
     if (status == DRR_OK)
         status = judge_fit(&s->meta, result, &s->c, o->seed, err);
     if (status == DRR_OK)
@@ -478,10 +500,10 @@ static void log_guarantees(const drr_train_result *r, const drr_hooks *hooks)
 
 drr_status drr_train(drr_train_result *out, const drr_train_options *o, const drr_hooks *hooks, drr_error *err)
 {
-    return train_critic(out, o, NULL, NULL, hooks, err);
+    return train_critic(out, o, NULL, NULL, NULL, hooks, err);
 }
 
-drr_status train_critic(drr_train_result *out, const drr_train_options *o, drr_repeats *repeats,
+drr_status train_critic(drr_train_result *out, const drr_train_options *o, corpus *given, drr_repeats *repeats,
                         const drr_search *search, const drr_hooks *hooks, drr_error *err)
 {
     drr_status status = train_check_options(o, err);
@@ -499,6 +521,10 @@ drr_status train_critic(drr_train_result *out, const drr_train_options *o, drr_r
     if (s.job)
         hooks_log(hooks, DRR_LOG_INFO, "training on %u ranks with %u threads each, over %s", ranks_count(s.job),
                   parallel_threads(), ranks_library(s.job));
+    if (given) {
+        s.c = *given;
+        *given = (corpus){0};
+    }
     status = session_make(&s, &result, o, &(variant){0}, hooks, err);
     if (status != DRR_OK)
         goto done;

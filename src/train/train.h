@@ -209,6 +209,8 @@ void corpus_clear(corpus *c);
 drr_status corpus_check_sound(const corpus *c, const char *traces, const drr_hooks *hooks, drr_error *err);
 size_t corpus_questions(const corpus *c, corpus_part part);
 
+/* Leaves out what was written after a rejection, but for test rows: options->first_turns_only. */
+void corpus_leave_retries(corpus *c);
 /* Leaves of one task the test questions alone, and of the others all but these. */
 void corpus_leave_out(corpus *c, const char *task);
 /* Leaves out the rows without hidden states; returns how many there were. */

@@ -31,13 +31,16 @@ drr_status session_score(session *s, corpus_part part, const drr_hooks *hooks, d
 drr_status session_make(session *s, drr_train_result *result, const drr_train_options *o, const variant *v,
                         const drr_hooks *hooks, drr_error *err);
 void session_clear(session *s);
-/* drr_train, with what its card is to tell of other trainings (each may be NULL). */
-drr_status train_critic(drr_train_result *result, const drr_train_options *o, drr_repeats *repeats,
+/* drr_train, with what its card is to tell of other trainings (each may be NULL); `given`: rows that are read and split
+ * already, which it takes; NULL: it reads them itself. */
+drr_status train_critic(drr_train_result *result, const drr_train_options *o, corpus *given, drr_repeats *repeats,
                         const drr_search *search, const drr_hooks *hooks, drr_error *err);
 /* The critic's own figures into repeats that have no folds, of which it is the first; then means and deviations
  * (folds.c). */
 void repeats_take(drr_repeats *repeats, const drr_train_result *critic);
 drr_status train_check_options(const drr_train_options *o, drr_error *err);
+/* DRR_E_ARGUMENT: `what` does not go with a split by trace. */
+drr_status train_refuse_by_trace(const char *what, drr_error *err);
 /* Can these rows train a critic, and with `promises` promise what is asked for? Counts them into the result. */
 drr_status train_check_corpus(drr_train_result *result, const corpus *c, const drr_train_options *o, bool promises,
                               drr_error *err);

@@ -65,6 +65,17 @@ expect "questions that are hopeless" 0 "${ask[@]}" --critic made.gguf --question
 test_that "are not asked" json "$work/out" "(lambda s: s['abstained'] == 30 and s['mean_calls'] == 0)(j['tasks']['asked']['strategies']['drr'])"
 expect "but go to another reasoner, where there is one" 0 "${ask[@]}" --critic made.gguf --question-critic question.gguf --hopeless-below 1 "${sage[@]}"
 test_that "which answers them" json "$work/out" "(lambda s: s['escalated'] == 30 and s['accuracy'] == 1)(j['tasks']['asked']['strategies']['drr'])"
+expect "questions that are given up" 0 "${ask[@]}" --critic made.gguf --question-critic question.gguf --hopeless-below 1 --give-up-below 1 "${sage[@]}"
+test_that "go nowhere" json "$work/out" "(lambda s: s['routes']['abstain']['n'] == s['abstained'] == 30 and s['mean_calls'] == 0)(j['tasks']['asked']['strategies']['drr'])"
+expect "questions that are sampled" 0 "${ask[@]}" --critic made.gguf --question-critic question.gguf --parallel-below 1 --samples 2 --threshold 1
+test_that "are asked for all samples" json "$work/out" "(lambda s: s['routes']['parallel']['n'] == 30 and s['mean_calls'] == 2)(j['tasks']['asked']['strategies']['drr'])"
+test_that "and the report says so" grep -q "30 were sampled in parallel" before/report.txt
+test_that "and the page, and each question" bash -c 'grep -q "30 were sampled in parallel" before/report.html && [ "$(grep -c "\"route\":\"parallel\"" before/questions.jsonl)" -eq 30 ]'
+expect "bounds in another order are refused" 1 "${ask[@]}" --critic made.gguf --question-critic question.gguf --parallel-below 0.5 --give-up-below 0.6
+test_that "in a sentence that says which" grep -q "parallel-below 0.5 lies below give-up-below 0.6" "$work/err"
+expect "one question" 0 "$drr" reason --reasoner some.replay.jsonl --critic made.gguf --question-critic question.gguf --sure-above 0 --json \
+    --kind boolean "$(python3 -c 'import json; print(json.loads(open("asked.jsonl").readline())["question"])')"
+test_that "tells its way, too" json "$work/out" "j['route'] == 'once' and 0 < j['p_question'] < 1"
 expect "it judges no answers" 1 "${ask[@]}" --critic question.gguf
 expect "nor for a server" 1 timeout 60 "$drr" serve --port 0 --upstream http://127.0.0.1:9/v1 --critic question.gguf
 test_that "which says what it wants" grep -q "questions alone" "$work/err"

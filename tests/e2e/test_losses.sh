@@ -100,6 +100,20 @@ expect "a line without steps" 0 "$drr" critic score --critic token.gguf --in lin
 test_that "is cut into some" json "$work/out" "[s['end'] for s in j['step_scores']] == [14, 43, 49, 59]"
 refuses "steps of a critic that reads [CLS]" "ranked [CLS] --steps" "$drr" critic score --critic ranked.gguf --in line.jsonl --steps
 
+# --- what a split is for
+ablation=("$drr" train --traces all.jsonl --epochs 1 --max-length 64 --out ablation.gguf)
+expect "a split by trace" 0 "${ablation[@]}" --split trace --json
+test_that "is told of on stderr" grep -q "every held-out figure of this critic is too good" "$work/err"
+test_that "in JSON" json "$work/out" "j['split'] == 'trace'"
+test_that "and on the card" grep -q "Split by trace, as an ablation" ablation.card.md
+expect "and in words" 0 "${ablation[@]}" --split trace
+test_that "as loudly" grep -q "SPLIT BY TRACE" "$work/out"
+expect "the split by question" 0 "${ablation[@]}" --first-turns-only --json
+test_that "is the usual one" json "$work/out" "j['split'] == 'question'"
+test_that "and the card says what was left out" grep -q "Answers after a rejection were kept out" ablation.card.md
+expect "a fold by trace is refused" 1 "${ablation[@]}" --split trace --folds 3
+expect "and so is another split" 2 "${ablation[@]}" --split answer
+
 expect "critic show" 0 "$drr" critic show steps.gguf --json
 test_that "says which head, and what taught it" json "$work/out" "j['head'] == 'token' and j['n_train_steps'] == __import__('json').load(open('steps.json'))['n_train_steps']"
 expect "critic show in words" 0 "$drr" critic show steps.gguf

@@ -123,6 +123,7 @@ static void what_is_not_defined_is_not_a_number(void **state)
     assert_true(isnan(statistics_auroc(s, both, 0)) && isnan(statistics_auprc(s, both, 0)));
     assert_true(isnan(statistics_brier(s, both, 0)) && isnan(statistics_ece(s, both, 0)));
     assert_true(isnan(statistics_log_loss(s, both, 0)));
+    assert_true(isnan(statistics_log_loss((const double[]){0.5, NAN}, both, 2)));
 }
 
 int main(void)

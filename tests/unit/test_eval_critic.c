@@ -306,9 +306,9 @@ static void abstentions_take_no_risk(void **state)
     assert_figure(drr, "abstained", 1);
     assert_figure(drr, "unparsed", 0);
     assert_figure(drr, "failed", 1);
-    /* Surest first: wrong, right, wrong, right. Risk 1, 1/2, 2/3, 1/2 at each sixth of coverage:
-     * (1 + 3/4 + 7/12 + 7/12) / 6, over the 4/6 covered. */
-    assert_figure(drr, "aurc", 35.0 / 48);
+    /* Surest first: wrong, right, wrong, right. Of the 4 covered, the share answered wrongly is c to 1/4, 1/4 to 1/2,
+     * c - 1/4 to 3/4 and 1/2 from there; each over c, integrated. */
+    assert_figure(drr, "aurc", 0.25 + 0.25 * log(2) + (0.25 - 0.25 * log(1.5)) + 0.5 * log(4.0 / 3));
     assert_figure(cot, "unparsed", 1);
     assert_figure(cot, "abstained", 0);
     assert_figure(cot, "accuracy", 1.0 / 6);

@@ -147,6 +147,36 @@ static void flips_and_headroom_are_of_first_and_final_answers(void **state)
     assert_true(isnan(run.headroom)); /* there was none */
 }
 
+/* Two questions, each four times over: intervals are of two, not of eight. */
+static void intervals_are_over_questions_and_not_over_rows(void **state)
+{
+    (void)state;
+    drr_task tasks[8];
+    const drr_task *list[8];
+    char ids[8][4];
+    drr_result results[2][8];
+    double width[2];
+    for (int twice = 0; twice < 2; twice++) {
+        drr_eval_options o;
+        strategy_run runs[2] = {{.results = results[0]}, {.results = results[1]}};
+        comparison c = {.tasks = list, .n = 8, .runs = runs, .n_runs = 2};
+        drr_eval_options_defaults(&o);
+        o.bootstrap = 500;
+        for (size_t i = 0; i < 8; i++) {
+            snprintf(ids[i], sizeof ids[i], "q%zu", i);
+            tasks[i] = (drr_task){.id = ids[i], .question = twice ? (i % 2 ? "one?" : "two?") : ids[i]};
+            list[i] = &tasks[i];
+            results[0][i] = result(i, &tasks[i], i % 2 ? "1" : "0", i % 2);
+            results[1][i] = result(i, &tasks[i], "0", 0);
+        }
+        assert_int_equal(comparison_measure(&c, &o, false, NULL), DRR_OK);
+        width[twice] = runs[0].accuracy.high - runs[0].accuracy.low;
+        assert_true(near(c.pairs[0].difference.high - c.pairs[0].difference.low, width[twice], 1e-12));
+        free(c.pairs);
+    }
+    assert_true(width[1] == 1 && width[0] < 0.9);
+}
+
 /* ---- the critic's reasoner */
 
 static void a_critic_of_another_reasoner_is_told_apart_from_another_file(void **state)
@@ -180,6 +210,7 @@ int main(void)
         cmocka_unit_test(holm_corrects_step_by_step),
         cmocka_unit_test(correction_is_over_all_data_sets),
         cmocka_unit_test(flips_and_headroom_are_of_first_and_final_answers),
+        cmocka_unit_test(intervals_are_over_questions_and_not_over_rows),
         cmocka_unit_test(a_critic_of_another_reasoner_is_told_apart_from_another_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -77,6 +77,31 @@ static void a_suite_is_read_whole(void **state)
     suite_clear(&s);
 }
 
+static void a_critic_is_made_of_traces_for_each_fold(void **state)
+{
+    (void)state;
+    suite s;
+    drr_error err = {0};
+    const drr_status status =
+        read_text(&s,
+                  "[[critic]]\ntraces = \"d/t.jsonl\"\nfolds = 5\nepochs = 2\nkind = \"stack\"\nlearning_rate = 1e-4\n"
+                  "max_questions = 300\nseed = 9\nfirst_turns_only = true\nwith_question_critic = true\n" REST
+                  "parallel_below = 0.5\nhopeless_below = 0.25\ngive_up_below = 0.125\n",
+                  &err);
+    if (status != DRR_OK)
+        fail_msg("%s", err.message);
+    const suite_critic *c = &s.critics[0];
+    assert_string_equal(c->name, "t");
+    assert_true(c->folds == 5 && c->with_question_critic && !c->path);
+    assert_string_equal(c->train.traces, "d/t.jsonl");
+    assert_string_equal(c->train.encoder, "all-minilm-l6-v2"); /* as drr train */
+    assert_true(c->train.epochs == 2 && c->train.kind == DRR_CRITIC_STACK && c->train.max_questions == 300);
+    assert_true(c->train.learning_rate == 1e-4 && c->train.seed == 9 && c->train.first_turns_only);
+    const drr_policy *p = &s.entries[0].policy;
+    assert_true(p->parallel_below == 0.5 && p->hopeless_below == 0.25 && p->give_up_below == 0.125);
+    suite_clear(&s);
+}
+
 static void what_lies_beside_the_suite_is_found_there(void **state)
 {
     (void)state;
@@ -129,7 +154,15 @@ static void what_is_wrong_is_named_with_its_line(void **state)
         {"[[data]]\npath = \"q\"\n[[reasoner]]\nmodel = \"m\"\n", ":3: ", "needs a source"},
         {"[[data]]\npath = \"q\"\n[[reasoner]]\nsource = \"a.x\"\n[[reasoner]]\nsource = \"b/a.y\"\n",
          ":5: ", "two [[reasoner]] are named \"a\""},
-        {REST "[[critic]]\nname = \"c\"\n", ":7: ", "needs a path"},
+        {REST "[[critic]]\nname = \"c\"\n", ":7: ", "needs a path, or traces and folds"},
+        {REST "[[critic]]\npath = \"c\"\ntraces = \"t\"\nfolds = 2\n", ":7: ", "not both"},
+        {REST "[[critic]]\ntraces = \"t\"\n", ":7: ", "needs folds = K"},
+        {REST "[[critic]]\ntraces = \"t\"\nfolds = 1\n", ":9: ", "from 2 to 20"},
+        {REST "[[critic]]\npath = \"c\"\nepochs = 2\n", ":9: ", "epochs is of a critic that is made here"},
+        {REST "[[critic]]\ntraces = \"t\"\nfolds = 2\nepoch = 2\n", ":10: ", "no key \"epoch\""},
+        {"[[critic]]\ntraces = \"t\"\nfolds = 2\nwith_question_critic = true\n[[critic]]\npath = \"c\"\n" REST
+         "give_up_below = 0.1\n",
+         ":11: ", "in each [[critic]]"},
         {REST "[[judge]]\nname = \"c\"\n", ":7: ", "needs a source"},
         {"a = [\n", ":", "TOML"},
     };
@@ -176,6 +209,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_suite_is_read_whole),
+        cmocka_unit_test(a_critic_is_made_of_traces_for_each_fold),
         cmocka_unit_test(what_lies_beside_the_suite_is_found_there),
         cmocka_unit_test(what_is_wrong_is_named_with_its_line),
         cmocka_unit_test(a_study_needs_data_a_reasoner_and_a_strategy),

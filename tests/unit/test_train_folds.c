@@ -316,6 +316,142 @@ static void a_fold_of_one_class_is_named_before_anything_is_trained(void **state
     assert_false(file_exists(at("one.gguf")));
 }
 
+/* ---- one fold by itself */
+
+typedef struct heard {
+    char fold[2 * FIXTURE_QUESTIONS];
+    size_t n, of[8];
+} heard;
+
+static void hear(void *user, const char *question, uint32_t fold)
+{
+    heard *h = user;
+    const long q = strtol(strstr(question, "no ") + 3, NULL, 10);
+    assert_int_equal(h->fold[q], 0); /* once */
+    h->fold[q] = (char)fold;
+    h->of[fold]++;
+    h->n++;
+}
+
+static double logit_of(const char *path)
+{
+    drr_critic *critic = NULL;
+    drr_score score;
+    const drr_score_item item = {.question = "hard what is it? no 1", .text = "so sure then one and so it is"};
+    assert_int_equal(drr_critic_open(&critic, path, NULL), DRR_OK);
+    assert_int_equal(drr_critic_score(critic, &score, &item, 1, NULL), DRR_OK);
+    drr_critic_close(critic);
+    return score.logit;
+}
+
+static void a_fold_s_critic_knows_nothing_of_the_questions_it_leaves_out(void **state)
+{
+    (void)state;
+    heard h = {.n = 0};
+    bool changed[FIXTURE_QUESTIONS];
+    drr_train_options o = fixture_options("traces.jsonl", "fold.gguf");
+    drr_train_result first = {0}, again = {0};
+    drr_error err = {0};
+    must(drr_train_divide(hear, &h, &o, 3, NULL, &err), &err);
+    assert_int_equal(h.n, FIXTURE_QUESTIONS);
+    assert_true(h.of[1] == 30 && h.of[2] == 30 && h.of[3] == 30);
+    for (int q = 0; q < FIXTURE_QUESTIONS; q++)
+        changed[q] = h.fold[q] == 2;
+    write_traces("changed.jsonl", changed);
+    double logits[2][2];
+    for (uint32_t k = 1; k <= 2; k++)
+        for (int c = 0; c < 2; c++) {
+            o = fixture_options(c ? "changed.jsonl" : "traces.jsonl", "fold.gguf");
+            must(drr_train_fold(c ? &again : &first, &o, k, 3, NULL, &err), &err);
+            assert_int_equal(first.n_test_questions, 30);
+            assert_int_equal(first.n_dev_questions, 18);
+            logits[k - 1][c] = logit_of(at("fold.gguf"));
+        }
+    assert_true(logits[1][0] == logits[1][1]); /* fold 2 leaves out what was changed */
+    assert_true(logits[0][0] != logits[0][1]); /* fold 1 does not */
+    /* and is the one that is measured in a repetition */
+    drr_repeats x = {0};
+    drr_train_result last = {0};
+    o = fixture_options("traces.jsonl", "fold.gguf");
+    must(drr_train_fold(&first, &o, 3, 3, NULL, &err), &err);
+    must(repeat(&last, &x, &o, 3, 1, NULL, &err), &err);
+    near(x.runs[2].figures[0], first.auroc_text, 0);
+    drr_repeats_clear(&x);
+    assert_int_equal(drr_train_fold(&first, &o, 4, 3, NULL, &err), DRR_E_ARGUMENT);
+    assert_int_equal(drr_train_fold(&first, &o, 1, 1, NULL, &err), DRR_E_ARGUMENT);
+    o.target_error = 0.2;
+    assert_int_equal(drr_train_divide(hear, &h, &o, 3, NULL, &err), DRR_E_ARGUMENT);
+}
+
+/* ---- ablations of the split */
+
+static void a_split_by_trace_parts_a_question_and_says_so(void **state)
+{
+    (void)state;
+    drr_train_options o = fixture_options("traces.jsonl", "trace.gguf");
+    listener l = {.word = "split by trace"};
+    const drr_hooks hooks = listening(&l);
+    drr_train_result result = {0};
+    drr_error err = {0};
+    corpus c = {0};
+    size_t n[5] = {0}, parted = 0;
+    bool in[FIXTURE_QUESTIONS][5] = {{false}};
+    o.by_trace = true;
+    assert_int_equal(corpus_read(&c, &o, &hooks, NULL), DRR_OK);
+    for (size_t i = 0; i < c.n; i++) {
+        n[c.rows[i].part]++;
+        in[c.rows[i].question][c.rows[i].part] = true;
+    }
+    for (size_t q = 0; q < FIXTURE_QUESTIONS; q++)
+        parted += in[q][CORPUS_TRAIN] && in[q][CORPUS_TEST];
+    assert_int_equal(c.n_questions, FIXTURE_QUESTIONS);
+    assert_int_equal(n[CORPUS_TEST], 41); /* 0.15 and 0.2 of 270, rounded up */
+    assert_int_equal(n[CORPUS_DEV], 54);
+    assert_true(parted > 20);
+    assert_int_equal(l.heard, 1);
+    corpus_clear(&c);
+    must(drr_train(&result, &o, &hooks, &err), &err);
+    assert_true(result.by_trace);
+    char *text;
+    assert_int_equal(file_read(&text, NULL, at("trace.card.md"), 0, NULL), DRR_OK);
+    assert_non_null(strstr(text, "**Split by trace, as an ablation"));
+    assert_null(strstr(text, "no question is in two parts"));
+    free(text);
+    drr_repeats x = {0};
+    assert_int_equal(repeat(&result, &x, &o, 3, 1, NULL, &err), DRR_E_ARGUMENT);
+    assert_non_null(strstr(err.message, "split by trace"));
+    o.target_error = 0.2;
+    assert_int_equal(drr_train(&result, &o, NULL, &err), DRR_E_ARGUMENT);
+}
+
+static void retries_are_left_out_of_what_is_learnt_alone(void **state)
+{
+    (void)state;
+    FILE *file = fopen(at("retries.jsonl"), "w");
+    for (int q = 0; q < 100; q++)
+        for (int turn = 0; turn < 2; turn++)
+            fprintf(file,
+                    "{\"task\": \"t\", \"id\": \"q%d\", \"question\": \"what is it? no %d\", \"kind\": \"number\", "
+                    "\"gold\": \"1\", \"reasoner\": \"ann\", \"prompt\": \"p\", \"sample\": 0, \"turn\": %d, "
+                    "\"answer\": \"%d\", \"correct\": %s, \"text\": \"so\"}\n",
+                    q, q, turn, turn ? 1 : 2, turn ? "true" : "false");
+    assert_int_equal(fclose(file), 0);
+    drr_train_options o = fixture_options("retries.jsonl", "x.gguf");
+    for (int only = 0; only < 2; only++)
+        for (uint32_t fold = 0; fold < 2; fold++) {
+            size_t retries[5] = {0};
+            o.first_turns_only = only;
+            corpus c = read_corpus(&o);
+            if (fold)
+                assert_int_equal(corpus_fold(&c, &o, fold, 4, NULL), DRR_OK);
+            for (size_t i = 0; i < c.n; i++)
+                retries[c.rows[i].part] += c.rows[i].trace.turn > 0;
+            assert_true(retries[CORPUS_TEST] > 0);
+            assert_int_equal(retries[CORPUS_TRAIN] + retries[CORPUS_DEV] > 0, !only);
+            corpus_clear(&c);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -328,6 +464,9 @@ int main(void)
         cmocka_unit_test(another_work_s_journal_and_a_damaged_one_are_refused),
         cmocka_unit_test(what_cannot_be_is_refused_before_anything_is_trained),
         cmocka_unit_test(a_fold_of_one_class_is_named_before_anything_is_trained),
+        cmocka_unit_test(a_fold_s_critic_knows_nothing_of_the_questions_it_leaves_out),
+        cmocka_unit_test(a_split_by_trace_parts_a_question_and_says_so),
+        cmocka_unit_test(retries_are_left_out_of_what_is_learnt_alone),
     };
     return cmocka_run_group_tests(tests, make_place, remove_place);
 }

@@ -19,11 +19,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
-from checks import check, failures  # noqa: E402
+from checks import DRR, ROOT, check, failures  # noqa: E402
 from serving import make_critic  # noqa: E402
 
-ROOT = os.environ.get("DRR_SOURCE") or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-DRR = os.environ.get("DRR") or os.path.join(ROOT, "build", "release", "drr")
 WORK = tempfile.mkdtemp(prefix="drr-e2e.")
 FIRST, SECOND = "first-client-key-1", "second-client-key-2"
 UPSTREAM_KEY = "sk-upstream-key-0123456789"

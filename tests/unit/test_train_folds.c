@@ -329,5 +329,5 @@ int main(void)
         cmocka_unit_test(what_cannot_be_is_refused_before_anything_is_trained),
         cmocka_unit_test(a_fold_of_one_class_is_named_before_anything_is_trained),
     };
-    return cmocka_run_group_tests(tests, make_place, remove_place);
+    return cmocka_run_group_tests(tests, make_training, remove_place);
 }

@@ -377,6 +377,30 @@ int cli_judge_or_critic(cli_judging *judging, const char **critic_path, const cl
 drr_status cli_open_judge(drr_judge **judge, const cli_judging *judging, const cli_reasoner_choice *choice,
                           drr_error *err);
 
+/* Who answers and who judges. What was asked for is the caller's to fill in, NULL where it was not; what was opened for
+ * it lasts until cli_close_cast. */
+typedef struct cli_cast {
+    const cli_reasoner_choice *choice;
+    const cli_escalation *to;
+    const cli_judging *judging;
+    const cli_checking *checking;
+    const char *critic_path, *question_path;
+
+    drr_critic *critic, *question;
+    drr_judge *judge;
+    drr_checker *checker;
+    drr_prompts *prompts;
+    drr_reasoner *reasoner, *second;
+    char layer[16]; /* of the reasoner, that the critic's probe reads */
+} cli_cast;
+/* Opens the critic, the critic of questions and the judge, which go into the policy, and the checker: all that is quick
+ * to open, so that what is wrong with it is said before a model is loaded. */
+drr_status cli_open_judges(cli_cast *cast, drr_policy *policy, drr_error *err);
+/* After cli_open_judges: opens the prompts, the reasoner, and the one that what is unsure goes to. */
+drr_status cli_open_reasoners(cli_cast *cast, drr_error *err);
+/* Closes what is open, also behind a failure. */
+void cli_close_cast(cli_cast *cast);
+
 #define CLI_JUDGE_OPTIONS(j)                                                                                           \
     {.name = "judge",                                                                                                  \
      .argument = "J",                                                                                                  \

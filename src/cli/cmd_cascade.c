@@ -28,7 +28,7 @@ const cli_command cli_cascade = {
 typedef struct cascading {
     drr_cascade_options o;
     drr_cascade cascade;
-    const char *lines, *question;
+    const char *lines;
     bool json;
 } cascading;
 
@@ -121,28 +121,19 @@ static drr_status write_lines(const cascading *x, drr_error *err)
     return status;
 }
 
-static drr_status go(cascading *x, const cli_list *data, const char *format, const char *critic_path,
-                     cli_reasoner_choice *choice, const cli_escalation *to, drr_error *err)
+static drr_status go(cascading *x, const cli_list *data, const char *format, cli_cast *cast, drr_error *err)
 {
     drr_dataset *dataset = NULL;
-    drr_critic *critic = NULL, *question = NULL;
-    drr_prompts *prompts = NULL;
-    drr_reasoner *reasoner = NULL, *second = NULL;
-    char layer[16];
     drr_status status = cli_open_datasets(&dataset, data, format, x->o.limit, err);
     if (status == DRR_OK)
-        status = drr_critic_open(&critic, critic_path, err);
+        status = cli_open_judges(cast, &x->o.policy, err);
     if (status == DRR_OK)
-        status = cli_open_question(&question, &x->o.policy, x->question, err);
-    cli_hidden_of_critic(choice, layer, critic);
+        status = cli_open_reasoners(cast, err);
     if (status == DRR_OK)
-        status = cli_open_reasoner(&reasoner, &prompts, choice, err);
+        cli_check_critic(cast->critic, cast->reasoner);
     if (status == DRR_OK)
-        status = cli_open_second(&second, to, choice, err);
-    if (status == DRR_OK)
-        cli_check_critic(critic, reasoner);
-    if (status == DRR_OK)
-        status = drr_cascade_measure(&x->cascade, reasoner, second, critic, prompts, dataset, &x->o, cli_hooks(), err);
+        status = drr_cascade_measure(&x->cascade, cast->reasoner, cast->second, cast->critic, cast->prompts, dataset,
+                                     &x->o, cli_hooks(), err);
     if (status == DRR_OK)
         status = write_lines(x, err);
     cli_clear_progress();
@@ -151,11 +142,7 @@ static drr_status go(cascading *x, const cli_list *data, const char *format, con
     else if (status == DRR_OK)
         show_text(x);
     drr_cascade_clear(&x->cascade);
-    drr_reasoner_close(second);
-    drr_reasoner_close(reasoner);
-    drr_prompts_free(prompts);
-    drr_critic_close(question);
-    drr_critic_close(critic);
+    cli_close_cast(cast);
     drr_dataset_free(dataset);
     return status;
 }
@@ -165,8 +152,9 @@ static int run(int argc, char **argv)
     cascading x = {0};
     cli_reasoner_choice choice;
     cli_escalation to = {0};
+    cli_cast cast = {.choice = &choice, .to = &to};
     cli_list data = {0};
-    const char *critic_path = NULL, *format = NULL;
+    const char *format = NULL;
     char path[4096];
     drr_cascade_options_defaults(&x.o);
     cli_reasoner_defaults(&choice);
@@ -180,7 +168,7 @@ static int run(int argc, char **argv)
         {.name = "critic",
          .argument = "FILE",
          .type = CLI_STRING,
-         .value = &critic_path,
+         .value = &cast.critic_path,
          .meaning = "trained on the first reasoner's answers to others",
          .required = true},
         {.name = "target-error",
@@ -243,7 +231,7 @@ static int run(int argc, char **argv)
         CLI_REASONER_OPTIONS(choice),
         CLI_ESCALATION_OPTIONS(to),
         CLI_POLICY_OPTIONS(x.o.policy),
-        CLI_QUESTION_OPTIONS(x.question, x.o.policy),
+        CLI_QUESTION_OPTIONS(cast.question_path, x.o.policy),
         {.name = "seed",
          .argument = "N",
          .type = CLI_UINT64,
@@ -266,6 +254,6 @@ static int run(int argc, char **argv)
         x.o.out = path;
     }
     choice.options.seed = x.o.seed = x.o.policy.seed;
-    const drr_status status = go(&x, &data, format, critic_path, &choice, &to, &err);
+    const drr_status status = go(&x, &data, format, &cast, &err);
     return status == DRR_OK ? CLI_DONE : cli_fail(&err);
 }

@@ -122,8 +122,9 @@ static int run(int argc, char **argv)
     cli_escalation to = {0};
     cli_judging judging = {0};
     cli_list data = {0};
-    const char *out = NULL, *critic_path = NULL, *question_path = NULL, *format = NULL;
-    char path[4096], layer[16];
+    cli_cast cast = {.choice = &choice, .to = &to, .judging = &judging, .checking = &checking};
+    const char *out = NULL, *format = NULL;
+    char path[4096];
     evaluation_defaults(&e);
     cli_reasoner_defaults(&choice);
     cli_checking_defaults(&checking);
@@ -137,7 +138,7 @@ static int run(int argc, char **argv)
         {.name = "critic",
          .argument = "FILE",
          .type = CLI_STRING,
-         .value = &critic_path,
+         .value = &cast.critic_path,
          .meaning = "a trained critic"},
         {.name = "out",
          .argument = "DIR",
@@ -160,7 +161,7 @@ static int run(int argc, char **argv)
         CLI_ESCALATION_OPTIONS(to),
         CLI_JUDGE_OPTIONS(judging),
         CLI_POLICY_OPTIONS(e.policy),
-        CLI_QUESTION_OPTIONS(question_path, e.policy),
+        CLI_QUESTION_OPTIONS(cast.question_path, e.policy),
         {.name = "seed",
          .argument = "N",
          .type = CLI_UINT64,
@@ -168,10 +169,6 @@ static int run(int argc, char **argv)
          .meaning = "same seed, same answers"},
         {.name = "json", .type = CLI_FLAG, .value = &e.json, .meaning = "the report as one JSON object on stdout"},
         CLI_END};
-    drr_critic *critic = NULL, *question = NULL;
-    drr_judge *judge = NULL;
-    drr_prompts *prompts = NULL;
-    drr_reasoner *reasoner = NULL;
     drr_error err = {0};
     int code;
     if (argc > 1 && strcmp(argv[1], "diff") == 0)
@@ -180,9 +177,9 @@ static int run(int argc, char **argv)
         return cli_eval_suite.run(argc, argv);
     if (!cli_parse(&cli_eval, options, &argc, &argv, 0, 0, &code))
         return code;
-    code = cli_judge_or_critic(&judging, &critic_path, &cli_eval);
+    code = cli_judge_or_critic(&judging, &cast.critic_path, &cli_eval);
     if (code == CLI_DONE)
-        code = evaluation_strategies(&e, &cli_eval, critic_path || judging.source);
+        code = evaluation_strategies(&e, &cli_eval, cast.critic_path || judging.source);
     if (code != CLI_DONE)
         return code;
     if (to.source && !runs_drr(&e))
@@ -191,28 +188,14 @@ static int run(int argc, char **argv)
         cli_default_out(path, sizeof path, data.items[0], "");
     choice.options.seed = e.policy.seed;
     drr_status status = cli_check_datasets(&data, format, e.limit, &err);
-    if (status == DRR_OK && critic_path)
-        status = drr_critic_open(&critic, critic_path, &err);
     if (status == DRR_OK)
-        status = cli_open_question(&question, &e.policy, question_path, &err);
+        status = cli_open_judges(&cast, &e.policy, &err);
     if (status == DRR_OK)
-        status = cli_open_judge(&judge, &judging, &choice, &err);
-    e.policy.judge = judge;
+        status = cli_open_reasoners(&cast, &err);
+    e.checker = cast.checker;
+    e.second = cast.second;
     if (status == DRR_OK)
-        status = cli_open_checker(&e.checker, &checking, &err);
-    cli_hidden_of_critic(&choice, layer, critic);
-    if (status == DRR_OK)
-        status = cli_open_reasoner(&reasoner, &prompts, &choice, &err);
-    if (status == DRR_OK)
-        status = cli_open_second(&e.second, &to, &choice, &err);
-    if (status == DRR_OK)
-        status = evaluation_run(&e, out ? out : path, reasoner, critic, prompts, &data, format, &err);
-    drr_checker_close(e.checker);
-    drr_reasoner_close(e.second);
-    drr_reasoner_close(reasoner);
-    drr_prompts_free(prompts);
-    drr_critic_close(question);
-    drr_judge_close(judge);
-    drr_critic_close(critic);
+        status = evaluation_run(&e, out ? out : path, cast.reasoner, cast.critic, cast.prompts, &data, format, &err);
+    cli_close_cast(&cast);
     return status == DRR_OK ? CLI_DONE : cli_fail(&err);
 }

@@ -27,7 +27,8 @@ const cli_command cli_reason = {
 enum { MOST_CHOICES = 26 };
 
 typedef struct asking {
-    const char *question, *choices, *kind, *answer, *critic, *question_critic, *strategy;
+    const char *question, *choices, *kind, *answer, *strategy;
+    cli_cast cast;
     cli_judging judging;
     bool json, guaranteed;
     drr_guarantee guarantee; /* that holds for answers sought like this, where turns is not 0 */
@@ -101,7 +102,7 @@ static int prepare(asking *a, drr_policy *policy)
         return cli_usage(&cli_reason, "%s", err.message);
     if ((a->task.kind == DRR_KIND_CHOICE) != (a->choices != NULL))
         return cli_usage(&cli_reason, "--kind choice and --choices belong together");
-    const bool judged = a->critic || a->judging.source;
+    const bool judged = a->cast.critic_path || a->judging.source;
     policy->strategy = judged ? DRR_STRATEGY_DRR : DRR_STRATEGY_COT;
     if (a->strategy && drr_strategy_parse(&policy->strategy, a->strategy, &err) != DRR_OK)
         return cli_usage(&cli_reason, "%s", err.message);
@@ -232,7 +233,7 @@ static void print_json(const drr_result *r, const asking *a, const drr_policy *p
     cli_json_uint(&j, "n_cut_tokens", r->n_cut_tokens);
     cli_json_number(&j, "seconds", r->seconds);
     cli_json_number(&j, "judge_seconds", r->judge_seconds);
-    cli_json_string(&j, "judge", policy->judge ? drr_judge_name(policy->judge) : a->critic);
+    cli_json_string(&j, "judge", policy->judge ? drr_judge_name(policy->judge) : a->cast.critic_path);
     cli_json_string(&j, "failure", r->failure);
     if (a->guarantee.turns) {
         cli_json_open(&j, "guarantee", '{');
@@ -267,40 +268,30 @@ static void print_json(const drr_result *r, const asking *a, const drr_policy *p
     printf("\n");
 }
 
-static drr_status solve(drr_result *result, asking *a, drr_policy *policy, const cli_reasoner_choice *choice,
-                        const cli_escalation *to, drr_error *err)
+/* The second reasoner is opened last, when the first has answered. */
+static drr_status solve(drr_result *result, asking *a, drr_policy *policy, const cli_escalation *to, drr_error *err)
 {
-    drr_reasoner *second = NULL;
-    drr_critic *critic = NULL, *question = NULL;
-    drr_prompts *prompts = NULL;
-    drr_reasoner *reasoner = NULL;
+    cli_cast *cast = &a->cast;
     const drr_task *task = &a->task;
-    cli_reasoner_choice chosen = *choice;
-    char layer[16];
-    drr_status status = a->critic ? drr_critic_open(&critic, a->critic, err) : DRR_OK;
+    drr_status status = cli_open_judges(cast, policy, err);
     if (status == DRR_OK)
-        status = cli_open_question(&question, policy, a->question_critic, err);
+        status = cli_guarantee(&a->guarantee, policy, cast->critic, a->guaranteed, err);
     if (status == DRR_OK)
-        status = cli_guarantee(&a->guarantee, policy, critic, a->guaranteed, err);
-    if (status == DRR_OK)
-        status = cli_open_judge(&policy->judge, &a->judging, choice, err);
-    if (status == DRR_OK)
-        cli_hidden_of_critic(&chosen, layer, critic);
-    if (status == DRR_OK)
-        status = cli_open_reasoner(&reasoner, &prompts, &chosen, err);
+        status = cli_open_reasoners(cast, err);
     if (status == DRR_OK) {
-        cli_check_critic(critic, reasoner);
+        cli_check_critic(cast->critic, cast->reasoner);
         cli_note("kind: %s; strategy: %s", drr_kind_name(task->kind), drr_strategy_name(policy->strategy));
-        status = drr_solve(result, reasoner, critic, prompts, &task, 1, policy, show_turn, a, cli_hooks(), err);
+        status = drr_solve(result, cast->reasoner, cast->critic, cast->prompts, &task, 1, policy, show_turn, a,
+                           cli_hooks(), err);
     }
     if (status == DRR_OK)
-        status = cli_open_second(&second, to, choice, err);
-    if (status == DRR_OK && second)
-        status = drr_escalate(result, 1, second, prompts, policy, show_turn, a, cli_hooks(), err);
+        status = cli_open_second(&cast->second, to, cast->choice, err);
+    if (status == DRR_OK && cast->second)
+        status = drr_escalate(result, 1, cast->second, cast->prompts, policy, show_turn, a, cli_hooks(), err);
     if (status == DRR_OK) {
         cli_clear_progress();
         if (a->json)
-            print_json(result, a, policy, drr_reasoner_id(reasoner));
+            print_json(result, a, policy, drr_reasoner_id(cast->reasoner));
         else if (result->outcome != DRR_FAILED)
             print_result(result, a);
     }
@@ -309,12 +300,7 @@ static drr_status solve(drr_result *result, asking *a, drr_policy *policy, const
         snprintf(err->message, sizeof err->message, "no answer: %.1000s",
                  result->failure ? result->failure : drr_outcome_name(result->outcome));
     }
-    drr_reasoner_close(second);
-    drr_reasoner_close(reasoner);
-    drr_prompts_free(prompts);
-    drr_critic_close(question);
-    drr_judge_close(policy->judge);
-    drr_critic_close(critic);
+    cli_close_cast(cast);
     return status;
 }
 
@@ -326,8 +312,13 @@ static int run(int argc, char **argv)
     cli_escalation to = {0};
     drr_policy_defaults(&policy);
     cli_reasoner_defaults(&choice);
+    a.cast = (cli_cast){.choice = &choice, .judging = &a.judging};
     const cli_option options[] = {
-        {.name = "critic", .argument = "FILE", .type = CLI_STRING, .value = &a.critic, .meaning = "a trained critic"},
+        {.name = "critic",
+         .argument = "FILE",
+         .type = CLI_STRING,
+         .value = &a.cast.critic_path,
+         .meaning = "a trained critic"},
         {.name = "strategy",
          .argument = "S",
          .type = CLI_STRING,
@@ -352,7 +343,7 @@ static int run(int argc, char **argv)
         CLI_ESCALATION_OPTIONS(to),
         CLI_JUDGE_OPTIONS(a.judging),
         CLI_POLICY_OPTIONS(policy),
-        CLI_QUESTION_OPTIONS(a.question_critic, policy),
+        CLI_QUESTION_OPTIONS(a.cast.question_path, policy),
         CLI_GUARANTEED_OPTION(a.guaranteed),
         {.name = "seed",
          .argument = "N",
@@ -368,13 +359,13 @@ static int run(int argc, char **argv)
         return code;
     a.question = argv[0];
     choice.options.seed = policy.seed;
-    code = cli_judge_or_critic(&a.judging, &a.critic, &cli_reason);
+    code = cli_judge_or_critic(&a.judging, &a.cast.critic_path, &cli_reason);
     if (code == CLI_DONE)
         code = prepare(&a, &policy);
     if (code == CLI_DONE && to.source && policy.strategy != DRR_STRATEGY_DRR)
         code = cli_usage(&cli_reason, "--escalate is for the strategy drr, whose critic says what is unsure");
     if (code == CLI_DONE) {
-        if (solve(&result, &a, &policy, &choice, &to, &err) != DRR_OK)
+        if (solve(&result, &a, &policy, &to, &err) != DRR_OK)
             code = cli_fail(&err);
     }
     drr_result_clear(&result);

@@ -250,3 +250,37 @@ drr_status cli_open_reasoner(drr_reasoner **reasoner, drr_prompts **prompts, con
         cli_note("reasoner: %s", drr_reasoner_describe(*reasoner));
     return status;
 }
+
+drr_status cli_open_judges(cli_cast *cast, drr_policy *policy, drr_error *err)
+{
+    drr_status status = cast->critic_path ? drr_critic_open(&cast->critic, cast->critic_path, err) : DRR_OK;
+    if (status == DRR_OK)
+        status = cli_open_question(&cast->question, policy, cast->question_path, err);
+    if (status == DRR_OK && cast->judging)
+        status = cli_open_judge(&cast->judge, cast->judging, cast->choice, err);
+    if (status == DRR_OK && cast->checking)
+        status = cli_open_checker(&cast->checker, cast->checking, err);
+    policy->judge = cast->judge;
+    return status;
+}
+
+drr_status cli_open_reasoners(cli_cast *cast, drr_error *err)
+{
+    cli_reasoner_choice choice = *cast->choice;
+    cli_hidden_of_critic(&choice, cast->layer, cast->critic);
+    drr_status status = cli_open_reasoner(&cast->reasoner, &cast->prompts, &choice, err);
+    if (status == DRR_OK && cast->to)
+        status = cli_open_second(&cast->second, cast->to, &choice, err);
+    return status;
+}
+
+void cli_close_cast(cli_cast *cast)
+{
+    drr_reasoner_close(cast->second);
+    drr_reasoner_close(cast->reasoner);
+    drr_prompts_free(cast->prompts);
+    drr_checker_close(cast->checker);
+    drr_judge_close(cast->judge);
+    drr_critic_close(cast->question);
+    drr_critic_close(cast->critic);
+}

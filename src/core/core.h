@@ -127,7 +127,9 @@ drr_status lines_create(line_writer **writer, const char *path, drr_error *err);
 drr_status lines_put(line_writer *writer, const char *line, drr_error *err); /* adds the newline */
 drr_status lines_commit(line_writer *writer, drr_error *err);                /* frees in any case */
 void lines_abandon(line_writer *writer);                                     /* frees; NULL is fine */
-const char *lines_zlib_version(void);                                        /* of the zlib that is loaded */
+/* Splits a text that file_read gave in place, at "\n" or "\r\n"; *lines is the caller's. */
+drr_status lines_split(const char ***lines, size_t *n, char *text, size_t size, drr_error *err);
+const char *lines_zlib_version(void); /* of the zlib that is loaded */
 
 /* ---- memory (memory.c) */
 /* Bytes that this process may still take: of the machine's, below the limits of its control groups and its own.

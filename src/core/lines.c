@@ -119,3 +119,26 @@ const char *lines_zlib_version(void)
 {
     return zlibVersion();
 }
+
+drr_status lines_split(const char ***lines, size_t *n, char *text, size_t size, drr_error *err)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < size; i++)
+        count += text[i] == '\n';
+    *n = 0;
+    *lines = calloc(count + 1, sizeof **lines);
+    if (!*lines)
+        return error_memory(err);
+    for (char *line = text; line < text + size;) {
+        char *end = memchr(line, '\n', (size_t)(text + size - line));
+        char *next = end ? end + 1 : text + size;
+        if (!end)
+            end = next; /* file_read put a NUL there */
+        *end = '\0';
+        if (end > line && end[-1] == '\r')
+            end[-1] = '\0';
+        (*lines)[(*n)++] = line;
+        line = next;
+    }
+    return DRR_OK;
+}

@@ -205,7 +205,7 @@ drr_critic_kind critic_meta_kind(const critic_meta *meta);
 double critic_meta_p(const critic_meta *meta, double logit, const drr_features *features);
 double critic_meta_p_text(const critic_meta *meta, double logit);
 void critic_meta_clear(critic_meta *meta);
-/* Replaces meta's probes by drr's own texts, scored in fp32 by e with meta->max_length (probe.c). */
+/* Replaces meta's probes by drr's own texts, scored in fp32 by e with meta->max_length (verify_texts.c). */
 drr_status critic_probes_make(critic_meta *meta, const encoder *e, const wordpiece *tokenizer, drr_error *err);
 /* Sets meta's quantiles to those of n logits, which are sorted for it; none of fewer than 20, or where one is no
  * number.

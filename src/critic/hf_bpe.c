@@ -184,25 +184,12 @@ static drr_status gather_json(gathering *g, json_t *root, drr_error *err)
 
 static drr_status gather_lines(gathering *g, char *text, size_t size, drr_error *err)
 {
-    size_t n = 0;
-    for (size_t i = 0; i < size; i++)
-        n += text[i] == '\n';
-    g->merges = calloc(n + 1, sizeof *g->merges);
-    if (!g->merges)
-        return error_memory(err);
-    for (char *line = text; line < text + size;) {
-        char *end = memchr(line, '\n', (size_t)(text + size - line));
-        char *next = end ? end + 1 : text + size;
-        if (!end)
-            end = next; /* file_read put a NUL there */
-        *end = '\0';
-        if (end > line && end[-1] == '\r')
-            end[-1] = '\0';
-        if (*line && strncmp(line, "#version", 8) != 0)
-            g->merges[g->n_merges++] = line;
-        line = next;
-    }
-    return DRR_OK;
+    size_t n;
+    drr_status status = lines_split(&g->merges, &n, text, size, err);
+    for (size_t i = 0; i < n; i++)
+        if (*g->merges[i] && strncmp(g->merges[i], "#version", 8) != 0)
+            g->merges[g->n_merges++] = g->merges[i];
+    return status;
 }
 
 /* ---- the folder */

@@ -179,30 +179,6 @@ drr_status wordpiece_new(wordpiece **tokenizer, const char *const *tokens, size_
     return wordpiece_new_from(tokenizer, tokens, n_tokens, lowercase, "the tokenizer", err);
 }
 
-/* Splits the file's text in place; a line's number less one is its token's id. */
-static drr_status take_lines(const char ***lines, size_t *n, char *text, size_t size, drr_error *err)
-{
-    size_t count = 0, used = 0;
-    for (size_t i = 0; i < size; i++)
-        count += text[i] == '\n';
-    *lines = calloc(count + 1, sizeof **lines);
-    if (!*lines)
-        return error_memory(err);
-    for (char *line = text; line < text + size;) {
-        char *end = memchr(line, '\n', (size_t)(text + size - line));
-        char *next = end ? end + 1 : text + size;
-        if (!end)
-            end = next; /* file_read put a NUL there */
-        *end = '\0';
-        if (end > line && end[-1] == '\r')
-            end[-1] = '\0';
-        (*lines)[used++] = line;
-        line = next;
-    }
-    *n = used;
-    return DRR_OK;
-}
-
 drr_status wordpiece_open(wordpiece **tokenizer, const char *vocab_txt, bool lowercase, drr_error *err)
 {
     char *text = NULL;
@@ -213,7 +189,7 @@ drr_status wordpiece_open(wordpiece **tokenizer, const char *vocab_txt, bool low
         status = error_set(err, DRR_E_FORMAT, "%s: byte %zu is NUL; a text file with one token a line is wanted",
                            vocab_txt, strlen(text));
     if (status == DRR_OK)
-        status = take_lines(&lines, &n, text, size, err);
+        status = lines_split(&lines, &n, text, size, err); /* the first is token 0 */
     if (status == DRR_OK)
         status = wordpiece_new_from(tokenizer, lines, n, lowercase, vocab_txt, err);
     free(lines);

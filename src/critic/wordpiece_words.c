@@ -72,6 +72,16 @@ static bool is_ideograph(int32_t c)
            (c >= 0xF900 && c <= 0xFAFF) || (c >= 0x2F800 && c <= 0x2FA1F);
 }
 
+/* The list has room for three points. */
+static void put_point(point_list *out, int32_t c, bool apart)
+{
+    if (apart)
+        out->data[out->size++] = ' ';
+    out->data[out->size++] = c;
+    if (apart)
+        out->data[out->size++] = ' ';
+}
+
 /* ---- clean text */
 
 static drr_status clean(point_list *out, const char *text, bool *ascii, drr_error *err)
@@ -93,13 +103,8 @@ static drr_status clean(point_list *out, const char *text, bool *ascii, drr_erro
         if (is_space(c)) {
             out->data[out->size++] = ' ';
         } else if (!is_control(c)) {
-            const bool apart = is_ideograph(c);
             *ascii &= c < 0x80;
-            if (apart)
-                out->data[out->size++] = ' ';
-            out->data[out->size++] = c;
-            if (apart)
-                out->data[out->size++] = ' ';
+            put_point(out, c, is_ideograph(c));
         }
     }
     return status;
@@ -291,15 +296,9 @@ static drr_status part_punctuation(point_list *out, const point_list *in, drr_er
     out->size = 0;
     for (size_t i = 0; status == DRR_OK && i < in->size; i++) {
         const int32_t c = in->data[i];
-        const bool apart = is_punctuation(c);
         status = reserve(out, 3, err);
-        if (status != DRR_OK)
-            break;
-        if (apart)
-            out->data[out->size++] = ' ';
-        out->data[out->size++] = c;
-        if (apart)
-            out->data[out->size++] = ' ';
+        if (status == DRR_OK)
+            put_point(out, c, is_punctuation(c));
     }
     return status;
 }

@@ -25,6 +25,12 @@
     "its "                                                                                                             \
     "own."
 
+/* What every kind but programs says alike. */
+#define ALL_BUT_PROGRAMS                                                                                               \
+    .question = "{question}", .feedback = FEEDBACK, .feedback_unparsed = FEEDBACK_UNPARSED,                            \
+    .feedback_score = FEEDBACK_SCORE, .feedback_step = FEEDBACK_STEP, .critique = CRITIQUE, .revise = REVISE,          \
+    .judge = JUDGE
+
 const wording wording_builtin[WORDING_KINDS] = {
     [DRR_KIND_CHOICE] =
         {
@@ -32,14 +38,7 @@ const wording wording_builtin[WORDING_KINDS] = {
                 "You answer multiple-choice questions. Write one short sentence of reasoning, then \"Answer:\" and "
                 "the letter on a line of its own.",
             .format = "\"Answer:\" and the letter",
-            .question = "{question}",
-            .feedback = FEEDBACK,
-            .feedback_unparsed = FEEDBACK_UNPARSED,
-            .feedback_score = FEEDBACK_SCORE,
-            .feedback_step = FEEDBACK_STEP,
-            .critique = CRITIQUE,
-            .revise = REVISE,
-            .judge = JUDGE,
+            ALL_BUT_PROGRAMS,
             .grammar = "root ::= [^\\n]{1,300} \"\\nAnswer: \" [{letters}] \"\\n\"?\n",
             .examples =
                 {
@@ -65,14 +64,7 @@ const wording wording_builtin[WORDING_KINDS] = {
             .system = "You solve arithmetic word problems. Write the calculation in a few short sentences, then "
                       "\"Answer:\" and the number on a line of its own.",
             .format = "\"Answer:\" and the number",
-            .question = "{question}",
-            .feedback = FEEDBACK,
-            .feedback_unparsed = FEEDBACK_UNPARSED,
-            .feedback_score = FEEDBACK_SCORE,
-            .feedback_step = FEEDBACK_STEP,
-            .critique = CRITIQUE,
-            .revise = REVISE,
-            .judge = JUDGE,
+            ALL_BUT_PROGRAMS,
             .grammar = "root ::= line line? line? \"Answer: \" number \"\\n\"?\nline ::= [^\\n]{1,200} \"\\n\"\n"
                        "number ::= \"-\"? [0-9]{1,12} (\".\" [0-9]{1,6})?\n",
             .examples =
@@ -99,14 +91,7 @@ const wording wording_builtin[WORDING_KINDS] = {
                 "You answer yes-or-no questions. Write one short sentence of reasoning, then \"Answer:\" and yes or "
                 "no on a line of its own.",
             .format = "\"Answer:\" and yes or no",
-            .question = "{question}",
-            .feedback = FEEDBACK,
-            .feedback_unparsed = FEEDBACK_UNPARSED,
-            .feedback_score = FEEDBACK_SCORE,
-            .feedback_step = FEEDBACK_STEP,
-            .critique = CRITIQUE,
-            .revise = REVISE,
-            .judge = JUDGE,
+            ALL_BUT_PROGRAMS,
             .grammar = "root ::= [^\\n]{1,300} \"\\nAnswer: \" (\"yes\" | \"no\") \"\\n\"?\n",
             .examples =
                 {
@@ -125,14 +110,7 @@ const wording wording_builtin[WORDING_KINDS] = {
                 "You answer questions. Write one short sentence of reasoning, then \"Answer:\" and the answer in as "
                 "few words as possible on a line of its own.",
             .format = "\"Answer:\" and the answer in a few words",
-            .question = "{question}",
-            .feedback = FEEDBACK,
-            .feedback_unparsed = FEEDBACK_UNPARSED,
-            .feedback_score = FEEDBACK_SCORE,
-            .feedback_step = FEEDBACK_STEP,
-            .critique = CRITIQUE,
-            .revise = REVISE,
-            .judge = JUDGE,
+            ALL_BUT_PROGRAMS,
             .grammar =
                 "root ::= [^\\n]{1,300} \"\\nAnswer: \" [^ \\t\\n\\r*_`\"':=.(){}\\[\\]\\\\] [^\\n]{0,80} \"\\n\"\n",
             .examples =

@@ -13,8 +13,10 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-ROOT = os.environ.get("DRR_SOURCE") or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-DRR = os.environ.get("DRR") or os.path.join(ROOT, "build", "release", "drr")
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.dont_write_bytecode = True
+from checks import DRR, ROOT  # noqa: E402, F401: those who import this take both from here
+
 WORK = tempfile.mkdtemp(prefix="drr-e2e.")
 atexit.register(shutil.rmtree, WORK, ignore_errors=True)
 FIRST, SECOND = "first-client-key-1", "second-client-key-2"

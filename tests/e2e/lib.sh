@@ -60,6 +60,13 @@ sys.exit(0 if value or value == 0 and value is not False else 1)
 PY
 }
 
-need_model() {
-    [ -e "$cache/models/$1" ] || skip_all "the model $1 is not in the cache: run tools/setup models ${1%.gguf}"
+# need MODEL...: skips the script where there is no command, or one of these models is not in the cache
+need() {
+    local name file
+    [ -x "$drr" ] || skip_all "there is no command at $drr: run make build"
+    for name; do
+        file=$name.gguf
+        [ "$name" != all-minilm-l6-v2 ] || file=$name/model.safetensors
+        [ -e "$cache/models/$file" ] || skip_all "the model $name is not in the cache: run tools/setup models $name"
+    done
 }

@@ -12,10 +12,8 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 import tiny_bert  # noqa: E402
+from checks import DRR, ROOT, write_questions  # noqa: E402
 
-ROOT = os.environ.get("DRR_SOURCE") or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-DRR = os.environ.get("DRR") or os.path.join(ROOT, "build", "release", "drr")
-CACHE = os.environ.get("DRR_CACHE") or os.path.join(os.path.expanduser("~"), ".cache", "drr")
 UPSTREAM = os.path.join(ROOT, "build", "release", "tests", "serve_upstream")
 ANSWER = "It is asked and known: {nonce}.\nSo it can be said at once.\nAnswer: {nonce}\n"  # serve_upstream's, unless told
 SETTINGS = ("DRR_", "OPENAI_", "HF_")  # what a user's environment would change
@@ -171,8 +169,7 @@ def make_critic(folder, name="critic.gguf", trainer=DRR, **sizes):
     os.makedirs(folder, exist_ok=True)
     encoder, traces, critic = (os.path.join(folder, name + end) for end in (".encoder", ".traces.jsonl", ""))
     tiny_bert.make(encoder, **sizes)
-    with open(traces, "w") as file:
-        subprocess.run([os.path.join(ROOT, "tests", "e2e", "questions.py"), "60", "0", "--traces", "first"], stdout=file, check=True)
+    write_questions(traces, "60", "0", "--traces", "first")
     done = subprocess.run([trainer, "train", "--traces", traces, "--encoder", encoder, "--out", critic, "--epochs", "1", "--dev-share", ".2",
                            "--test-share", ".2"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment())
     if done.returncode:

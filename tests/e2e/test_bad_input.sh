@@ -2,7 +2,7 @@
 # Bad input, one case after another: each ends with exit 1 and one clear sentence that names the file, with nothing
 # half-written left behind. Fetching's own failures (network, checksum, interruption) are in test_fetch.py.
 . "$(dirname "$0")/lib.sh"
-[ -x "$drr" ] || skip_all "there is no command at $drr: run make build"
+need
 cd "$work" || exit 1
 good=$work/good.jsonl
 questions=$source_root/tests/e2e/questions.py

@@ -2,9 +2,7 @@
 # `drr cascade` finds a threshold that `drr eval --escalate-below` then keeps to, and votes weighed by a critic. Recorded
 # answers stand in for both models; the training is real.
 . "$(dirname "$0")/lib.sh"
-[ -x "$drr" ] || skip_all "there is no command at $drr: run make build"
-[ -f "$cache/models/all-minilm-l6-v2/model.safetensors" ] ||
-    skip_all "the encoder all-minilm-l6-v2 is not in the cache: run tools/setup models all-minilm-l6-v2"
+need all-minilm-l6-v2
 cd "$work" || exit 1
 questions=$source_root/tests/e2e/questions.py
 "$questions" 60 --traces recorder >all.jsonl

@@ -37,6 +37,8 @@ plant "a banned call" banned src/cli/planted.c 'void f(char *a) { strcpy(a, "x")
 plant "a print from the library" banned src/core/planted.c 'void f(void) { printf("x"); }' 'printf\(\) is banned'
 plant "an exit from the library" banned src/core/planted.c 'void f(void) { exit(1); }' 'exit\(\) is banned'
 plant "a header that leans on others" headers include/planted.h 'size_t planted(void);' 'does not compile alone'
+plant "a part of drr.h by itself" layers src/core/planted.c '#include "drr/task.h"' 'part of drr.h'
+plant "a part that leans on others" headers include/drr/planted.h 'size_t planted(void);' 'does not compile alone'
 plant "a header that is not C++" headers include/planted.h 'int planted(int class);' 'does not compile alone with c\+\+'
 plant "a path of one machine" paths docs/planted.md 'see /ro''ot/data' 'one machine'
 plant "a registry's host" paths docs/planted.md 'from pypi''.org' 'not the registry'

@@ -2,7 +2,7 @@
 # Questions whose answers a program checks: distil, train's view, export, eval, with recorded programs that are right, wrong, hanging
 # and destructive.
 . "$(dirname "$0")/lib.sh"
-[ -x "$drr" ] || skip_all "there is no command at $drr: run make build"
+need
 cd "$work" || exit 1
 "$drr" doctor --json >doctor.json 2>/dev/null
 test_that "doctor says whether programs can be contained, and why" json doctor.json \

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What a person or a script meets first: help, version, exit codes, where words go.
 . "$(dirname "$0")/lib.sh"
-[ -x "$drr" ] || skip_all "there is no command at $drr: run make build"
+need
 
 run "$drr" --version
 if [ "$status" -eq 0 ] && grep -q '[0-9]\.[0-9]' "$work/out"; then ok "--version prints a version"; else not_ok "--version prints a version" "$(seen)"; fi

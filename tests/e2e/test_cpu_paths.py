@@ -14,11 +14,8 @@ import tempfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
-from checks import check, failures  # noqa: E402
+from checks import DRR, check, failures, lacking, model_path  # noqa: E402
 
-ROOT = os.environ.get("DRR_SOURCE") or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-DRR = os.environ.get("DRR") or os.path.join(ROOT, "build", "release", "drr")
-CACHE = os.environ.get("DRR_CACHE") or os.path.expanduser("~/.cache/drr")
 KERNEL, RETURN = "ggml_compute_forward_rope", 0xC3
 SUFFIX = ".so"
 
@@ -29,7 +26,7 @@ def skip_all(why):
 
 
 def run(*words, **environment):
-    clean = {k: v for k, v in os.environ.items() if k not in ("DRR_SHARE", "DRR_CPU_PATH")}
+    clean = {k: v for k, v in os.environ.items() if k != "DRR_CPU_PATH"}
     return subprocess.run([DRR, *words], env={**clean, **environment}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True, timeout=300)
 
@@ -67,11 +64,9 @@ def path_of(done):
 
 
 def main():
-    if not os.access(DRR, os.X_OK):
-        skip_all(f"there is no command at {DRR}: run make build")
-    model = os.path.join(CACHE, "models", "smollm2-135m.gguf")
-    if not os.path.exists(model):
-        skip_all("the model smollm2-135m is not in the cache: run tools/setup models smollm2-135m")
+    model, why = model_path("smollm2-135m"), lacking("smollm2-135m")
+    if why:
+        skip_all(why)
     with tempfile.TemporaryDirectory() as folder:
         cache = os.path.join(folder, "cache")  # of one model: the doctor computes checksums of all there are
         os.makedirs(os.path.join(cache, "models"))

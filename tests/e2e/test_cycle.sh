@@ -2,9 +2,7 @@
 # The whole cycle with a real model, SmolLM2-135M, through the installed command: distil, be killed, go on, train, reason,
 # evaluate, and open the report. The model answers at chance: what is checked is the machinery, not its wisdom.
 . "$(dirname "$0")/lib.sh"
-[ -x "$drr" ] || skip_all "there is no command at $drr: run make build"
-need_model smollm2-135m.gguf
-need_model all-minilm-l6-v2/model.safetensors
+need smollm2-135m all-minilm-l6-v2
 questions=56 # a critic is not trained on fewer than 50
 samples=1
 cd "$work" || exit 1

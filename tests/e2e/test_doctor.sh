@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # drr doctor: what it says of this machine, and that what is wrong in a cache is named and makes the exit code 1.
 . "$(dirname "$0")/lib.sh"
-[ -x "$drr" ] || skip_all "there is no command at $drr: run make build"
+need
 mkdir -p "$work/share" "$work/cache/models/folder"
 cd "$work" || exit 1
 

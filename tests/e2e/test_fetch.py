@@ -12,9 +12,8 @@ import zipfile
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
-from checks import check, failures  # noqa: E402
+from checks import ROOT, check, failures  # noqa: E402
 
-ROOT = os.environ.get("DRR_SOURCE") or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 WORK = tempfile.mkdtemp(prefix="drr-e2e.")
 LINKS = os.path.join(WORK, "links")
 PARTS = [bytes([n]) * 300_000 for n in (1, 2, 3)]

@@ -2,9 +2,7 @@
 # A promised error, from `drr train --target-error` to `drr reason --guaranteed`: found, stored, shown, kept to, refused where it
 # cannot be; and the card beside the critic. Recorded answers stand in for a model; the training is real.
 . "$(dirname "$0")/lib.sh"
-[ -x "$drr" ] || skip_all "there is no command at $drr: run make build"
-[ -f "$cache/models/all-minilm-l6-v2/model.safetensors" ] ||
-    skip_all "the encoder all-minilm-l6-v2 is not in the cache: run tools/setup models all-minilm-l6-v2"
+need all-minilm-l6-v2
 cd "$work" || exit 1
 questions=$source_root/tests/e2e/questions.py
 "$questions" 240 --traces recorder >all.jsonl

@@ -2,11 +2,9 @@
 # Training, and all that follows it, with a malloc beneath it under which a program dies where it misuses memory, oneDNN's
 # generated code included (tests/guard/guard_malloc.c): from beginning to end in bf16, and stopped in the middle by SIGTERM.
 . "$(dirname "$0")/lib.sh"
-[ -x "$drr" ] || skip_all "there is no command at $drr: run make build"
+need all-minilm-l6-v2
 guard=$(dirname "$drr")/tests/libguard_malloc.so
 [ -f "$guard" ] || skip_all "there is no $guard: builds with sanitizers and installed commands have none"
-[ -f "$cache/models/all-minilm-l6-v2/model.safetensors" ] ||
-    skip_all "the encoder all-minilm-l6-v2 is not in the cache: run tools/setup models all-minilm-l6-v2"
 cd "$work" || exit 1
 "$source_root/tests/e2e/questions.py" 60 --traces first >traces.jsonl
 train=("$drr" train --traces traces.jsonl --encoder all-minilm-l6-v2 --max-length 32 --max-questions 40 --precision auto)

@@ -2,9 +2,7 @@
 # The losses and heads beside the plain one, from `drr train --rank-weight`, --head token and --steps to a critic that scores
 # steps, is shown, exported and refused where it cannot be. Recorded answers stand in for a model; the training is real.
 . "$(dirname "$0")/lib.sh"
-[ -x "$drr" ] || skip_all "there is no command at $drr: run make build"
-[ -f "$cache/models/all-minilm-l6-v2/model.safetensors" ] ||
-    skip_all "the encoder all-minilm-l6-v2 is not in the cache: run tools/setup models all-minilm-l6-v2"
+need all-minilm-l6-v2
 cd "$work" || exit 1
 "$source_root/tests/e2e/questions.py" 80 --traces recorder >all.jsonl
 python3 - <<'PY'

@@ -7,41 +7,20 @@ import http.server
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
-from checks import check, failures  # noqa: E402
+from checks import check, failures, lacking, run_drr, write_questions  # noqa: E402
 
-ROOT = os.environ.get("DRR_SOURCE") or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-DRR = os.environ.get("DRR") or os.path.join(ROOT, "build", "release", "drr")
-CACHE = os.environ.get("DRR_CACHE") or os.path.join(os.path.expanduser("~"), ".cache", "drr")
 WORK = tempfile.mkdtemp(prefix="drr-e2e.")
 KEY = "drr-judge-key-3f1b7a20"
 
 
 def drr(*words, key=None):
-    environment = dict(os.environ)
-    environment.pop("DRR_SHARE", None)
-    if key:
-        environment["DRR_JUDGE_API_KEY"] = key
-    done = subprocess.run([DRR, *words], cwd=WORK, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=900,
-                          stdin=subprocess.DEVNULL, env=environment)
-    done.last = (done.stderr.strip().splitlines() or [""])[-1]
-    try:
-        done.json = json.loads(done.stdout)
-    except ValueError:
-        done.json = {}
-    return done
-
-
-def questions(name, *words):
-    made = subprocess.run([os.path.join(ROOT, "tests", "e2e", "questions.py"), *words], stdout=subprocess.PIPE, check=True)
-    with open(os.path.join(WORK, name), "wb") as file:
-        file.write(made.stdout)
+    return run_drr(*words, folder=WORK, seconds=900, environment={**os.environ, **({"DRR_JUDGE_API_KEY": key} if key else {})})
 
 
 class Judge(http.server.ThreadingHTTPServer):
@@ -248,16 +227,13 @@ def test_early():
 
 
 def main():
-    if not os.access(DRR, os.X_OK):
-        print(f"there is no command at {DRR}: run make build")
+    why = lacking("smollm2-135m", "all-minilm-l6-v2")
+    if why:
+        print(why)
         return 77
-    for name in ("models/smollm2-135m.gguf", "models/all-minilm-l6-v2/model.safetensors"):
-        if not os.path.exists(os.path.join(CACHE, name)):
-            print(f"{name} is not in the cache: run tools/setup models smollm2-135m all-minilm-l6-v2")
-            return 77
-    questions("asked.jsonl", "12")
-    questions("some.replay.jsonl", "12", "--traces", "recorder")
-    questions("all.jsonl", "60", "--traces", "recorder")
+    for name, *words in (("asked.jsonl", "12"), ("some.replay.jsonl", "12", "--traces", "recorder"),
+                         ("all.jsonl", "60", "--traces", "recorder")):
+        write_questions(os.path.join(WORK, name), *words)
     try:
         for test in (test_routes, test_routes_that_fail, test_plain_judges, test_self_and_seconds, test_early):
             test()

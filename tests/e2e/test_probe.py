@@ -8,21 +8,16 @@ import math
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
-from checks import check, failures  # noqa: E402
+from checks import ROOT, check, failures, lacking, model_path, read_traces, run_drr, write_questions  # noqa: E402
 import postgres  # noqa: E402
 from serving import Served, make_critic, request  # noqa: E402
 
-ROOT = os.environ.get("DRR_SOURCE") or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-DRR = os.environ.get("DRR") or os.path.join(ROOT, "build", "release", "drr")
-CACHE = os.environ.get("DRR_CACHE") or os.path.join(os.path.expanduser("~"), ".cache", "drr")
-MODEL = os.path.join(CACHE, "models", "smollm2-135m.gguf")
 REAL = os.path.join(ROOT, "..", "shared", "data", "csqa.dev.jsonl")
 WORK = tempfile.mkdtemp(prefix="drr-e2e.")
 os.chmod(WORK, 0o755)  # the database may run as another user
@@ -36,31 +31,21 @@ def at(name):
 
 
 def drr(*words, seconds=3000):
-    done = subprocess.run([DRR, *words], cwd=WORK, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=seconds,
-                          stdin=subprocess.DEVNULL)
-    done.last = (done.stderr.strip().splitlines() or [""])[-1]
-    try:
-        done.json = json.loads(done.stdout)
-    except ValueError:
-        done.json = {}
-    return done
+    return run_drr(*words, folder=WORK, seconds=seconds)
 
 
 def export(store, name):
     done = drr("traces", "export", store, "--out", name)
-    if done.returncode:
-        return []
-    with open(at(name)) as file:
-        return [json.loads(line) for line in file]
+    return read_traces(at(name)) if done.returncode == 0 else []
 
 
 def make_questions():
-    if os.path.exists(REAL):
-        with open(REAL) as file:
-            lines = file.read().splitlines()[:QUESTIONS + 10]
-    else:
-        lines = subprocess.run([os.path.join(ROOT, "tests", "e2e", "questions.py"), str(QUESTIONS + 10)], stdout=subprocess.PIPE,
-                               text=True, check=True).stdout.splitlines()
+    source = REAL
+    if not os.path.exists(source):
+        source = at("made.jsonl")
+        write_questions(source, str(QUESTIONS + 10))
+    with open(source) as file:
+        lines = file.read().splitlines()[:QUESTIONS + 10]
     for name, part in (("some.jsonl", lines[:QUESTIONS]), ("others.jsonl", lines[QUESTIONS:])):
         with open(at(name), "w") as file:
             file.write("\n".join(part) + "\n")
@@ -133,7 +118,7 @@ def test_judging():
     check("reason judges by the probe", done.returncode == 0 and turns and all(
         isinstance(t["probe"], float) and math.isfinite(t["probe"]) and 0 < t["p_correct"] < 1 for t in turns), done.stderr)
     check("without a warning", "hidden states" not in done.stderr, done.stderr)
-    os.symlink(MODEL, at("stranger.gguf"))
+    os.symlink(model_path("smollm2-135m"), at("stranger.gguf"))
     done = reason("probe.gguf", "--reasoner", "stranger.gguf", "--context", "1024", "--width", "2")
     check("hidden states of another model are refused", done.returncode == 1 and "means nothing for those of stranger@" in done.last,
           done.stderr)
@@ -160,7 +145,7 @@ def test_judging():
 
 
 def test_stack():
-    if not os.path.exists(os.path.join(CACHE, "models", "all-minilm-l6-v2", "model.safetensors")):
+    if not os.path.exists(model_path("all-minilm-l6-v2")):
         print("skip - train --kind stack (there is no encoder: run tools/setup models all-minilm-l6-v2)")
         return
     done = drr("train", "--traces", "traces.db", "--kind", "stack", "--epochs", "1", "--max-length", "64", "--out", "stack.gguf", "--json")
@@ -227,11 +212,9 @@ def test_postgres(traces):
               done.stderr)
 
 
-if not os.access(DRR, os.X_OK):
-    print(f"there is no command at {DRR}: run make build")
-    sys.exit(77)
-if not os.path.exists(MODEL):
-    print("the model smollm2-135m is not in the cache: run tools/setup models smollm2-135m")
+why_not = lacking("smollm2-135m")
+if why_not:
+    print(why_not)
     sys.exit(77)
 try:
     make_questions()

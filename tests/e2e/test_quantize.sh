@@ -2,8 +2,7 @@
 # drr models quantize as a person meets it: what it prints and where, exit codes, Ctrl-C, nothing left behind, and that the
 # model it wrote answers.
 . "$(dirname "$0")/lib.sh"
-[ -x "$drr" ] || skip_all "there is no command at $drr: run make build"
-need_model smollm2-135m.gguf
+need smollm2-135m
 cd "$work" || exit 1
 mkdir made
 

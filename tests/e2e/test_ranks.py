@@ -13,11 +13,9 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
-from checks import check, failures  # noqa: E402
+from checks import DRR, check, failures, write_questions  # noqa: E402
 import tiny_bert  # noqa: E402
 
-ROOT = os.environ.get("DRR_SOURCE") or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-DRR = os.environ.get("DRR") or os.path.join(ROOT, "build", "release", "drr")
 MPIRUN = shutil.which("mpirun")
 WORK = tempfile.mkdtemp(prefix="drr-e2e.")
 SOON_S = 15
@@ -261,9 +259,7 @@ def main():
     tiny_bert.make(os.path.join(WORK, "encoder"))
     tiny_bert.make(os.path.join(WORK, "overflowing"), scales={"embeddings.position_embeddings.weight": 1e38})
     for name, first in (("traces.jsonl", "0"), ("others.jsonl", "7")):
-        with open(os.path.join(WORK, name), "w") as file:
-            subprocess.run([os.path.join(ROOT, "tests", "e2e", "questions.py"), "100", first, "--traces", "first"], stdout=file,
-                           check=True)
+        write_questions(os.path.join(WORK, name), "100", first, "--traces", "first")
     os.mkdir(os.path.join(WORK, "folder"))
     try:
         check_curves()

@@ -16,11 +16,9 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
-from checks import check, failures  # noqa: E402
+from checks import DRR, check, failures, lacking, read_traces, run_drr  # noqa: E402
 from fault_server import KEY, Server  # noqa: E402
 
-ROOT = os.environ.get("DRR_SOURCE") or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-DRR = os.environ.get("DRR") or os.path.join(ROOT, "build", "release", "drr")
 WORK = tempfile.mkdtemp(prefix="drr-e2e.")
 said = []  # all that the command ever wrote
 
@@ -29,11 +27,9 @@ def drr(*words, key=KEY, seconds=60, **environment):
     clean = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
     clean.update(environment, **({"DRR_UPSTREAM_API_KEY": key} if key else {}))
     started = time.monotonic()
-    done = subprocess.run([DRR, *words], cwd=WORK, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=seconds,
-                          stdin=subprocess.DEVNULL, env=clean)
+    done = run_drr(*words, folder=WORK, seconds=seconds, environment=clean)
     done.seconds = time.monotonic() - started
     said.append(done.stdout + done.stderr)
-    done.last = (done.stderr.strip().splitlines() or [""])[-1]
     return done
 
 
@@ -56,8 +52,7 @@ def traces(out):
     if not os.path.exists(path):
         return []
     drr("traces", "export", path, "--out", path + ".jsonl")
-    with open(path + ".jsonl") as file:
-        return [json.loads(line) for line in file]
+    return read_traces(path + ".jsonl")
 
 
 def by_fault(list_of):
@@ -396,8 +391,9 @@ def test_no_key_anywhere():
 
 
 def main():
-    if not os.access(DRR, os.X_OK):
-        print(f"there is no command at {DRR}: run make build")
+    why = lacking()
+    if why:
+        print(why)
         return 77
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         os.environ[name] = "http://127.0.0.1:9"  # must not matter for a server on this machine

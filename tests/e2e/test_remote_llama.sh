@@ -2,11 +2,10 @@
 # A remote reasoner for real: llama-server, from the same source as libllama, with an API key. Skipped where it has not been
 # built: `tools/setup llama-tools` does that, in some minutes.
 . "$(dirname "$0")/lib.sh"
-[ -x "$drr" ] || skip_all "there is no command at $drr: run make build"
+need smollm2-135m
 prefix=$("$source_root/tools/setup" --offline prefix 2>/dev/null) || prefix=
 server=${DRR_LLAMA_SERVER:-$prefix/build/bin/llama-server}
 [ -x "$server" ] || skip_all "there is no llama-server: run tools/setup llama-tools"
-need_model smollm2-135m.gguf
 cd "$work" || exit 1
 key=drr-test-key-$$-5f8a1c93
 printf '%s\n' "$key" >keys

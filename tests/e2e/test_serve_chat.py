@@ -17,13 +17,10 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import tiny_bert  # noqa: E402
-from checks import check, failures  # noqa: E402
+from checks import DRR, ROOT, check, failures, lacking, model_path  # noqa: E402
 from fault_server import KEY  # noqa: E402
 from planned_server import BAD, GOOD, Upstream  # noqa: E402
 
-SOURCE = os.environ.get("DRR_SOURCE") or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-DRR = os.environ.get("DRR") or os.path.join(SOURCE, "build/release/drr")
-CACHE = os.environ.get("DRR_CACHE") or os.path.expanduser("~/.cache/drr")
 WORK = tempfile.mkdtemp(prefix="drr-serve-")
 
 
@@ -493,9 +490,9 @@ def test_agreement(critic):
 
 def test_llama_server(critic):
     """The same model behind llama-server: what it says of itself stays, and its log-probabilities are used."""
-    prefix = subprocess.run([os.path.join(SOURCE, "tools/setup"), "--offline", "prefix"], capture_output=True, text=True).stdout.strip()
+    prefix = subprocess.run([os.path.join(ROOT, "tools/setup"), "--offline", "prefix"], capture_output=True, text=True).stdout.strip()
     server = os.environ.get("DRR_LLAMA_SERVER") or os.path.join(prefix, "build/bin/llama-server")
-    model = os.path.join(CACHE, "models/smollm2-135m.gguf")
+    model = model_path("smollm2-135m")
     if not os.path.exists(model) or not os.path.exists(server):
         print("skip - llama-server (run tools/setup llama-tools and tools/setup models smollm2-135m)")
         return
@@ -526,7 +523,7 @@ def test_llama_server(critic):
 # ---- the embedded model
 
 def test_embedded(critic):
-    if not os.path.exists(os.path.join(CACHE, "models/smollm2-135m.gguf")):
+    if not os.path.exists(model_path("smollm2-135m")):
         print("skip - the embedded model (run tools/setup models smollm2-135m)")
         return
     s = Serve("--reasoner", "smollm2-135m", "--critic", critic)
@@ -566,8 +563,9 @@ def test_embedded(critic):
 
 
 def main():
-    if not os.access(DRR, os.X_OK):
-        print(f"there is no command at {DRR}: run make build")
+    why = lacking()
+    if why:
+        print(why)
         return 77
     tests = [test_verdicts, test_refusals, test_passthrough, test_streams, test_upstream_errors, test_gone, test_nonces,
              test_agreement, test_llama_server, test_embedded]

@@ -13,8 +13,8 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 sys.dont_write_bytecode = True
-from serving import ANSWER, CACHE, ROOT, Process, Served, Upstream, chat, environment, events, free_port, is_error, make_critic, missing, request  # noqa: E402
-from checks import check, failures  # noqa: E402
+from serving import ANSWER, Process, Served, Upstream, chat, environment, events, free_port, is_error, make_critic, missing, request  # noqa: E402
+from checks import CACHE, ROOT, check, failures  # noqa: E402
 
 KEY, UPSTREAM_KEY = "drr-client-key-41c7", "drr-upstream-key-9e02"
 SMALL = os.path.join(CACHE, "models", "smollm2-135m.gguf")

@@ -17,8 +17,8 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 sys.dont_write_bytecode = True
-from serving import DRR, ROOT, Process, Served, Upstream, chat, environment, free_port, is_error, missing, request  # noqa: E402
-from checks import check, failures  # noqa: E402
+from serving import Process, Served, Upstream, chat, environment, free_port, is_error, missing, request  # noqa: E402
+from checks import DRR, ROOT, check, failures, write_questions  # noqa: E402
 import tiny_bert  # noqa: E402
 
 WORK = tempfile.mkdtemp(prefix="drr-e2e.")
@@ -36,8 +36,7 @@ def train(name, seed):
     """A critic that has learnt enough of nothing in particular for its scores to differ by more than roundings."""
     encoder, traces, critic = at(f"{name}.encoder"), at(f"{name}.jsonl"), at(f"{name}.gguf")
     tiny_bert.make(encoder, seed=seed, spread=.3, positions=256, layers=1)
-    with open(traces, "w") as file:
-        subprocess.run([os.path.join(ROOT, "tests", "e2e", "questions.py"), "60", "0", "--traces", "first"], stdout=file, check=True)
+    write_questions(traces, "60", "0", "--traces", "first")
     done = subprocess.run([DRR, "train", "--traces", traces, "--encoder", encoder, "--out", critic, "--epochs", "12", "--batch", "8", "--learning-rate",
                            "0.002", "--keep-last", "--max-length", "256", "--dev-share", ".2", "--test-share", ".2", "--seed", str(seed)],
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment())

@@ -20,8 +20,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 sys.dont_write_bytecode = True
 import chromium  # noqa: E402
-from checks import check, failures  # noqa: E402
-from serving import CACHE, DRR, Served, environment, make_critic, request  # noqa: E402
+from checks import CACHE, DRR, check, failures  # noqa: E402
+from serving import Served, environment, make_critic, request  # noqa: E402
 
 SMALL = os.path.join(CACHE, "models", "smollm2-135m.gguf")
 KEY = "page-key-77"

@@ -26,8 +26,8 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
-from serving import ANSWER, DRR, ROOT, Served, Upstream, events, is_error, make_critic, missing  # noqa: E402
-from checks import check, failures  # noqa: E402
+from serving import ANSWER, Served, Upstream, events, is_error, make_critic, missing  # noqa: E402
+from checks import DRR, ROOT, check, failures  # noqa: E402
 
 VANISH, THINK, STUCK = .1, .15, 60  # share of requests left early; seconds between two, at most; what nobody waits
 NONCE = re.compile(r"nonce-[a-z0-9-]+")

@@ -14,12 +14,9 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
-from checks import check, failures  # noqa: E402
+from checks import DRR, check, failures, lacking, read_traces, run_drr, write_questions  # noqa: E402
 import postgres  # noqa: E402
 
-ROOT = os.environ.get("DRR_SOURCE") or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-DRR = os.environ.get("DRR") or os.path.join(ROOT, "build", "release", "drr")
-CACHE = os.environ.get("DRR_CACHE") or os.path.join(os.path.expanduser("~"), ".cache", "drr")
 WORK = tempfile.mkdtemp(prefix="drr-e2e.")
 os.chmod(WORK, 0o755)  # the database may run as another user, and so may checkers
 DISTILL = ["distill", "--reasoner", "smollm2-135m", "--context", "1024", "--width", "8", "--max-tokens", "40", "--seed", "5", "--samples", "1",
@@ -28,28 +25,16 @@ READER = {"accept", "reject"}
 
 
 def drr(*words, seconds=300):
-    done = subprocess.run([DRR, *words], cwd=WORK, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=seconds,
-                          stdin=subprocess.DEVNULL)
-    done.last = (done.stderr.strip().splitlines() or [""])[-1]
-    try:
-        done.json = json.loads(done.stdout)
-    except ValueError:
-        done.json = {}
-    return done
+    return run_drr(*words, folder=WORK, seconds=seconds)
 
 
 def make(name, *words):
-    with open(os.path.join(WORK, name), "w") as file:
-        file.write(subprocess.run([os.path.join(ROOT, "tests", "e2e", "questions.py"), *words], stdout=subprocess.PIPE, text=True,
-                                  check=True).stdout)
+    write_questions(os.path.join(WORK, name), *words)
 
 
 def export(store, name):
     done = drr("traces", "export", store, "--out", name)
-    if done.returncode:
-        return []
-    with open(os.path.join(WORK, name)) as file:
-        return [json.loads(line) for line in file]
+    return read_traces(os.path.join(WORK, name)) if done.returncode == 0 else []
 
 
 def key(trace):
@@ -128,7 +113,7 @@ def test_kill():
     command = [*DISTILL, "--data", "facts.jsonl", "--out", "killed.db", "--turns", "2", "--steps", "mc=2,all"]
     with open(os.path.join(WORK, "killed.log"), "w") as log:
         process = subprocess.Popen([DRR, *command], cwd=WORK, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        for _ in range(1200):
+        for _ in range(6000):
             if stepped_so_far("killed.db") >= 3 or process.poll() is not None:
                 break
             time.sleep(0.05)
@@ -168,9 +153,7 @@ def test_checker():
 
 
 def test_refusals():
-    with open(os.path.join(WORK, "made.replay.jsonl"), "w") as file:
-        file.write(subprocess.run([os.path.join(ROOT, "tests", "e2e", "questions.py"), "4", "--traces", "made"], stdout=subprocess.PIPE,
-                                  text=True, check=True).stdout)
+    make("made.replay.jsonl", "4", "--traces", "made")
     done = drr("distill", "--data", "facts.jsonl", "--reasoner", "made.replay.jsonl", "--out", "no.db", "--steps", "mc=2")
     check("recorded answers cannot be gone on with", done.returncode == 1 and "--steps needs the embedded reasoner" in done.last and
           not os.path.exists(os.path.join(WORK, "no.db")), done.stderr)
@@ -225,11 +208,9 @@ def test_postgres():
 
 
 def main():
-    if not os.access(DRR, os.X_OK):
-        print(f"there is no command at {DRR}: run make build")
-        return 77
-    if not os.path.exists(os.path.join(CACHE, "models", "smollm2-135m.gguf")):
-        print("the model smollm2-135m.gguf is not in the cache: run tools/setup models smollm2-135m")
+    why = lacking("smollm2-135m")
+    if why:
+        print(why)
         return 77
     test_search()
     test_kill()

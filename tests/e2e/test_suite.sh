@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A whole study from one file, and two studies compared, through the installed command and a replay reasoner: no model.
 . "$(dirname "$0")/lib.sh"
-[ -x "$drr" ] || skip_all "there is no command at $drr: run make build"
+need
 cd "$work" || exit 1
 questions="$source_root/tests/e2e/questions.py"
 "$questions" 40 >facts.jsonl

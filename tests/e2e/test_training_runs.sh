@@ -3,9 +3,7 @@
 # one has; and discrimination within a question in training and evaluation. Recorded answers stand in for a model, distilled
 # into a store; the training is real.
 . "$(dirname "$0")/lib.sh"
-[ -x "$drr" ] || skip_all "there is no command at $drr: run make build"
-[ -f "$cache/models/all-minilm-l6-v2/model.safetensors" ] ||
-    skip_all "the encoder all-minilm-l6-v2 is not in the cache: run tools/setup models all-minilm-l6-v2"
+need all-minilm-l6-v2
 cd "$work" || exit 1
 questions=$source_root/tests/e2e/questions.py
 "$questions" 120 >data.jsonl

@@ -2,8 +2,7 @@
 # A width that does not fit into memory is lowered with a notice, not refused and not tried: with an address space of 2.5
 # GB (ulimit), in which 64 sequences of SmolLM2-135M, 2.8 GiB of keys and values, cannot be.
 . "$(dirname "$0")/lib.sh"
-[ -x "$drr" ] || skip_all "there is no command at $drr: run make build"
-need_model smollm2-135m.gguf
+need smollm2-135m
 
 narrow() { # narrow KIB ARGUMENTS...
     local most=$1

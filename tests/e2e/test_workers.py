@@ -16,11 +16,9 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
-from checks import check, failures  # noqa: E402
+from checks import DRR, check, failures, read_traces, run_drr  # noqa: E402
 import postgres  # noqa: E402
 
-ROOT = os.environ.get("DRR_SOURCE") or os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-DRR = os.environ.get("DRR") or os.path.join(ROOT, "build", "release", "drr")
 WORK = tempfile.mkdtemp(prefix="drr-e2e.")
 os.chmod(WORK, 0o711)  # the database may run as another user
 QUESTIONS, SAMPLES, TURNS, WORKERS, LEASE = 120, 3, 3, 8, 3
@@ -88,10 +86,7 @@ def environment(key):
 
 
 def drr(*words, seconds=120):
-    done = subprocess.run([DRR, *words], cwd=WORK, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=seconds,
-                          stdin=subprocess.DEVNULL, env=environment("reader-of-it-all"))
-    done.last = (done.stderr.strip().splitlines() or [""])[-1]
-    return done
+    return run_drr(*words, folder=WORK, seconds=seconds, environment=environment("reader-of-it-all"))
 
 
 started = 0
@@ -130,8 +125,7 @@ def export(store, name):
     done = drr("traces", "export", store, "--out", name)
     if done.returncode:
         return [done.stderr]
-    with open(os.path.join(WORK, name)) as file:
-        return [{k: v for k, v in json.loads(line).items() if k != "seconds"} for line in file]
+    return [{k: v for k, v in trace.items() if k != "seconds"} for trace in read_traces(os.path.join(WORK, name))]
 
 
 def fleet(url):

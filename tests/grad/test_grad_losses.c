@@ -1,9 +1,7 @@
 /* test_grad_losses.c: the losses beside plain cross-entropy, and a head of tokens. Gradients of the losses by finite
  * differences in double of formulas written out here; those of a whole encoder whose head reads several rows of each
  * sequence, by a twin of it in double made of the plain kernels, with dropout and without. */
-#include "grad/compare.h"
-#include "tensor/reference.h"
-#include "train/train.h"
+#include "grad/twin.h"
 
 /* ---- the ranking loss */
 
@@ -133,21 +131,7 @@ static void hard_labels_are_soft_ones(void **state)
 
 /* ---- a whole encoder with a head of tokens */
 
-enum {
-    WIDTH = 16,
-    HEADS = 4,
-    FF = 24,
-    VOCABULARY = 50,
-    LAYERS = 2,
-    POSITIONS = 12,
-    SEQUENCES = 4,
-    TOKENS = 22,
-    READS = 9
-};
-#define EPSILON 1e-12
-
-static const uint32_t starts[SEQUENCES + 1] = {0, 7, 8, 12, TOKENS};
-static const int32_t ids[TOKENS] = {2, 7, 9, 9, 30, 7, 3, 2, 2, 49, 0, 3, 2, 11, 12, 13, 14, 15, 11, 30, 30, 3};
+enum { READS = 9 };
 static const uint32_t rows[READS] = {2, 4, 6, 7, 9, 11, 12, 20, 21}, row_starts[SEQUENCES + 1] = {0, 3, 4, 6, READS};
 static const float targets[READS] = {0.25f, 1, 1, 0, 0.5f, 0, 0.75f, 0, 1};
 static const float read_weights[READS] = {0.5f, 1.5f, 1, 2, 0.25f, 1, 1, 3, 0.5f};
@@ -155,120 +139,13 @@ static const uint8_t sequence_labels[SEQUENCES] = {1, 0, 0, 1};
 static const bool sequence_joined[SEQUENCES] = {false, true, true, true};
 static const uint32_t last_reads[SEQUENCES] = {2, 3, 5, 8};
 
-static encoder *new_encoder(void)
-{
-    const encoder_shape tiny = {.n_layers = LAYERS,
-                                .n_embd = WIDTH,
-                                .n_heads = HEADS,
-                                .n_ff = FF,
-                                .n_vocab = VOCABULARY,
-                                .n_positions = POSITIONS,
-                                .n_types = 2,
-                                .norm_epsilon = (float)EPSILON};
-    encoder *e = NULL;
-    rng r;
-    assert_int_equal(encoder_new_headed(&e, &tiny, DRR_HEAD_TOKEN, NULL), DRR_OK);
-    rng_seed(&r, 5);
-    for (size_t t = 0; t < e->n_tensors; t++) {
-        const encoder_tensor *tensor = &e->tensors[t];
-        const bool gain = strstr(tensor->name, "norm.weight") != NULL;
-        for (size_t i = 0; i < (size_t)tensor->rows * tensor->columns; i++)
-            e->parameters[tensor->offset + i] = (gain ? 1.0f : 0.0f) + 0.4f * (float)rng_normal(&r);
-    }
-    return e;
-}
-
-typedef struct twin {
-    const encoder *e;
-    double *parameters;
-    const encoder_dropout *d;
-    double logits[READS];
-} twin;
-
-static twin twin_of(const encoder *e, const encoder_dropout *d)
-{
-    twin t = {.e = e, .parameters = arena_alloc(memory, e->n_parameters * sizeof(double), 8), .d = d};
-    assert_non_null(t.parameters);
-    for (size_t i = 0; i < e->n_parameters; i++)
-        t.parameters[i] = (double)e->parameters[i];
-    return t;
-}
-
-static const double *at_name(const twin *t, const char *name)
-{
-    const encoder_tensor *tensor = encoder_find(t->e, name);
-    assert_non_null(tensor);
-    return t->parameters + tensor->offset;
-}
-
-static const double *in_layer(const twin *t, uint32_t layer, const char *name)
-{
-    char whole[64];
-    snprintf(whole, sizeof whole, "blk.%u.%s", layer, name);
-    return at_name(t, whole);
-}
-
-static void keys_and_values(const twin *t, uint32_t layer, double *kv, const double *x)
-{
-    static double half[TOKENS * WIDTH];
-    for (size_t part = 0; part < 2; part++) {
-        reference_linear_forward_f64(half, x, in_layer(t, layer, part ? "attn_v.weight" : "attn_k.weight"),
-                                     in_layer(t, layer, part ? "attn_v.bias" : "attn_k.bias"), TOKENS, WIDTH, WIDTH);
-        for (size_t i = 0; i < TOKENS; i++)
-            memcpy(kv + (2 * i + part) * WIDTH, half + i * WIDTH, WIDTH * sizeof *half);
-    }
-}
-
-/* x, [TOKENS][WIDTH], becomes the layer's output: of all rows, or of the rows that are read. */
-static void twin_layer(const twin *t, uint32_t layer, double *x, bool read_only)
-{
-    static double asks[TOKENS * WIDTH], q[TOKENS * WIDTH], kv[TOKENS * 2 * WIDTH], context[TOKENS * WIDTH],
-        sum[TOKENS * WIDTH], mid[TOKENS * WIDTH], up[TOKENS * FF], mean[TOKENS], rstd[TOKENS],
-        probabilities[HEADS * TOKENS * TOKENS];
-    const attention_shape shape = {.width = WIDTH,
-                                   .heads = HEADS,
-                                   .q_starts = read_only ? row_starts : starts,
-                                   .kv_starts = starts,
-                                   .n = SEQUENCES,
-                                   .longest = POSITIONS};
-    const size_t n = shape.q_starts[SEQUENCES];
-    const dropout sites[3] = {encoder_layer_site(t->d, layer, ENCODER_SITE_PROBABILITIES),
-                              encoder_layer_site(t->d, layer, ENCODER_SITE_ATTENTION),
-                              encoder_layer_site(t->d, layer, ENCODER_SITE_FEED_FORWARD)};
-    for (size_t r = 0; r < n; r++)
-        memcpy(asks + r * WIDTH, x + (read_only ? rows[r] : r) * WIDTH, WIDTH * sizeof *x);
-    reference_linear_forward_f64(q, asks, in_layer(t, layer, "attn_q.weight"), in_layer(t, layer, "attn_q.bias"), n,
-                                 WIDTH, WIDTH);
-    keys_and_values(t, layer, kv, x);
-    reference_attention_forward_f64(context, probabilities, q, kv, &shape, &sites[0]);
-    reference_linear_forward_f64(sum, context, in_layer(t, layer, "attn_output.weight"),
-                                 in_layer(t, layer, "attn_output.bias"), n, WIDTH, WIDTH);
-    reference_dropout_add_f64(sum, sum, asks, n * WIDTH, &sites[1]);
-    reference_layernorm_forward_f64(mid, mean, rstd, sum, in_layer(t, layer, "attn_output_norm.weight"),
-                                    in_layer(t, layer, "attn_output_norm.bias"), n, WIDTH, EPSILON);
-    reference_linear_forward_f64(up, mid, in_layer(t, layer, "ffn_up.weight"), in_layer(t, layer, "ffn_up.bias"), n,
-                                 WIDTH, FF);
-    reference_gelu_forward_f64(up, up, n * FF);
-    reference_linear_forward_f64(sum, up, in_layer(t, layer, "ffn_down.weight"), in_layer(t, layer, "ffn_down.bias"), n,
-                                 FF, WIDTH);
-    reference_dropout_add_f64(sum, sum, mid, n * WIDTH, &sites[2]);
-    reference_layernorm_forward_f64(x, mean, rstd, sum, in_layer(t, layer, "layer_output_norm.weight"),
-                                    in_layer(t, layer, "layer_output_norm.bias"), n, WIDTH, EPSILON);
-}
-
 static double twin_loss(void *context)
 {
     twin *t = context;
-    static double x[TOKENS * WIDTH], mean[TOKENS], rstd[TOKENS];
-    const dropout embedding = encoder_site(t->d, ENCODER_SITE_EMBEDDING), head = encoder_site(t->d, ENCODER_SITE_HEAD);
+    static double x[TOKENS * WIDTH];
+    const dropout head = encoder_site(t->d, ENCODER_SITE_HEAD);
     double loss = 0;
-    reference_embedding_forward_f64(x, ids, starts, SEQUENCES, at_name(t, "token_embd.weight"),
-                                    at_name(t, "position_embd.weight"), at_name(t, "token_types.weight"), WIDTH);
-    reference_layernorm_forward_f64(x, mean, rstd, x, at_name(t, "token_embd_norm.weight"),
-                                    at_name(t, "token_embd_norm.bias"), TOKENS, WIDTH, EPSILON);
-    reference_dropout_add_f64(x, x, NULL, TOKENS * WIDTH, &embedding);
-    for (uint32_t layer = 0; layer < LAYERS; layer++)
-        twin_layer(t, layer, x, layer + 1 == LAYERS);
+    twin_body(t, x, rows, row_starts);
     reference_dropout_add_f64(x, x, NULL, READS * WIDTH, &head);
     reference_linear_forward_f64(t->logits, x, at_name(t, "drr.token.weight"), at_name(t, "drr.token.bias"), READS,
                                  WIDTH, 1);
@@ -292,73 +169,31 @@ static double library_loss(void *user, float *dlogits, const float *logits, size
            rank_logits(dlogits, logits, last_reads, sequence_labels, sequence_joined, SEQUENCES, 0.5, 5);
 }
 
-static float *gradients_of(const encoder *e, const encoder_dropout *d, double *loss)
+static drr_status backward(const encoder *e, encoder_tape *tape, const encoder_dropout *d, float *gradients,
+                           double *loss)
 {
-    float *gradients = arena_alloc(memory, e->n_parameters * sizeof(float), 64), logits[READS];
-    encoder_tape *tape = NULL;
-    assert_non_null(gradients);
-    assert_int_equal(encoder_tape_new(&tape, e, TOKENS, SEQUENCES, POSITIONS, NULL), DRR_OK);
+    float logits[READS];
     encoder_tape_read(tape, rows, row_starts);
-    for (int pass = 0; pass < 2; pass++) { /* a tape is used again and again, and gradients add up */
-        *loss = 0;
-        assert_int_equal(
-            encoder_backward_by(e, tape, ids, starts, SEQUENCES, library_loss, NULL, d, gradients, logits, loss, NULL),
-            DRR_OK);
-    }
-    for (size_t i = 0; i < e->n_parameters; i++)
-        gradients[i] *= 0.5f;
-    encoder_tape_free(tape);
-    return gradients;
-}
-
-/* Of a large tensor every fifth element, which meets every column and every used row; of others all. */
-static void check_tensor(twin *t, const encoder_tensor *tensor, const float *gradients)
-{
-    const size_t size = (size_t)tensor->rows * tensor->columns, step = size > 300 ? 5 : 1;
-    double *got = arena_alloc(memory, size * sizeof *got, 8), *want = arena_alloc(memory, size * sizeof *want, 8);
-    size_t n = 0;
-    for (size_t i = 0; i < size; i += step, n++) {
-        got[n] = (double)gradients[tensor->offset + i];
-        want[n] = *differences(t->parameters + tensor->offset + i, 1, twin_loss, t);
-    }
-    if (strstr(tensor->name, "attn_k.bias")) { /* it shifts all scores of a query alike, which softmax undoes */
-        for (size_t i = 0; i < n; i++)
-            assert_true(fabs(got[i]) < 1e-6 && fabs(want[i]) < 1e-8);
-        return;
-    }
-    assert_true(sqrt(product(want, want, n)) > 1e-6); /* something to compare */
-    assert_close(tensor->name, got, want, n, 2e-4);
-}
-
-static void check_gradients(const encoder_dropout *d)
-{
-    encoder *e = new_encoder();
-    twin t = twin_of(e, d);
-    double loss;
-    const float *gradients = gradients_of(e, d, &loss);
-    assert_true(fabs(loss - twin_loss(&t)) < 1e-5);
-    for (size_t i = 0; i < e->n_tensors; i++)
-        check_tensor(&t, &e->tensors[i], gradients);
-    encoder_free(e);
+    return encoder_backward_by(e, tape, ids, starts, SEQUENCES, library_loss, NULL, d, gradients, logits, loss, NULL);
 }
 
 static void every_gradient_is_the_derivative(void **state)
 {
     (void)state;
-    check_gradients(NULL);
+    check_gradients(DRR_HEAD_TOKEN, NULL, twin_loss, backward);
 }
 
 static void every_gradient_is_the_derivative_under_a_dropout_mask(void **state)
 {
     (void)state;
     const encoder_dropout d = {.rate = 0.2f, .seed = 3, .step = 4};
-    check_gradients(&d);
+    check_gradients(DRR_HEAD_TOKEN, &d, twin_loss, backward);
 }
 
 static void a_head_of_tokens_is_read_at_the_last_token_unless_told_otherwise(void **state)
 {
     (void)state;
-    encoder *e = new_encoder();
+    encoder *e = new_encoder(DRR_HEAD_TOKEN);
     encoder_workspace *w = NULL;
     twin t = twin_of(e, NULL);
     float logits[READS], plain[SEQUENCES];
@@ -376,7 +211,7 @@ static void a_head_of_tokens_is_read_at_the_last_token_unless_told_otherwise(voi
 static void rows_that_cannot_be_read_are_refused(void **state)
 {
     (void)state;
-    encoder *e = new_encoder();
+    encoder *e = new_encoder(DRR_HEAD_TOKEN);
     encoder_workspace *w = NULL;
     float logits[READS];
     const uint32_t outside[] = {2, 4, 7}, twice[] = {2, 2, 6}, falling[] = {4, 2, 6}, good[] = {2, 4, 6};

@@ -1,18 +1,16 @@
-/* critic_fixture.h: a critic small enough to be broken at every byte, and files in a folder of their own. */
+/* critic_fixture.h: a critic small enough to be broken at every byte, and its files in a folder. */
 #ifndef DRR_TESTS_CRITIC_FIXTURE_H
 #define DRR_TESTS_CRITIC_FIXTURE_H
 
 #include "critic/critic.h"
+#include "place_fixture.h"
 
 #include <dirent.h>
-#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -20,38 +18,6 @@ static const char *const small_vocabulary[] = {"[PAD]", "[UNK]",         "[CLS]"
                                                "un",    "##aff",         "##able", "a",         "##",
                                                "",      "\xE2\x96\x81x", "#",      "[unused0]", "##b"};
 enum { N_SMALL_VOCABULARY = sizeof small_vocabulary / sizeof *small_vocabulary };
-
-static char folder[64];
-
-static inline const char *at(const char *name)
-{
-    static char paths[8][256];
-    static int turn;
-    char *path = paths[turn++ % 8];
-    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
-    return path;
-}
-
-static inline int make_place(void **state)
-{
-    (void)state;
-    snprintf(folder, sizeof folder, "/tmp/drr-critic.XXXXXX");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static inline int remove_one(const char *path, const struct stat *st, int kind, struct FTW *where)
-{
-    (void)st;
-    (void)kind;
-    (void)where;
-    return remove(path);
-}
-
-static inline int remove_place(void **state)
-{
-    (void)state;
-    return nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-}
 
 static inline size_t entries_of(const char *path)
 {
@@ -143,6 +109,27 @@ static inline char *find_bytes(char *data, size_t size, const char *text)
     char *found = memmem(data, size, text, strlen(text));
     assert_non_null(found);
     return found;
+}
+
+static inline drr_critic *open_critic(const char *path)
+{
+    drr_critic *critic = NULL;
+    drr_error err = {0};
+    if (drr_critic_open(&critic, path, &err) != DRR_OK)
+        fail_msg("%s", err.message);
+    return critic;
+}
+
+static inline void assert_same_files(const char *a, const char *b)
+{
+    char *data[2];
+    size_t size[2];
+    assert_int_equal(file_read(&data[0], &size[0], a, 0, NULL), DRR_OK);
+    assert_int_equal(file_read(&data[1], &size[1], b, 0, NULL), DRR_OK);
+    assert_int_equal(size[0], size[1]);
+    assert_memory_equal(data[0], data[1], size[0]);
+    free(data[0]);
+    free(data[1]);
 }
 
 static inline void assert_same_parameters(const encoder *a, const encoder *b)

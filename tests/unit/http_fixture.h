@@ -174,6 +174,22 @@ static inline void fixture_close(void)
     pthread_mutex_destroy(&fixture.lock);
 }
 
+/* Setup and teardown of cmocka; where the options are to be others, the test has a setup of its own. */
+static inline int open_plain(void **state)
+{
+    (void)state;
+    fixture_options();
+    fixture_open();
+    return 0;
+}
+
+static inline int close_any(void **state)
+{
+    (void)state;
+    fixture_close();
+    return 0;
+}
+
 /* ---- the client */
 
 static inline int client_open(void)

@@ -3,43 +3,17 @@
 #ifndef DRR_TESTS_REPEAT_FIXTURE_H
 #define DRR_TESTS_REPEAT_FIXTURE_H
 
+#include "place_fixture.h"
 #include "train/train_internal.h"
 
-#include <ftw.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
-
-static char folder[64];
-
-static inline const char *at(const char *name)
-{
-    static char paths[8][128];
-    static unsigned turn;
-    char *path = paths[turn++ % 8];
-    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
-    return path;
-}
-
-static inline int remove_one(const char *path, const struct stat *st, int kind, struct FTW *where)
-{
-    (void)st;
-    (void)kind;
-    (void)where;
-    return remove(path);
-}
-
-static inline int remove_place(void **state)
-{
-    (void)state;
-    return nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-}
 
 enum { FIXTURE_QUESTIONS = 90, FIXTURE_SAMPLES = 3 };
 
@@ -118,11 +92,9 @@ static inline void write_traces(const char *name, const bool *changed)
     assert_int_equal(fclose(file), 0);
 }
 
-static inline int make_place(void **state)
+static inline int make_training(void **state)
 {
-    (void)state;
-    snprintf(folder, sizeof folder, "/tmp/drr-repeat.XXXXXX");
-    if (!mkdtemp(folder))
+    if (make_place(state) != 0)
         return -1;
     write_encoder();
     write_traces("traces.jsonl", NULL);

@@ -91,8 +91,9 @@ static const reasoner_backend script_backend = {
 
 static const char *const script_vocabulary[] = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a"};
 
-/* path: a template of mkstemp. guarantees (n of them) may be NULL. */
-static inline void write_promising_critic(char *path, double agreement, const drr_guarantee *guarantees, uint32_t n)
+/* Its encoder is all zeros: what it thinks is what the meta (its stack, its calibration) says. path: a template of
+ * mkstemp. */
+static inline void write_zero_critic(char *path, critic_meta *meta, const char *prompt)
 {
     encoder *e;
     wordpiece *w;
@@ -105,8 +106,23 @@ static inline void write_promising_critic(char *path, double agreement, const dr
                                  .n_positions = 64,
                                  .n_types = 1,
                                  .norm_epsilon = 1e-12f};
-    critic_meta meta = {.threshold = 0.5, .max_length = 32, .calibration = {1, 0}, .has_stack = true};
-    meta.name = meta.reasoner = meta.prompt = meta.encoder = meta.tasks = meta.created = (char *)(uintptr_t) "test";
+    meta->name = meta->reasoner = meta->encoder = meta->tasks = meta->created = (char *)(uintptr_t) "test";
+    meta->prompt = (char *)(uintptr_t)prompt;
+    meta->threshold = 0.5;
+    meta->max_length = 32;
+    meta->calibration = (platt){1, 0};
+    close(mkstemp(path));
+    assert_int_equal(encoder_new(&e, &shape, &err), DRR_OK);
+    assert_int_equal(wordpiece_new(&w, script_vocabulary, 6, true, &err), DRR_OK);
+    assert_int_equal(critic_write(path, e, w, meta, &err), DRR_OK);
+    encoder_free(e);
+    wordpiece_free(w);
+}
+
+/* path: a template of mkstemp. guarantees (n of them) may be NULL. */
+static inline void write_promising_critic(char *path, double agreement, const drr_guarantee *guarantees, uint32_t n)
+{
+    critic_meta meta = {.has_stack = true};
     for (uint32_t j = 0; stack_feature_name(j); j++) {
         meta.stack.scale[j] = 1;
         meta.stack.weight[j] = strcmp(stack_feature_name(j), "answer_margin") == 0;
@@ -116,12 +132,7 @@ static inline void write_promising_critic(char *path, double agreement, const dr
     }
     for (uint32_t i = 0; i < n; i++)
         meta.guarantees[meta.n_guarantees++] = guarantees[i];
-    close(mkstemp(path));
-    assert_int_equal(encoder_new(&e, &shape, &err), DRR_OK);
-    assert_int_equal(wordpiece_new(&w, script_vocabulary, 6, true, &err), DRR_OK);
-    assert_int_equal(critic_write(path, e, w, &meta, &err), DRR_OK);
-    encoder_free(e);
-    wordpiece_free(w);
+    write_zero_critic(path, &meta, "test");
 }
 
 static inline void write_margin_critic(char *path, double agreement)

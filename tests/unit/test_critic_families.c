@@ -260,27 +260,6 @@ static double score(const drr_critic *critic)
     return s.logit;
 }
 
-static drr_critic *open_critic(const char *path)
-{
-    drr_critic *critic = NULL;
-    drr_error err = {0};
-    if (drr_critic_open(&critic, path, &err) != DRR_OK)
-        fail_msg("%s", err.message);
-    return critic;
-}
-
-static void assert_same_files(const char *a, const char *b)
-{
-    char *data[2];
-    size_t size[2];
-    assert_int_equal(file_read(&data[0], &size[0], a, SIZE_MAX, NULL), DRR_OK);
-    assert_int_equal(file_read(&data[1], &size[1], b, SIZE_MAX, NULL), DRR_OK);
-    assert_int_equal(size[0], size[1]);
-    assert_memory_equal(data[0], data[1], size[0]);
-    free(data[0]);
-    free(data[1]);
-}
-
 static void a_critic_of_each_family_is_kept_exported_and_imported_whole(void **state)
 {
     (void)state;

@@ -30,18 +30,6 @@ static critic_meta whole_meta(void)
     return m;
 }
 
-static void assert_same_files(const char *a, const char *b)
-{
-    char *data[2];
-    size_t size[2];
-    assert_int_equal(file_read(&data[0], &size[0], a, SIZE_MAX, NULL), DRR_OK);
-    assert_int_equal(file_read(&data[1], &size[1], b, SIZE_MAX, NULL), DRR_OK);
-    assert_int_equal(size[0], size[1]);
-    assert_memory_equal(data[0], data[1], size[0]);
-    free(data[0]);
-    free(data[1]);
-}
-
 static void round_trip(const char *from, const char *through, const char *to)
 {
     drr_critic *critic = NULL;

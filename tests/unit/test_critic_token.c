@@ -28,15 +28,6 @@ static encoder *token_encoder(uint64_t seed)
     return e;
 }
 
-static drr_critic *open_critic(const char *path)
-{
-    drr_critic *critic = NULL;
-    drr_error err = {0};
-    if (drr_critic_open(&critic, path, &err) != DRR_OK)
-        fail_msg("%s", err.message);
-    return critic;
-}
-
 /* Written to a.gguf; the caller's to close. */
 static drr_critic *token_critic(void)
 {
@@ -50,18 +41,6 @@ static drr_critic *token_critic(void)
     wordpiece_free(w);
     encoder_free(e);
     return open_critic(at("a.gguf"));
-}
-
-static void assert_same_files(const char *a, const char *b)
-{
-    char *data[2];
-    size_t size[2];
-    assert_int_equal(file_read(&data[0], &size[0], a, 0, NULL), DRR_OK);
-    assert_int_equal(file_read(&data[1], &size[1], b, 0, NULL), DRR_OK);
-    assert_int_equal(size[0], size[1]);
-    assert_memory_equal(data[0], data[1], size[0]);
-    free(data[0]);
-    free(data[1]);
 }
 
 /* ---- files */

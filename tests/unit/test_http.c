@@ -1,21 +1,6 @@
 /* test_http.c: the server's HTTP over real sockets: requests and replies, streams, clients that leave, keys. */
 #include "http_fixture.h"
 
-static int open_plain(void **state)
-{
-    (void)state;
-    fixture_options();
-    fixture_open();
-    return 0;
-}
-
-static int close_any(void **state)
-{
-    (void)state;
-    fixture_close();
-    return 0;
-}
-
 /* ---- requests and replies */
 
 static void a_request_is_answered(void **state)

@@ -17,21 +17,6 @@ static int open_limited(void **state)
     return 0;
 }
 
-static int open_patient(void **state)
-{
-    (void)state;
-    fixture_options();
-    fixture_open();
-    return 0;
-}
-
-static int close_any(void **state)
-{
-    (void)state;
-    fixture_close();
-    return 0;
-}
-
 static void others_are_served(void)
 {
     answer_is(ask_for("POST", "/later", "", "others"), 200, "\r\n\r\nothers");
@@ -307,8 +292,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_slow_header_is_cut, open_limited, close_any),
         cmocka_unit_test_setup_teardown(a_slow_body_is_cut, open_limited, close_any),
         cmocka_unit_test_setup_teardown(an_idle_connection_is_closed, open_limited, close_any),
-        cmocka_unit_test_setup_teardown(a_client_that_says_no_more_is_let_go, open_patient, close_any),
-        cmocka_unit_test_setup_teardown(a_request_of_two_lengths_ends_its_connection, open_patient, close_any),
+        cmocka_unit_test_setup_teardown(a_client_that_says_no_more_is_let_go, open_plain, close_any),
+        cmocka_unit_test_setup_teardown(a_request_of_two_lengths_ends_its_connection, open_plain, close_any),
         cmocka_unit_test_setup_teardown(a_client_that_reads_nothing_is_cut, open_limited, close_any),
         cmocka_unit_test_setup_teardown(a_client_that_reads_slowly_is_not, open_limited, close_any),
         cmocka_unit_test_setup_teardown(too_many_connections_cost_the_idle_ones, open_limited, close_any),

@@ -9,15 +9,6 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-static drr_critic *open_critic(const char *path)
-{
-    drr_critic *critic = NULL;
-    drr_error err = {0};
-    if (drr_critic_open(&critic, path, &err) != DRR_OK)
-        fail_msg("%s", err.message);
-    return critic;
-}
-
 static judge *open_judge(const char *path, const drr_hooks *hooks)
 {
     judge *j = NULL;

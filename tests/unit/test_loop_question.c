@@ -6,26 +6,8 @@ static char question_path[] = "/tmp/drr-test-question-XXXXXX";
 
 static int make_both(void **state)
 {
-    encoder *e;
-    wordpiece *w;
-    drr_error err;
-    const encoder_shape shape = {.n_layers = 1,
-                                 .n_embd = 8,
-                                 .n_heads = 2,
-                                 .n_ff = 8,
-                                 .n_vocab = 6,
-                                 .n_positions = 64,
-                                 .n_types = 1,
-                                 .norm_epsilon = 1e-12f};
-    critic_meta meta = {.threshold = 0.5, .max_length = 32, .calibration = {1, 0}};
-    meta.name = meta.reasoner = meta.encoder = meta.tasks = meta.created = (char *)(uintptr_t) "test";
-    meta.prompt = (char *)(uintptr_t)CRITIC_QUESTION_PROMPT;
-    close(mkstemp(question_path));
-    assert_int_equal(encoder_new(&e, &shape, &err), DRR_OK);
-    assert_int_equal(wordpiece_new(&w, script_vocabulary, 6, true, &err), DRR_OK);
-    assert_int_equal(critic_write(question_path, e, w, &meta, &err), DRR_OK);
-    encoder_free(e);
-    wordpiece_free(w);
+    critic_meta meta = {.has_stack = false};
+    write_zero_critic(question_path, &meta, CRITIC_QUESTION_PROMPT);
     return make_critic(state);
 }
 

@@ -210,9 +210,37 @@ static void attention_for_scoring_is_the_plain_one(void **state)
     assert_false(score_attention_takes(144));
 }
 
-static void check_logits(const encoder_shape *shape, size_t tokens, uint32_t threads)
+static const encoder_shape small = {.n_layers = 2,
+                                    .n_embd = 32,
+                                    .n_heads = 2,
+                                    .n_ff = 64,
+                                    .n_vocab = FIXTURE_VOCABULARY,
+                                    .n_positions = 32,
+                                    .n_types = 2,
+                                    .norm_epsilon = 1e-12f};
+static const encoder_shape wide = {.n_layers = 2,
+                                   .n_embd = 512,
+                                   .n_heads = 8,
+                                   .n_ff = 2048,
+                                   .n_vocab = FIXTURE_VOCABULARY,
+                                   .n_positions = 32,
+                                   .n_types = 1,
+                                   .norm_epsilon = 1e-12f}; /* 48 does not divide it */
+
+/* As a new BERT, but with a head that tells texts apart. */
+static encoder *telling_encoder(const encoder_shape *shape, drr_head head, rng *r)
 {
     encoder *e = NULL;
+    assert_int_equal(encoder_new_headed(&e, shape, head, NULL), DRR_OK);
+    for (size_t t = 0; t < e->n_tensors; t++)
+        for (size_t i = 0; i < (size_t)e->tensors[t].rows * e->tensors[t].columns; i++)
+            e->parameters[e->tensors[t].offset + i] = (strstr(e->tensors[t].name, "norm.weight") ? 1.0f : 0.0f) +
+                                                      (float)(rng_normal(r) / sqrt(3.0 * shape->n_embd));
+    return e;
+}
+
+static void check_logits(const encoder_shape *shape, size_t tokens, uint32_t threads)
+{
     encoder_workspace *w[2] = {NULL, NULL};
     int32_t *ids = calloc(tokens, sizeof *ids);
     uint32_t *starts = calloc(tokens + 1, sizeof *starts);
@@ -220,11 +248,7 @@ static void check_logits(const encoder_shape *shape, size_t tokens, uint32_t thr
     size_t n = 0;
     rng r;
     rng_seed(&r, tokens);
-    assert_int_equal(encoder_new(&e, shape, NULL), DRR_OK);
-    for (size_t t = 0; t < e->n_tensors; t++) /* as a new BERT, but a head that tells texts apart */
-        for (size_t i = 0; i < (size_t)e->tensors[t].rows * e->tensors[t].columns; i++)
-            e->parameters[e->tensors[t].offset + i] = (strstr(e->tensors[t].name, "norm.weight") ? 1.0f : 0.0f) +
-                                                      (float)(rng_normal(&r) / sqrt(3.0 * shape->n_embd));
+    encoder *e = telling_encoder(shape, DRR_HEAD_CLS, &r);
     for (size_t at = 0; at < tokens; n++) {
         const size_t length = 1 + (size_t)rng_below(&r, 30);
         at = at + length < tokens ? at + length : tokens;
@@ -256,14 +280,6 @@ static void check_logits(const encoder_shape *shape, size_t tokens, uint32_t thr
 static void an_encoder_in_int8_gives_the_logits_of_fp32_but_for_rounding(void **state)
 {
     (void)state;
-    static const encoder_shape small = {.n_layers = 2,
-                                        .n_embd = 32,
-                                        .n_heads = 2,
-                                        .n_ff = 64,
-                                        .n_vocab = FIXTURE_VOCABULARY,
-                                        .n_positions = 32,
-                                        .n_types = 2,
-                                        .norm_epsilon = 1e-12f};
     static const encoder_shape deep = {.n_layers = 6,
                                        .n_embd = 384,
                                        .n_heads = 12,
@@ -272,14 +288,6 @@ static void an_encoder_in_int8_gives_the_logits_of_fp32_but_for_rounding(void **
                                        .n_positions = 32,
                                        .n_types = 2,
                                        .norm_epsilon = 1e-12f};
-    static const encoder_shape wide = {.n_layers = 2,
-                                       .n_embd = 512,
-                                       .n_heads = 8,
-                                       .n_ff = 2048,
-                                       .n_vocab = FIXTURE_VOCABULARY,
-                                       .n_positions = 32,
-                                       .n_types = 1,
-                                       .norm_epsilon = 1e-12f}; /* 48 does not divide it */
     if (!int8_is_native())
         skip();
     for (size_t tokens = 1; tokens < 160; tokens += 7)
@@ -292,17 +300,12 @@ static void an_encoder_in_int8_gives_the_logits_of_fp32_but_for_rounding(void **
 static void check_tokens(const encoder_shape *shape, uint32_t reads, uint32_t threads)
 {
     enum { N = 11, MOST = N * 30 };
-    encoder *e = NULL;
     int32_t ids[MOST];
     uint32_t starts[N + 1] = {0}, rows[MOST], row_starts[N + 1] = {0}, n = 0;
     float logits[2][MOST];
     rng r;
     rng_seed(&r, reads);
-    assert_int_equal(encoder_new_headed(&e, shape, DRR_HEAD_TOKEN, NULL), DRR_OK);
-    for (size_t t = 0; t < e->n_tensors; t++)
-        for (size_t i = 0; i < (size_t)e->tensors[t].rows * e->tensors[t].columns; i++)
-            e->parameters[e->tensors[t].offset + i] = (strstr(e->tensors[t].name, "norm.weight") ? 1.0f : 0.0f) +
-                                                      (float)(rng_normal(&r) / sqrt(3.0 * shape->n_embd));
+    encoder *e = telling_encoder(shape, DRR_HEAD_TOKEN, &r);
     for (uint32_t s = 0; s < N; s++) {
         starts[s + 1] = starts[s] + 1 + (uint32_t)rng_below(&r, 30);
         for (uint32_t t = starts[s]; t < starts[s + 1]; t++)
@@ -332,22 +335,6 @@ static void check_tokens(const encoder_shape *shape, uint32_t reads, uint32_t th
 static void a_head_of_tokens_is_read_in_int8_where_it_is_asked(void **state)
 {
     (void)state;
-    static const encoder_shape small = {.n_layers = 2,
-                                        .n_embd = 32,
-                                        .n_heads = 2,
-                                        .n_ff = 64,
-                                        .n_vocab = FIXTURE_VOCABULARY,
-                                        .n_positions = 32,
-                                        .n_types = 2,
-                                        .norm_epsilon = 1e-12f};
-    static const encoder_shape wide = {.n_layers = 2,
-                                       .n_embd = 512,
-                                       .n_heads = 8,
-                                       .n_ff = 2048,
-                                       .n_vocab = FIXTURE_VOCABULARY,
-                                       .n_positions = 32,
-                                       .n_types = 1,
-                                       .norm_epsilon = 1e-12f};
     if (!int8_is_native())
         skip();
     for (uint32_t reads = 0; reads < 5; reads++) {

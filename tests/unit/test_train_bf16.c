@@ -151,22 +151,6 @@ static void the_loss_falls_as_it_does_in_fp32(void **state)
     }
 }
 
-static bool count_down(void *user)
-{
-    int *left = user;
-    return --*left < 0;
-}
-
-static drr_status fit_some(encoder *e, const examples *train, const examples *dev, bool resume, int steps)
-{
-    fit_result result;
-    fit_options o = plain;
-    const drr_hooks hooks = {.cancelled = count_down, .user = &steps};
-    o.checkpoint = at("checkpoint");
-    o.resume = resume;
-    return encoder_fit(e, train, dev, &o, &result, &hooks, NULL);
-}
-
 static void an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one(void **state)
 {
     (void)state;
@@ -174,19 +158,19 @@ static void an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one(void *
         skip();
     encoder *whole = half_encoder(1), *pieces = NULL, *other = tiny_encoder(1);
     examples train = marked_texts(96, 2), dev = marked_texts(32, 4);
-    assert_int_equal(fit_some(whole, &train, &dev, false, 1 << 20), DRR_OK);
+    assert_int_equal(fit_some(whole, &train, &dev, plain, false, 1 << 20), DRR_OK);
     unlink(at("checkpoint"));
     for (int stops = 0;; stops++) {
         encoder_free(pieces);
         pieces = half_encoder(1);
-        const drr_status status = fit_some(pieces, &train, &dev, stops > 0, 9);
+        const drr_status status = fit_some(pieces, &train, &dev, plain, stops > 0, 9);
         if (status == DRR_OK) {
             assert_true(stops > 1);
             break;
         }
         assert_int_equal(status, DRR_E_INTERRUPTED);
         if (stops == 0) /* fp32 does not go on with it */
-            assert_int_equal(fit_some(other, &train, &dev, true, 1 << 20), DRR_E_MISMATCH);
+            assert_int_equal(fit_some(other, &train, &dev, plain, true, 1 << 20), DRR_E_MISMATCH);
     }
     assert_memory_equal(pieces->parameters, whole->parameters, whole->n_parameters * sizeof(float));
     encoder_free(whole);

@@ -468,5 +468,5 @@ int main(void)
         cmocka_unit_test(a_split_by_trace_parts_a_question_and_says_so),
         cmocka_unit_test(retries_are_left_out_of_what_is_learnt_alone),
     };
-    return cmocka_run_group_tests(tests, make_place, remove_place);
+    return cmocka_run_group_tests(tests, make_training, remove_place);
 }

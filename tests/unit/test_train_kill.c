@@ -297,12 +297,6 @@ static void read_state(checkpoint *c, const char *path, size_t n)
     free(data);
 }
 
-static bool count_down(void *user)
-{
-    int *left = user;
-    return --*left < 0;
-}
-
 static void the_state_before_a_loss_that_is_no_number_is_kept(void **state)
 {
     (void)state;

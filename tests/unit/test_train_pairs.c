@@ -252,15 +252,8 @@ static void and_in_bf16_as_well(void **state)
     assert_true(fabs(whole - half) < 0.06);
 }
 
-static bool count_down(void *user)
+static drr_status fit_pairs(encoder *e, const examples *train, double rank_weight, bool resume, int steps)
 {
-    int *left = user;
-    return --*left < 0;
-}
-
-static drr_status fit_some(encoder *e, const examples *train, double rank_weight, bool resume, int steps)
-{
-    fit_result result;
     const examples none = {0};
     const fit_options o = {.epochs = 2,
                            .batch = 24,
@@ -268,11 +261,8 @@ static drr_status fit_some(encoder *e, const examples *train, double rank_weight
                            .learning_rate = 2e-3,
                            .dropout = 0.1,
                            .rank_weight = rank_weight,
-                           .seed = 3,
-                           .checkpoint = at("checkpoint"),
-                           .resume = resume};
-    const drr_hooks hooks = {.cancelled = count_down, .user = &steps};
-    return encoder_fit(e, train, &none, &o, &result, &hooks, NULL);
+                           .seed = 3};
+    return fit_some(e, train, &none, o, resume, steps);
 }
 
 static void an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one(void **state)
@@ -281,21 +271,21 @@ static void an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one(void *
     encoder *whole = tiny_encoder(1), *pieces = NULL, *other = tiny_encoder(1);
     examples train = tasks_of(2);
     parallel_set_threads(1);
-    assert_int_equal(fit_some(whole, &train, 1, false, 1 << 20), DRR_OK);
+    assert_int_equal(fit_pairs(whole, &train, 1, false, 1 << 20), DRR_OK);
     unlink(at("checkpoint"));
     for (int stops = 0;; stops++) {
         encoder_free(pieces);
         pieces = tiny_encoder(1);
-        const drr_status status = fit_some(pieces, &train, 1, stops > 0, 4);
+        const drr_status status = fit_pairs(pieces, &train, 1, stops > 0, 4);
         if (status == DRR_OK) {
             assert_true(stops > 2);
             break;
         }
         assert_int_equal(status, DRR_E_INTERRUPTED);
         if (stops == 0) { /* another weight, or another question, is another run */
-            assert_int_equal(fit_some(other, &train, 2, true, 1 << 20), DRR_E_MISMATCH);
+            assert_int_equal(fit_pairs(other, &train, 2, true, 1 << 20), DRR_E_MISMATCH);
             train.lessons.questions[0]++;
-            assert_int_equal(fit_some(other, &train, 1, true, 1 << 20), DRR_E_MISMATCH);
+            assert_int_equal(fit_pairs(other, &train, 1, true, 1 << 20), DRR_E_MISMATCH);
             train.lessons.questions[0]--;
         }
     }

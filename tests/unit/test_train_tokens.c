@@ -308,38 +308,23 @@ static void steps_after_an_error_score_lower(void **state)
 
 /* ---- interruption */
 
-static bool count_down(void *user)
-{
-    int *left = user;
-    return --*left < 0;
-}
-
-static drr_status fit_some(encoder *e, const examples *train, const examples *dev, bool resume, int steps)
-{
-    fit_result result;
-    fit_options o = plain_options;
-    const drr_hooks hooks = {.cancelled = count_down, .user = &steps};
-    o.epochs = 2;
-    o.checkpoint = at("checkpoint");
-    o.resume = resume;
-    return encoder_fit(e, train, dev, &o, &result, &hooks, NULL);
-}
-
 static void an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one(void **state)
 {
     (void)state;
+    fit_options options = plain_options;
+    options.epochs = 2;
     parallel_set_threads(1);
     for (int half = 0; half <= bf16_is_native(); half++) {
         encoder *whole = tokens_encoder(1), *pieces = NULL, *other = tokens_encoder(1);
         examples train = stepped_texts(96, 2, NULL), dev = stepped_texts(32, 4, NULL);
         whole->bf16 = other->bf16 = half;
-        assert_int_equal(fit_some(whole, &train, &dev, false, 1 << 20), DRR_OK);
+        assert_int_equal(fit_some(whole, &train, &dev, options, false, 1 << 20), DRR_OK);
         unlink(at("checkpoint"));
         for (int stops = 0;; stops++) {
             encoder_free(pieces);
             pieces = tokens_encoder(1);
             pieces->bf16 = half;
-            const drr_status status = fit_some(pieces, &train, &dev, stops > 0, 5);
+            const drr_status status = fit_some(pieces, &train, &dev, options, stops > 0, 5);
             if (status == DRR_OK) {
                 assert_true(stops > 1);
                 break;
@@ -347,7 +332,7 @@ static void an_interrupted_run_ends_with_the_bits_of_an_uninterrupted_one(void *
             assert_int_equal(status, DRR_E_INTERRUPTED);
             if (stops == 0) { /* another label of a step is another run */
                 train.lessons.targets[2] += 0.25f;
-                assert_int_equal(fit_some(other, &train, &dev, true, 1 << 20), DRR_E_MISMATCH);
+                assert_int_equal(fit_some(other, &train, &dev, options, true, 1 << 20), DRR_E_MISMATCH);
                 train.lessons.targets[2] -= 0.25f;
             }
         }

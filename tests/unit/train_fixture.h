@@ -1,51 +1,18 @@
-/* train_fixture.h: a folder of a test's own, and an encoder and examples small enough to be trained in a test. */
+/* train_fixture.h: an encoder and examples small enough to be trained in a test, trainings that are stopped, and a
+ * folder for their checkpoints. */
 #ifndef DRR_TESTS_TRAIN_FIXTURE_H
 #define DRR_TESTS_TRAIN_FIXTURE_H
 
+#include "place_fixture.h"
 #include "train/train.h"
 
-#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
-
-static char folder[64];
-
-static inline int make_place(void **state)
-{
-    (void)state;
-    snprintf(folder, sizeof folder, "/tmp/drr-train.XXXXXX");
-    return mkdtemp(folder) ? 0 : -1;
-}
-
-static inline int remove_one(const char *path, const struct stat *st, int kind, struct FTW *where)
-{
-    (void)st;
-    (void)kind;
-    (void)where;
-    return remove(path);
-}
-
-static inline int remove_place(void **state)
-{
-    (void)state;
-    return nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-}
-
-/* The path of a name in that folder; eight of them live at once. */
-static inline const char *at(const char *name)
-{
-    static char paths[8][128];
-    static unsigned turn;
-    char *path = paths[turn++ % 8];
-    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
-    return path;
-}
 
 enum { MARK = 7, FIXTURE_VOCABULARY = 30 };
 
@@ -96,6 +63,24 @@ static inline examples marked_texts(size_t n, uint64_t seed)
         assert_int_equal(examples_add(&x, ids, length, label, NULL), DRR_OK);
     }
     return x;
+}
+
+/* Hooks' `cancelled`: not the first *user times that it is asked. */
+static inline bool count_down(void *user)
+{
+    int *left = user;
+    return --*left < 0;
+}
+
+/* Some steps of a training, with its checkpoint in the folder. */
+static inline drr_status fit_some(encoder *e, const examples *train, const examples *dev, fit_options o, bool resume,
+                                  int steps)
+{
+    fit_result result;
+    const drr_hooks hooks = {.cancelled = count_down, .user = &steps};
+    o.checkpoint = at("checkpoint");
+    o.resume = resume;
+    return encoder_fit(e, train, dev, &o, &result, &hooks, NULL);
 }
 
 #endif

@@ -1,5 +1,6 @@
-/* probe.c: a few texts and the logits that a critic gave them when it was made. They lie in its file, so that whoever
- * has the file alone can tell whether its weights are still the same and this machine computes what the other one did.
+/* verify_texts.c: a few texts and the logits that a critic gave them when it was made. They lie in its file, so that
+ * whoever has the file alone can tell whether its weights are still the same and this machine computes what the other
+ * one did.
  */
 #include "critic/critic.h"
 

@@ -13,9 +13,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-sys.dont_write_bytecode = True
-from checks import DRR, ROOT  # noqa: E402, F401: those who import this take both from here
+from checks import DRR
 
 WORK = tempfile.mkdtemp(prefix="drr-e2e.")
 atexit.register(shutil.rmtree, WORK, ignore_errors=True)

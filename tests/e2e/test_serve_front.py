@@ -16,8 +16,8 @@ import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
-from checks import check, failures  # noqa: E402
-from front import DRR, FIRST, ROOT, SECOND, UPSTREAM_KEY, URL, WORK, Server, Upstream, answered, refused, write  # noqa: E402
+from checks import DRR, ROOT, check, failures  # noqa: E402
+from front import FIRST, SECOND, UPSTREAM_KEY, URL, WORK, Server, Upstream, answered, refused, write  # noqa: E402
 
 
 def it_answers_and_tells():

@@ -1,5 +1,5 @@
 /* record.h: judged traffic as traces for the next training: what a server is asked and answers, appended to a trace
- * store by a thread of its own. What may not be kept is taken out before anything is written (redact.h). */
+ * store by a thread of its own. What may not be kept is taken out before anything is written (record_redact.h). */
 #ifndef DRR_SERVE_RECORD_H
 #define DRR_SERVE_RECORD_H
 

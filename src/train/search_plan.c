@@ -174,14 +174,16 @@ static bool is_done(const outlook *o, uint32_t settings, uint32_t rung)
 }
 
 /* Every rung gets the same part of the time that is left when it begins; its first two trials may take all of it, for
- * less than two compare nothing. */
+ * less than two compare nothing, and the first rung's first four half of it, for two leave nothing to choose from. */
 static bool fits(const outlook *o, const drr_trial *t, size_t n_in_rung)
 {
     double before = 0;
     for (size_t i = 0; i < o->n; i++)
         before += o->done[i].rung < t->rung ? o->done[i].seconds : 0;
     const double left = o->s->budget - before, part = left / (o->s->rungs - t->rung + 1);
-    const double end = n_in_rung < 2 ? o->s->budget : before + part;
+    double end = n_in_rung < 2 ? o->s->budget : before + part;
+    if (t->rung == 1 && n_in_rung < 4 && end < o->s->budget / 2)
+        end = o->s->budget / 2;
     return o->spent < end && o->spent + o->seconds_a_unit * search_work(o->s, t) <= end;
 }
 
@@ -203,11 +205,13 @@ static bool next_of_first_rung(drr_trial *t, const outlook *o)
     return false;
 }
 
-/* The better half of the rung below; the settings given are put behind the first. */
+/* The better half of the rung below, and both where there are two: one alone would be the end of the search, however
+ * much time is left. The settings given are put behind the first. */
 static size_t entrants(uint32_t list[SEARCH_MOST_SETTINGS], const outlook *o, uint32_t rung)
 {
     const drr_trial *below[SEARCH_MOST_SETTINGS];
-    const size_t n_below = ranked(below, o->done, o->n, rung - 1), half = (n_below + 1) / 2;
+    const size_t n_below = ranked(below, o->done, o->n, rung - 1);
+    const size_t half = n_below <= 2 ? n_below : (n_below + 1) / 2;
     size_t n = 0;
     if (n_below == 0 || isnan(search_loss(below[0])))
         return 0;

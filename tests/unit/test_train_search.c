@@ -174,6 +174,29 @@ static void with_little_time_what_was_given_is_compared_with_one_other_or_nothin
     assert_true(spent <= 3.2);
 }
 
+/* Dev takes as long as training where there is little to train on, so that a rung's part holds two trials: were one of
+ * them to go on alone, the search would end with half of its time left. */
+static void few_trials_go_on_together_and_use_the_time(void **state)
+{
+    (void)state;
+    static drr_trial done[200];
+    for (double budget = 4; budget <= 12; budget += 0.5) {
+        const search_space s = made_space(budget, 400);
+        drr_trial given;
+        search_settings(&given, &s, 1);
+        given.rung = 3;
+        const size_t n = simulate(done, &s, 3.0 / search_work(&s, &given), 0.002);
+        double spent = 0;
+        for (size_t i = 0; i < n; i++)
+            spent += done[i].seconds;
+        print_message("%g s: %zu + %zu + %zu trials, %.1f s\n", budget, of_rung(done, n, 1), of_rung(done, n, 2),
+                      of_rung(done, n, 3), spent);
+        assert_true(spent <= budget && spent > 0.5 * budget);
+        if (of_rung(done, n, 1) >= 2 && of_rung(done, n, 2) == 1) /* the other one did not fit */
+            assert_true(spent > 0.7 * budget);
+    }
+}
+
 static void failed_trials_neither_win_nor_go_on(void **state)
 {
     (void)state;
@@ -497,6 +520,7 @@ int main(void)
         cmocka_unit_test(settings_begin_with_those_given_and_lie_around_them),
         cmocka_unit_test(the_better_half_goes_on_and_the_time_is_kept),
         cmocka_unit_test(with_little_time_what_was_given_is_compared_with_one_other_or_nothing),
+        cmocka_unit_test(few_trials_go_on_together_and_use_the_time),
         cmocka_unit_test(failed_trials_neither_win_nor_go_on),
         cmocka_unit_test(dev_figures_are_of_what_was_not_fitted_on_the_question),
         cmocka_unit_test(a_blind_corpus_has_neither_test_nor_guarantee_questions),

@@ -25,7 +25,7 @@ def it_answers_and_tells():
     status, headers, body = server.ask("GET", "/health")
     check("health is ok", (status, body) == (200, {"status": "ok"}), status, body)
     check("liveness is another matter", server.ask("GET", "/health/live")[0] == 200)
-    status, headers, body = server.chat("a secret question 7351", headers={"x-request-id": "mine-42"})
+    status, headers, body = server.chat("a secret question zebra", headers={"x-request-id": "mine-42"})
     check("a chat is answered and judged", status == 200 and body.get("drr", {}).get("verdict") == "accept", status, body)
     check("it says that agreement judges and how to have a critic", "drr train" in str(body.get("drr")), body)
     check("the client's request id comes back", headers["x-drr-request-id"] == "mine-42", headers)
@@ -48,7 +48,7 @@ def it_answers_and_tells():
     line = server.said("answer")
     log = "".join(server.lines)
     check("the log has the verdict, in JSON", line and json.loads(line)["verdict"] == "accept", log)
-    check("and not what was asked or answered", "7351" not in log and "It is 4" not in log, log)
+    check("and not what was asked or answered", "zebra" not in log and "It is 4" not in log, log)
     check("SIGTERM ends it with 0", server.stop() == 0, "".join(server.lines))
     server = Server("--log-prompts", "--metrics", "--log-file", "log.jsonl")
     until = time.monotonic() + 20
@@ -56,12 +56,12 @@ def it_answers_and_tells():
         time.sleep(0.02)
     check("beside --log-file stderr has sentences", "listening on http://127.0.0.1:" in "".join(server.lines), "".join(server.lines))
     server.port = int("".join(server.lines).split("http://127.0.0.1:")[1].split()[0])
-    server.chat("a secret question 7351")
+    server.chat("a secret question zebra")
     check("metrics are there when asked for", b"drr_requests_total" in server.ask("GET", "/metrics")[2])
     server.stop()
     with open(os.path.join(WORK, "log.jsonl")) as file:
         log = file.read()
-    check("--log-prompts logs them, into --log-file", "7351" in log and "It is 4" in log, log)
+    check("--log-prompts logs them, into --log-file", "zebra" in log and "It is 4" in log, log)
     check("and nobody else may read that", not os.stat(os.path.join(WORK, "log.jsonl")).st_mode & (stat.S_IRWXG | stat.S_IRWXO))
 
 

@@ -98,6 +98,24 @@ static size_t simulate(drr_trial done[200], const search_space *s, double second
     return n;
 }
 
+#define FULL_SECONDS 3.0 /* that the settings given take on all questions */
+
+static drr_trial given_in_full(const search_space *s)
+{
+    drr_trial given;
+    assert_true(search_settings(&given, s, 1));
+    given.rung = s->rungs;
+    return given;
+}
+
+static double seconds_of(const drr_trial *done, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += done[i].seconds;
+    return sum;
+}
+
 static size_t of_rung(const drr_trial *done, size_t n, uint32_t rung)
 {
     size_t count = 0;
@@ -118,17 +136,11 @@ static void the_better_half_goes_on_and_the_time_is_kept(void **state)
 {
     (void)state;
     static drr_trial done[200];
-    const double full = 3.0; /* of the settings given, on all questions: about */
     for (double budget = 12; budget < 100; budget *= 2) {
         const search_space s = made_space(budget, 400);
-        drr_trial given;
-        search_settings(&given, &s, 1);
-        given.rung = 3;
-        const double unit = full / search_work(&s, &given);
-        const size_t n = simulate(done, &s, unit, 0.002);
-        double spent = 0;
-        for (size_t i = 0; i < n; i++)
-            spent += done[i].seconds;
+        const drr_trial given = given_in_full(&s);
+        const size_t n = simulate(done, &s, FULL_SECONDS / search_work(&s, &given), 0.002);
+        const double spent = seconds_of(done, n);
         print_message("%g s: %zu + %zu + %zu trials, %.1f s\n", budget, of_rung(done, n, 1), of_rung(done, n, 2),
                       of_rung(done, n, 3), spent);
         assert_true(spent <= budget && spent > 0.5 * budget);
@@ -157,10 +169,8 @@ static void with_little_time_what_was_given_is_compared_with_one_other_or_nothin
     (void)state;
     static drr_trial done[200];
     search_space s = made_space(0.6, 400);
-    drr_trial given;
-    search_settings(&given, &s, 1);
-    given.rung = 3;
-    const double unit = 3.0 / search_work(&s, &given);
+    const drr_trial given = given_in_full(&s);
+    const double unit = FULL_SECONDS / search_work(&s, &given);
     size_t n = simulate(done, &s, unit, 0); /* a quarter takes more than all of the time */
     assert_int_equal(n, 1);
     assert_int_equal(search_winner(done, n), 0);
@@ -168,10 +178,7 @@ static void with_little_time_what_was_given_is_compared_with_one_other_or_nothin
     n = simulate(done, &s, unit, 0);
     assert_true(n >= 2 && of_rung(done, n, 3) == 0);
     assert_true(search_winner(done, 0) == 0 && search_winner(done, n) < n); /* of none: none */
-    double spent = 0;
-    for (size_t i = 0; i < n; i++)
-        spent += done[i].seconds;
-    assert_true(spent <= 3.2);
+    assert_true(seconds_of(done, n) <= 3.2);
 }
 
 /* Dev takes as long as training where there is little to train on, so that a rung's part holds two trials: were one of
@@ -182,13 +189,9 @@ static void few_trials_go_on_together_and_use_the_time(void **state)
     static drr_trial done[200];
     for (double budget = 4; budget <= 12; budget += 0.5) {
         const search_space s = made_space(budget, 400);
-        drr_trial given;
-        search_settings(&given, &s, 1);
-        given.rung = 3;
-        const size_t n = simulate(done, &s, 3.0 / search_work(&s, &given), 0.002);
-        double spent = 0;
-        for (size_t i = 0; i < n; i++)
-            spent += done[i].seconds;
+        const drr_trial given = given_in_full(&s);
+        const size_t n = simulate(done, &s, FULL_SECONDS / search_work(&s, &given), 0.002);
+        const double spent = seconds_of(done, n);
         print_message("%g s: %zu + %zu + %zu trials, %.1f s\n", budget, of_rung(done, n, 1), of_rung(done, n, 2),
                       of_rung(done, n, 3), spent);
         assert_true(spent <= budget && spent > 0.5 * budget);

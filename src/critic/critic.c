@@ -227,9 +227,15 @@ void critic_shed(drr_critic *critic)
     encoder_workspace_free(critic->workspace);
     encoder_free(critic->e);
     wordpiece_free(critic->tokenizer);
+    free(critic->ids);
+    free(critic->starts);
+    free(critic->logits);
     critic->workspace = NULL;
     critic->e = NULL;
     critic->tokenizer = NULL;
+    critic->ids = NULL;
+    critic->starts = NULL;
+    critic->logits = NULL;
 }
 
 /* The rows to read of an encoded text: each place once, in order, and the last token. rows has room for n_steps + 1. */

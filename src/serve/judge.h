@@ -37,7 +37,8 @@ void judge_close(judge *j);                  /* what waits is ended with DRR_E_I
 void judge_count(judge *j, metrics *counts); /* batches and drift go there; before anything is submitted */
 /* Takes another file for all that is submitted from now on; what waits is scored by the critic that it was submitted
  * to, so that no request is judged by two. The old critic stays when the new one cannot be read, or when `may` (NULL:
- * any may) refuses it. */
+ * any may) refuses it, and where the file is the same, byte for byte. Of each critic that leaves some KB remain: what
+ * was judged by it may be combined anew, and may be asked for its name. */
 typedef drr_status (*judge_may)(void *user, const drr_critic_info *info, drr_error *err);
 drr_status judge_swap(judge *j, const char *critic_path, judge_may may, void *user, drr_error *err);
 drr_critic_info judge_info(judge *j); /* a copy, consistent; its strings live as long as j, also over swaps */

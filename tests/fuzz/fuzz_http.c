@@ -91,6 +91,22 @@ static bool wait_for(struct pollfd *p, bool said, bool answered)
     return true;
 }
 
+/* A connection from one of many addresses of this machine, in turn: ports that have just been used rest for a minute,
+ * and a single address has 28,000, which some processes of this program use up. */
+static int connected(void)
+{
+    static uint32_t n;
+    const uint32_t address = (127u << 24) + (((uint32_t)getpid() * 251 + n++ / 64) % 0xfffffe) + 1;
+    const struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(address)};
+    const struct sockaddr_in to = {
+        .sin_family = AF_INET, .sin_port = htons(http_port(server)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    const int fd = socket(AF_INET, SOCK_STREAM, 0);
+    fuzz_that(fd >= 0 && setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &(int){1}, sizeof(int)) == 0);
+    fuzz_that(bind(fd, (const struct sockaddr *)&from, sizeof from) == 0);
+    fuzz_that(connect(fd, (const struct sockaddr *)&to, sizeof to) == 0);
+    return fd;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static char reply[1 << 16];
@@ -98,10 +114,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     bool open_end = true;
     if (!server)
         open_server();
-    const struct sockaddr_in to = {
-        .sin_family = AF_INET, .sin_port = htons(http_port(server)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    const int fd = socket(AF_INET, SOCK_STREAM, 0);
-    fuzz_that(fd >= 0 && connect(fd, (const struct sockaddr *)&to, sizeof to) == 0);
+    const int fd = connected();
     while (open_end) {
         struct pollfd p = {.fd = fd, .events = (short)(POLLIN | (sent < size ? POLLOUT : 0))};
         if (!wait_for(&p, sent == size, n > 0))

@@ -69,3 +69,8 @@ json_t *json_number_or_null(double value)
 {
     return isfinite(value) ? json_real(value) : json_null();
 }
+
+json_t *json_millionths(double value)
+{
+    return json_number_or_null(round(value * 1e6) / 1e6);
+}

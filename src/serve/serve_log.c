@@ -32,7 +32,7 @@ void serve_event(serve *s, const char *level, const char *event, json_t *members
         s->first.event ? json_pack("{s:o, s:s, s:s}", "time", time_value(), "level", level, "event", event) : NULL;
     if (line && members)
         json_object_update(line, members);
-    char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
+    char *text = line ? json_dumps(line, JSON_COMPACT | JSON_MILLIONTHS) : NULL;
     if (text) {
         pthread_mutex_lock(&s->log_lock);
         s->first.event(s->first.user, text);
@@ -62,10 +62,10 @@ void serve_note_request(void *user, const http_done *done)
     if (!s->first.event)
         return;
     serve_event(s, "info", "request",
-                json_pack("{s:s, s:o, s:o, s:i, s:I, s:I, s:f, s:b}", "id", done->id, "method",
+                json_pack("{s:s, s:o, s:o, s:i, s:I, s:I, s:o, s:b}", "id", done->id, "method",
                           text_value(done->method), "path", text_value(done->path), "status", done->status,
                           "body_bytes", (json_int_t)done->body_bytes, "sent_bytes", (json_int_t)done->sent_bytes,
-                          "seconds", done->seconds, "gone", done->gone));
+                          "seconds", json_millionths(done->seconds), "gone", done->gone));
 }
 
 void serve_note_answer(serve *s, const engine_record *r)
@@ -75,10 +75,10 @@ void serve_note_answer(serve *s, const engine_record *r)
         return;
     for (size_t i = 0; i < r->n_turns; i++)
         n_tokens += r->turns[i].n_tokens;
-    json_t *members = json_pack("{s:s, s:o, s:o, s:I, s:I, s:o, s:o, s:f}", "id", r->id, "model", text_value(r->model),
+    json_t *members = json_pack("{s:s, s:o, s:o, s:I, s:I, s:o, s:o, s:o}", "id", r->id, "model", text_value(r->model),
                                 "verdict", text_value(r->outcome), "turns", (json_int_t)r->n_turns, "completion_tokens",
-                                (json_int_t)n_tokens, "p_correct", json_number_or_null(r->p_correct), "threshold",
-                                json_number_or_null(r->threshold), "seconds", r->seconds);
+                                (json_int_t)n_tokens, "p_correct", json_millionths(r->p_correct), "threshold",
+                                json_millionths(r->threshold), "seconds", json_millionths(r->seconds));
     if (members && s->first.log_prompts) {
         json_object_set_new(members, "question", text_value(r->question));
         json_object_set_new(members, "answer", text_value(r->answer));

@@ -48,6 +48,8 @@ def it_answers_and_tells():
     line = server.said("answer")
     log = "".join(server.lines)
     check("the log has the verdict, in JSON", line and json.loads(line)["verdict"] == "accept", log)
+    long = re.findall(r'"\w+":-?\d+\.\d{7,}', log)
+    check("times and shares in it end at the millionth", line and '"seconds":' in log and not long, long, log)
     check("and not what was asked or answered", "zebra" not in log and "It is 4" not in log, log)
     check("SIGTERM ends it with 0", server.stop() == 0, "".join(server.lines))
     server = Server("--log-prompts", "--metrics", "--log-file", "log.jsonl")

@@ -92,6 +92,19 @@ static void numbers_that_json_cannot_say_become_null(void **state)
     json_decref(value);
 }
 
+static void millionths_are_written_with_no_digit_more(void **state)
+{
+    (void)state;
+    const double values[] = {0.1, 0.69999999999999996, 12.345678949, 86400.000001499, 1.0 / 3, 0, (double)NAN};
+    json_t *list = json_array();
+    for (size_t i = 0; i < sizeof values / sizeof *values; i++)
+        json_array_append_new(list, json_millionths(values[i]));
+    char *text = json_dumps(list, JSON_COMPACT | JSON_MILLIONTHS);
+    assert_string_equal(text, "[0.1,0.7,12.345679,86400.000001,0.333333,0.0,null]");
+    free(text);
+    json_decref(list);
+}
+
 static void a_file_that_is_not_json_is_named(void **state)
 {
     (void)state;
@@ -111,6 +124,7 @@ int main(void)
         cmocka_unit_test(a_missing_field_and_one_of_another_type_are_told_apart),
         cmocka_unit_test(fields_that_are_there_are_read_and_absent_ones_fall_back),
         cmocka_unit_test(numbers_that_json_cannot_say_become_null),
+        cmocka_unit_test(millionths_are_written_with_no_digit_more),
         cmocka_unit_test(a_file_that_is_not_json_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

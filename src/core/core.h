@@ -139,7 +139,8 @@ uint64_t memory_available(void);
 uint64_t memory_available_under(const char *root);
 
 /* ---- parallel loops (parallel.c), a pool over pthreads */
-void parallel_set_threads(uint32_t n); /* 0: all cores this process may use */
+uint32_t cores_usable(void); /* that this process may run on, which taskset, mpirun or a container may have made few */
+void parallel_set_threads(uint32_t n); /* 0: cores_usable() */
 uint32_t parallel_threads(void);
 typedef void (*parallel_fn)(void *user, size_t begin, size_t end, uint32_t thread);
 /* Splits [0, n) into at most parallel_threads() contiguous parts and waits for all. */

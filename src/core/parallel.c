@@ -27,11 +27,11 @@ static struct {
 
 static _Thread_local bool inside;
 
-static uint32_t cores(void)
+uint32_t cores_usable(void)
 {
-    cpu_set_t set;
-    int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : (int)sysconf(_SC_NPROCESSORS_ONLN);
-    return n < 1 ? 1 : n > MOST_THREADS ? MOST_THREADS : (uint32_t)n;
+    cpu_set_t set; /* too small on a machine with more than 1,024 cores */
+    const long n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : sysconf(_SC_NPROCESSORS_ONLN);
+    return n < 1 ? 1 : (uint32_t)n;
 }
 
 void parallel_set_threads(uint32_t n)
@@ -46,7 +46,8 @@ uint32_t parallel_threads(void)
     pthread_mutex_lock(&pool.lock);
     const uint32_t n = pool.wanted;
     pthread_mutex_unlock(&pool.lock);
-    return n ? n : cores();
+    const uint32_t all = n ? n : cores_usable();
+    return all > MOST_THREADS ? MOST_THREADS : all;
 }
 
 static void run_part(const work *job, uint32_t part)

@@ -210,7 +210,7 @@ static drr_status read_certificates(http_server *s, const http_options *o, drr_e
 
 static uint32_t n_threads(const http_options *o)
 {
-    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    const uint32_t cores = cores_usable();
     if (o->threads)
         return o->threads < MOST_THREADS ? o->threads : MOST_THREADS;
     return cores < 4 ? 1 : cores < 16 ? 2 : 4;

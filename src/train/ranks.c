@@ -2,6 +2,7 @@
 #include "train/ranks_internal.h"
 
 #include <dlfcn.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -91,8 +92,7 @@ drr_status ranks_open(ranks **out, drr_error *err)
         *out = &job;
         return job.lost ? error_set(err, DRR_E_BACKEND, "the other ranks were lost") : DRR_OK;
     }
-    ranks made = {.local = number_in("OMPI_COMM_WORLD_LOCAL_SIZE", 1),
-                  .votes = calloc(RANKS_VOTES + n, sizeof(double))};
+    ranks made = {.votes = calloc(RANKS_VOTES + n, sizeof(double))};
     drr_status status = made.votes ? load_plugin(&made.t, rank, n, err) : error_memory(err);
     if (status == DRR_OK && !made.t->open(&made.rank, &made.n, why, sizeof why))
         status = error_set(err, DRR_E_BACKEND, "rank %u of %u: %s", rank, n, why);
@@ -150,15 +150,45 @@ const drr_hooks *ranks_hooks(ranks *r, const drr_hooks *hooks)
     return &r->hooks;
 }
 
-uint32_t ranks_threads(const ranks *r, uint32_t threads)
+/* ---- cores */
+
+/* This machine and the cores of it that this rank may run on, as a number that a sum of doubles carries whole. */
+static double own_place(void)
 {
-    if (threads || !r)
-        return threads;
-    const long all = sysconf(_SC_NPROCESSORS_ONLN);
-    const uint32_t mine = parallel_threads();
-    if (r->local < 2 || (long)mine < all) /* alone on its machine, or bound to cores of its own */
-        return mine;
-    return mine > r->local ? mine / r->local : 1;
+    char machine[256] = "";
+    cpu_set_t cores;
+    gethostname(machine, sizeof machine - 1);
+    uint64_t place = hash_string(0, machine);
+    if (sched_getaffinity(0, sizeof cores, &cores) == 0)
+        for (size_t i = 0; i < CPU_SETSIZE; i++)
+            if (CPU_ISSET(i, &cores))
+                place = hash_mix(place, i);
+    return (double)(place >> 12);
+}
+
+uint32_t ranks_sharing(const double *places, uint32_t n, uint32_t rank)
+{
+    uint32_t sharing = 0;
+    for (uint32_t i = 0; i < n; i++)
+        sharing += places[i] >= places[rank] && places[i] <= places[rank];
+    return sharing;
+}
+
+/* Ranks that mpirun bound to cores of their own have all of these; those that it left on the same ones divide them, be
+ * they all of the machine's or the few that a container has. */
+drr_status ranks_threads(ranks *r, uint32_t *threads, drr_error *err)
+{
+    if (!r)
+        return DRR_OK;
+    memset(r->votes, 0, r->n * sizeof *r->votes);
+    r->votes[r->rank] = own_place();
+    r->t->sum_f64(r->votes, r->n);
+    const drr_status status = ranks_wait(r, err);
+    if (status != DRR_OK || *threads)
+        return status;
+    const uint32_t mine = cores_usable(), sharing = ranks_sharing(r->votes, r->n, r->rank);
+    *threads = mine > sharing ? mine / sharing : 1;
+    return DRR_OK;
 }
 
 /* ---- waiting and agreeing */

@@ -24,8 +24,8 @@ const char *ranks_library(const ranks *r); /* what connects them; NULL alone */
 bool ranks_lost(const ranks *r);           /* the others cannot be reached any more: nothing is collective now */
 /* Hooks of which only rank 0's speak. Whatever waits for other ranks polls them too, until the next call. */
 const drr_hooks *ranks_hooks(ranks *r, const drr_hooks *hooks);
-/* Threads of this process, where the caller asked for `threads` (0: its part of the cores). */
-uint32_t ranks_threads(const ranks *r, uint32_t threads);
+/* Collective. Where *threads is 0 and the job has several ranks: this rank's part of the cores it may run on. */
+drr_status ranks_threads(ranks *r, uint32_t *threads, drr_error *err);
 
 /* Collective. The lowest failed rank's status on all ranks, an interruption last of all; its message in rank 0's *err,
  * with the rank's name; the others' is empty, for one says it. */

@@ -7,7 +7,7 @@
 
 struct ranks {
     const transport *t;
-    uint32_t rank, n, local; /* local: ranks on this machine */
+    uint32_t rank, n;
     bool lost;
     double waited_s;
     drr_hooks hooks;
@@ -21,5 +21,7 @@ enum { RANKS_VOTES = 3 }; /* of a step, before the n statuses */
 drr_status ranks_wait(ranks *r, drr_error *err);
 /* What the statuses of all ranks, as numbers, mean: ranks_agree's result. */
 drr_status ranks_conclude(ranks *r, const double *statuses, drr_status own, drr_error *err);
+/* How many of n ranks are where this one is, itself included. */
+uint32_t ranks_sharing(const double *places, uint32_t n, uint32_t rank);
 
 #endif

@@ -516,8 +516,12 @@ drr_status train_critic(drr_train_result *out, const drr_train_options *o, corpu
     if (status != DRR_OK)
         return status;
     hooks = ranks_hooks(s.job, hooks);
-    if (o->threads || s.job)
-        parallel_set_threads(ranks_threads(s.job, o->threads));
+    uint32_t threads = o->threads;
+    status = ranks_threads(s.job, &threads, err);
+    if (status != DRR_OK)
+        return status;
+    if (threads)
+        parallel_set_threads(threads);
     if (s.job)
         hooks_log(hooks, DRR_LOG_INFO, "training on %u ranks with %u threads each, over %s", ranks_count(s.job),
                   parallel_threads(), ranks_library(s.job));

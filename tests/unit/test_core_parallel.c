@@ -2,6 +2,7 @@
  * as well. */
 #include "core/core.h"
 
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -63,6 +64,24 @@ static void the_number_of_threads_may_shrink_and_grow_between_loops(void **state
     assert_true(parallel_threads() >= 1);
 }
 
+static void cores_that_the_process_may_not_run_on_do_not_count(void **state)
+{
+    (void)state;
+    cpu_set_t before, one;
+    size_t first = 0;
+    assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
+    while (!CPU_ISSET(first, &before))
+        first++;
+    CPU_ZERO(&one);
+    CPU_SET(first, &one);
+    assert_int_equal(cores_usable(), CPU_COUNT(&before));
+    assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+    parallel_set_threads(0);
+    assert_int_equal(cores_usable(), 1);
+    assert_int_equal(parallel_threads(), 1);
+    assert_int_equal(sched_setaffinity(0, sizeof before, &before), 0);
+}
+
 static void add(void *user, size_t begin, size_t end, uint32_t thread)
 {
     (void)thread;
@@ -100,6 +119,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_index_is_visited_once),
         cmocka_unit_test(the_number_of_threads_may_shrink_and_grow_between_loops),
+        cmocka_unit_test(cores_that_the_process_may_not_run_on_do_not_count),
         cmocka_unit_test(a_loop_within_a_loop_ends_and_covers_its_range),
         cmocka_unit_test(many_short_loops_lose_nothing),
     };

@@ -259,7 +259,19 @@ static void a_process_alone_has_no_ranks(void **state)
     assert_true(ranks_first(r) && ranks_count(r) == 1 && !ranks_lost(r));
     assert_int_equal(ranks_agree(r, DRR_E_IO, &err), DRR_E_IO);
     assert_string_equal(err.message, "kept");
-    assert_int_equal(ranks_threads(r, 0), 0);
+    uint32_t threads = 0;
+    assert_int_equal(ranks_threads(r, &threads, &err), DRR_OK);
+    assert_int_equal(threads, 0);
+}
+
+static void ranks_share_cores_with_those_in_the_same_place_alone(void **state)
+{
+    (void)state;
+    const double unbound[] = {7, 7, 7, 7}, bound[] = {1, 2, 3, 4}, two_machines[] = {7, 9, 7, 9, 9};
+    assert_int_equal(ranks_sharing(unbound, 4, 2), 4);
+    assert_int_equal(ranks_sharing(bound, 4, 2), 1);
+    assert_int_equal(ranks_sharing(two_machines, 5, 0), 2);
+    assert_int_equal(ranks_sharing(two_machines, 5, 4), 3);
 }
 
 static void without_the_plug_in_mpirun_is_refused_and_not_ignored(void **state)
@@ -294,6 +306,7 @@ int main(void)
         TEST(in_bf16_too),
         TEST(what_is_ready_changes_no_more),
         TEST(a_process_alone_has_no_ranks),
+        TEST(ranks_share_cores_with_those_in_the_same_place_alone),
         TEST(without_the_plug_in_mpirun_is_refused_and_not_ignored),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,6 +5,7 @@
 
 #include <math.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -35,6 +36,7 @@ typedef struct kept { /* its strings lie behind its turns, in the same block */
 
 struct page {
     page_options options;
+    atomic_bool texts;
     char policy[512]; /* Content-Security-Policy */
     char start[17];   /* names this run of the server: numbers begin anew with each */
     pthread_mutex_t lock;
@@ -191,15 +193,16 @@ static void let_go(kept *k) /* under the lock */
 void page_keep(void *user, const engine_record *record)
 {
     page *p = user;
+    const bool texts = atomic_load(&p->texts);
     pen strings = {0};
-    put_record(&strings, NULL, record, p->options.texts);
+    put_record(&strings, NULL, record, texts);
     const size_t n_turns = record->n_turns < MOST_TURNS ? record->n_turns : MOST_TURNS;
     const size_t head = sizeof(kept) + n_turns * sizeof(kept_turn), bytes = head + strings.bytes;
     kept *k = bytes <= p->options.bytes ? calloc(1, bytes) : NULL;
     if (!k)
         return; /* one that does not fit is not shown; the page is a convenience */
     strings.at = (char *)k + head;
-    put_record(&strings, k, record, p->options.texts);
+    put_record(&strings, k, record, texts);
     k->bytes = bytes;
     k->users = 1;
     k->time = time(NULL);
@@ -209,6 +212,11 @@ void page_keep(void *user, const engine_record *record)
     k->n_turns = n_turns;
     k->n_left_out = record->n_turns - n_turns;
     pthread_mutex_lock(&p->lock);
+    if (texts && !atomic_load(&p->texts)) { /* forbidden meanwhile */
+        pthread_mutex_unlock(&p->lock);
+        free(k);
+        return;
+    }
     k->number = ++p->n;
     *p->last = k;
     p->last = &k->next;
@@ -218,6 +226,25 @@ void page_keep(void *user, const engine_record *record)
         p->bytes -= oldest->bytes;
         let_go(oldest);
     }
+    pthread_mutex_unlock(&p->lock);
+}
+
+static void forget_all(page *p) /* under the lock */
+{
+    while (p->first) {
+        kept *next = p->first->next;
+        let_go(p->first);
+        p->first = next;
+    }
+    p->last = &p->first;
+    p->bytes = 0;
+}
+
+void page_set_texts(page *p, bool texts)
+{
+    pthread_mutex_lock(&p->lock);
+    if (atomic_exchange(&p->texts, texts) && !texts)
+        forget_all(p);
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -312,7 +339,7 @@ void page_traces(void *user, http_call *call)
         let_go(shown[i]);
     pthread_mutex_unlock(&p->lock);
     json_t *all = json_pack("{s:s,s:o,s:I,s:b,s:s}", "object", "list", "data", data, "newest", (json_int_t)newest,
-                            "texts", (int)p->options.texts, "start", p->start);
+                            "texts", (int)atomic_load(&p->texts), "start", p->start);
     if (!all) {
         http_reply_error(call, 500, NULL, NULL, NULL, "out of memory");
         return;
@@ -333,6 +360,7 @@ drr_status page_open(page **result, const page_options *options, drr_error *err)
     snprintf(p->start, sizeof p->start, "%016llx",
              (unsigned long long)hash_mix((uint64_t)now.tv_sec, (uint64_t)now.tv_nsec));
     p->options = *options;
+    atomic_init(&p->texts, options->texts);
     p->last = &p->first;
     pthread_mutex_init(&p->lock, NULL);
     drr_status status = make_policy(p, err);
@@ -347,11 +375,7 @@ void page_close(page *p)
 {
     if (!p)
         return;
-    while (p->first) {
-        kept *next = p->first->next;
-        let_go(p->first);
-        p->first = next;
-    }
+    forget_all(p);
     pthread_mutex_destroy(&p->lock);
     free(p);
 }

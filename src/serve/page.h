@@ -16,6 +16,7 @@ void page_options_defaults(page_options *options); /* 8 MiB, with texts */
 
 drr_status page_open(page **p, const page_options *options, drr_error *err);
 void page_close(page *p);
+void page_set_texts(page *p, bool texts); /* from now on; false: what is kept with texts goes at once. Any thread */
 void page_keep(void *user, const engine_record *record); /* an engine_recorder, user: the page */
 
 /* Routes, user: the page. */

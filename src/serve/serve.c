@@ -146,12 +146,16 @@ static drr_status open_http(serve *s, const serve_keys *keys, drr_error *err)
     return http_open(&s->http, &http, s->routes, s->n_routes, &s->hooks, err);
 }
 
+/* Whoever has a key reads what the page keeps: with several of them others' questions too. */
+static bool shows_texts(const drr_serve_options *o, size_t n_keys)
+{
+    return o->page_texts == DRR_PAGE_TEXTS_YES || (o->page_texts == DRR_PAGE_TEXTS_AUTO && n_keys < 2);
+}
+
 static drr_status open_page(serve *s, const serve_keys *keys, drr_error *err)
 {
     const drr_serve_options *o = &s->first;
-    const page_options options = {.bytes = (size_t)o->page_bytes,
-                                  .texts = o->page_texts == DRR_PAGE_TEXTS_YES ||
-                                           (o->page_texts == DRR_PAGE_TEXTS_AUTO && keys->n < 2)};
+    const page_options options = {.bytes = (size_t)o->page_bytes, .texts = shows_texts(o, keys->n)};
     page *p = NULL;
     drr_status status = page_open(&p, &options, err);
     s->page = p;
@@ -307,6 +311,7 @@ static drr_status apply(serve *s, const drr_serve_options *o, drr_error *err)
             .keys = keys.keys, .n_keys = keys.n, .tls_certificate = o->tls_certificate, .tls_key = o->tls_key};
         status = http_change_make(&change, s->http, &http, err);
     }
+    const bool texts = shows_texts(o, keys.n);
     serve_keys_clear(&keys);
     if (status == DRR_OK && o->critic && s->judge) /* the file may be another although its name is the same */
         status = judge_swap(s->judge, o->critic, may_judge, s, err);
@@ -314,7 +319,11 @@ static drr_status apply(serve *s, const drr_serve_options *o, drr_error *err)
         http_change_drop(change);
         return status;
     }
+    if (!texts) /* before another key opens the page */
+        page_set_texts(s->page, false);
     http_change_take(s->http, change);
+    if (texts)
+        page_set_texts(s->page, true);
     serve_note_fixed(s, o);
     const engine_policy policy = policy_of(o);
     engine_set_policy(s->engine, &policy);

@@ -40,8 +40,7 @@ static void note_numbers(serve *s, const drr_serve_options *o)
                    {"precision", (uint64_t)f->precision, (uint64_t)o->precision},
                    {"metrics", f->metrics, o->metrics},
                    {"log-prompts", f->log_prompts, o->log_prompts},
-                   {"page-memory", f->page_bytes, o->page_bytes},
-                   {"page-texts", (uint64_t)f->page_texts, (uint64_t)o->page_texts}};
+                   {"page-memory", f->page_bytes, o->page_bytes}};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         if (numbers[i].before != numbers[i].after)
             note(s, numbers[i].name);

@@ -125,6 +125,33 @@ def hangup_changes_it_while_it_runs():
     server.stop()
 
 
+def another_key_closes_the_pages_texts():
+    keys = write("page.keys", FIRST + "\n")
+    server = Server("--samples", "2", "--api-key-file", keys).ready()
+
+    def recent(key, word):
+        page = server.ask("GET", "/drr/traces", key=key)[2]
+        return page.get("texts"), word in str(page), page
+
+    def reload(text):
+        since = len(server.lines)
+        write("page.keys", text)
+        server.process.send_signal(signal.SIGHUP)
+        server.said("reloaded", 5, since)
+
+    check("with one key the page has texts", answered(server, text="zebra?", key=FIRST) and recent(FIRST, "zebra")[:2] == (True, True))
+    reload(f"{FIRST}\n{SECOND}\n")
+    check("a second key that comes by SIGHUP reads none of those before it", recent(SECOND, "zebra")[:2] == (False, False),
+          recent(SECOND, "zebra")[2])
+    answered(server, text="camel?", key=FIRST)
+    texts, found, page = recent(SECOND, "camel")
+    check("nor of those after", not texts and not found and len(page["data"]) == 1, page)
+    reload(FIRST + "\n")
+    check("with one key again there are texts again", answered(server, text="llama?", key=FIRST) and
+          recent(FIRST, "llama")[:2] == (True, True) and not recent(FIRST, "camel")[1])
+    server.stop()
+
+
 def another_critic_takes_over_under_load():
     sizes = {"layers": 1, "width": 16, "heads": 2, "positions": 32}
     first, second = (make_critic(os.path.join(WORK, name), ff=ff, **sizes) for name, ff in (("one", 16), ("two", 24)))
@@ -185,5 +212,6 @@ def another_critic_takes_over_under_load():
 
 tls_keeps_it_private()
 hangup_changes_it_while_it_runs()
+another_key_closes_the_pages_texts()
 another_critic_takes_over_under_load()
 sys.exit(1 if failures() else 0)

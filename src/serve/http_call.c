@@ -347,9 +347,10 @@ static bool refuse_busy(http_call *call)
     http_key *key = &call->keys->keys[call->key];
     const uint32_t most = call->server->options.in_flight_per_key;
     const unsigned now = atomic_fetch_add(&key->in_flight, 1) + 1;
-    call->admitted = true;
-    if (!most || now <= most)
+    call->admitted = !most || now <= most;
+    if (call->admitted)
         return false;
+    atomic_fetch_sub(&key->in_flight, 1); /* a refused one takes nobody's place while its body comes in */
     http_add_header(call, "Retry-After", "1");
     http_reply_error(call, 429, NULL, NULL, "too_many_requests",
                      "%u requests are under way%s, as many as are allowed; try again in a second", most,

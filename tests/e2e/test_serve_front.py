@@ -139,6 +139,14 @@ def keys_open_it():
     check("more at once than a key may: 429 with Retry-After", status == 429 and headers["Retry-After"], status, body)
     check("another key is served meanwhile", answered(server, key=SECOND))
     slow.join()
+    slow = threading.Thread(target=server.chat, args=("slow:1 question",), kwargs={"key": FIRST})
+    slow.start()
+    time.sleep(0.3)
+    with socket.create_connection(("127.0.0.1", server.port), 10) as late:  # is refused by its headers; its body never comes
+        late.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 9\r\n\r\n" %
+                     FIRST.encode())
+        slow.join()
+        check("one that was refused takes nobody's place", answered(server, key=FIRST))
     props = server.ask("GET", "/props", key=FIRST)[2]
     server.stop()
     log = "".join(server.lines) + str(props)

@@ -179,7 +179,8 @@ void reply_headers(request *r, const char *verdict, uint32_t turns, double p_cor
 /* engine_stream.c */
 bool stream_begin(request *r); /* once; false: nobody listens */
 void stream_ping(request *r);
-void stream_piece(void *user, const char *thoughts, size_t n_thoughts, const char *text, size_t n_text);
+void stream_piece(void *user, const char *thoughts, size_t n_thoughts, const char *text, size_t n_text,
+                  json_t *logprobs);
 void stream_turn(request *r, const attempt *a);
 /* The whole answer and the end. message: the attempt's; NULL text: it has been shown already. */
 void stream_answer(request *r, const attempt *a, const char *text, const char *refusal_words, const char *finish,

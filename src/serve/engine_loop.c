@@ -50,10 +50,16 @@ static bool vary(const request *r, const attempt *a, json_t *body)
     return good;
 }
 
+/* In shadow mode the answer goes out as it is: what bounds the loop does not bound it. */
+static bool is_bounded(const request *r)
+{
+    return r->policy.max_tokens && !r->unjudged && !r->policy.shadow;
+}
+
 /* Not more tokens than the request has left; samples that are asked at once share them. */
 static bool limit_tokens(const request *r, json_t *body)
 {
-    if (!r->policy.max_tokens || r->unjudged)
+    if (!is_bounded(r))
         return true;
     const uint32_t at_once = r->e->options.critic ? 1 : r->most;
     const uint64_t all = r->policy.max_tokens > r->n_written ? r->policy.max_tokens - r->n_written : 1;
@@ -70,7 +76,7 @@ static json_t *attempt_body(const request *r, const attempt *a, bool *good)
 {
     const bool streamed = is_streamed(r, a);
     *good = true;
-    if (r->as_is && !r->stream && a->number == 0 && !isfinite(r->temperature) && (!r->policy.max_tokens || r->unjudged))
+    if (r->as_is && !r->stream && a->number == 0 && !isfinite(r->temperature) && !is_bounded(r))
         return NULL;
     json_t *body = json_copy(r->body);
     *good = body != NULL;
@@ -453,12 +459,13 @@ static void settle_what_there_is(request *r, const char *ended_by)
     const char *by = names[r->policy.on_exhausted];
     r->ended_by = ended_by;
     if (!any_judged(r)) { /* an answer may be there that nobody has judged */
+        const char *why = r->e->options.critic ? ended_by : "one sample";
         chosen = choose_last(r, false);
         if (chosen && (r->policy.pass_unjudged || r->policy.shadow)) {
-            r->unjudged = ended_by;
+            r->unjudged = why;
             reply_answer(r, chosen, "passthrough", NULL);
         } else {
-            reply_error(r, r->deadline_passed ? 504 : 502, "unjudged", "no answer could be judged (%s)", ended_by);
+            reply_error(r, r->deadline_passed ? 504 : 502, "unjudged", "no answer could be judged (%s)", why);
         }
         return;
     }
@@ -482,6 +489,10 @@ void chat_deadline(request *r)
 {
     r->deadline_s = 0;
     r->deadline_passed = true;
+    if (r->policy.shadow && r->n_running) { /* only its verdict comes too late */
+        r->unjudged = r->ended_by = "deadline";
+        return;
+    }
     for (uint32_t i = 0; i < r->n_attempts; i++)
         if (r->attempts[i].call) {
             upstream_cancel(r->attempts[i].call);
@@ -527,5 +538,5 @@ static void settle_agreement(request *r, const char *ended_by)
     if (chosen && chosen->verdict == DRR_VERDICT_ACCEPT)
         reply_answer(r, chosen, "accept", "vote");
     else
-        settle_what_there_is(r, n_good > 1 ? ended_by : "one sample");
+        settle_what_there_is(r, ended_by);
 }

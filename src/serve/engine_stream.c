@@ -79,7 +79,8 @@ static bool put_piece(buffer *b, request *r, const attempt *a, const char *field
     return good;
 }
 
-void stream_piece(void *user, const char *thoughts, size_t n_thoughts, const char *text, size_t n_text)
+void stream_piece(void *user, const char *thoughts, size_t n_thoughts, const char *text, size_t n_text,
+                  json_t *logprobs)
 {
     attempt *a = user;
     request *r = a->r;
@@ -91,8 +92,10 @@ void stream_piece(void *user, const char *thoughts, size_t n_thoughts, const cha
         good = put_piece(&b, r, NULL, "reasoning_content", "\n\n", 2, NULL);
     if (good && n_thoughts)
         good = put_piece(&b, r, NULL, "reasoning_content", thoughts, n_thoughts, NULL);
+    char *known = r->direct && json_is_object(logprobs) ? json_dumps(logprobs, JSON_COMPACT) : NULL;
     if (good && n_text)
-        good = put_piece(&b, r, NULL, r->direct ? "content" : "reasoning_content", text, n_text, NULL);
+        good = put_piece(&b, r, NULL, r->direct ? "content" : "reasoning_content", text, n_text, known);
+    free(known);
     a->shown = true;
     if (good)
         write_out(r, &b);

@@ -46,8 +46,10 @@ typedef struct upstream_reply {
 } upstream_reply;
 void upstream_reply_clear(upstream_reply *reply);
 
-/* A piece of an answer under way; either part may be empty. It must not call anything of this header. */
-typedef void (*upstream_piece)(void *user, const char *thoughts, size_t n_thoughts, const char *text, size_t n_text);
+/* A piece of an answer under way; either part may be empty. logprobs: as the server sent them with it, or NULL. It must
+ * not call anything of this header. */
+typedef void (*upstream_piece)(void *user, const char *thoughts, size_t n_thoughts, const char *text, size_t n_text,
+                               json_t *logprobs);
 typedef void (*upstream_done)(void *user, upstream_reply *reply);
 
 typedef struct upstream_ask {
@@ -102,6 +104,7 @@ bool upstream_reply_read(upstream_reply *reply, const char *from);
 /* An event of a stream: adds to *reply and calls `piece` (may be NULL). False as above. *ended: "[DONE]". */
 bool upstream_reply_event(upstream_reply *reply, const char *data, size_t size, bool *ended, upstream_piece piece,
                           void *user, const char *from);
+const char *upstream_error_words(json_t *root); /* what a refusal says; "" where nothing is understood */
 void upstream_reply_fail(upstream_reply *reply, int status, const char *code, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 size_t utf8_character(const unsigned char *text, size_t size); /* bytes of the one at text[0]; 0: it is none */

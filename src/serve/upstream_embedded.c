@@ -447,7 +447,7 @@ static void tell_end(embedded_call *c)
     const metrics *counts = c->b->owner->options.counts;
     const char *text = c->completion.text;
     if (c->ask.piece && text && c->written < strlen(text))
-        c->ask.piece(c->ask.user, "", 0, text + c->written, strlen(text) - c->written);
+        c->ask.piece(c->ask.user, "", 0, text + c->written, strlen(text) - c->written, NULL);
     fill_reply(&reply, c);
     if (counts)
         metrics_upstream(c->b->owner->options.counts, "embedded", reply.status, reply.seconds);
@@ -477,7 +477,7 @@ void embedded_step(upstream_embedded *b)
         if (!c)
             return;
         if (fresh.size)
-            c->ask.piece(c->ask.user, "", 0, fresh.data, fresh.size);
+            c->ask.piece(c->ask.user, "", 0, fresh.data, fresh.size, NULL);
         buffer_clear(&fresh);
         if (finished)
             tell_end(c);

@@ -238,7 +238,7 @@ static bool take_delta(upstream_reply *reply, json_t *choice, upstream_piece pie
     take_logprobs(reply, choice, before, reply->own_text.size);
     take_finish(reply, choice);
     if (good && piece && n_thoughts + n_text)
-        piece(user, thoughts, n_thoughts, text, n_text);
+        piece(user, thoughts, n_thoughts, text, n_text, json_object_get(choice, "logprobs"));
     return good;
 }
 

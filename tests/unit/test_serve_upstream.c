@@ -80,13 +80,15 @@ static void what_is_no_completion_is_a_failure(void **state)
 
 typedef struct heard {
     buffer text, thoughts;
+    size_t n_logprobs;
 } heard;
 
-static void hear(void *user, const char *thoughts, size_t n_thoughts, const char *text, size_t n_text)
+static void hear(void *user, const char *thoughts, size_t n_thoughts, const char *text, size_t n_text, json_t *logprobs)
 {
     heard *h = user;
     buffer_append(&h->thoughts, thoughts, n_thoughts, NULL);
     buffer_append(&h->text, text, n_text, NULL);
+    h->n_logprobs += json_array_size(json_object_get(logprobs, "content"));
 }
 
 static void events_add_up_to_an_answer(void **state)
@@ -95,7 +97,8 @@ static void events_add_up_to_an_answer(void **state)
         "{\"model\":\"m\",\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}",
         "{\"choices\":[{\"index\":1,\"delta\":{\"content\":\"another\"}}]}",
         "{\"choices\":[{\"index\":0,\"delta\":{\"reasoning_content\":\"hm\",\"content\":\"It \"}}]}",
-        "{\"choices\":[{\"index\":0,\"delta\":{\"content\":\"is\"},\"finish_reason\":\"stop\"}]}",
+        "{\"choices\":[{\"index\":0,\"delta\":{\"content\":\"is\"},\"finish_reason\":\"stop\",\"logprobs\":"
+        "{\"content\":[{\"token\":\"is\",\"logprob\":-0.5}]}}]}",
         "{\"choices\":[],\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":2}}",
         "[DONE]",
         "{\"choices\":[{\"index\":0,\"delta\":{\"content\":\"after\"}}]}",
@@ -110,6 +113,7 @@ static void events_add_up_to_an_answer(void **state)
     assert_string_equal(r.own_text.data, "It is");
     assert_string_equal(h.text.data, "It is");
     assert_string_equal(h.thoughts.data, "hm");
+    assert_int_equal(h.n_logprobs, 1);
     assert_string_equal(r.finish, "stop");
     assert_int_equal(r.n_written, 2);
     buffer_clear(&h.text);

@@ -206,7 +206,8 @@ void request_end(request *r)
 /* The client has left: nobody reads what ends the call. */
 static void leave(request *r)
 {
-    metrics_request(r->e->options.counts, METRICS_ERROR, clock_seconds() - r->began_s, r->n_attempts);
+    if (r->kind != REQUEST_MODELS)
+        metrics_request(r->e->options.counts, METRICS_ERROR, clock_seconds() - r->began_s, r->n_attempts);
     if (r->streaming)
         http_stream_end(r->call);
     else
@@ -289,34 +290,10 @@ static void watch_clock(engine *e)
 
 /* ---- the thread */
 
-/* Its name stands for "the only one" where a request names none. */
-static void learn_models(void *user, const char *bytes, size_t size)
-{
-    engine *e = user;
-    json_t *root = json_loadb(bytes, size, 0, NULL), *data = json_object_get(root, "data");
-    const char *id = json_array_size(data) == 1 ? json_string_or(json_array_get(data, 0), "id", NULL) : NULL;
-    if (id) {
-        pthread_mutex_lock(&e->lock);
-        if (!e->only_model)
-            e->only_model = string_copy(id);
-        pthread_mutex_unlock(&e->lock);
-    }
-    json_decref(root);
-}
-
-static void learnt(void *user, upstream_reply *reply)
-{
-    (void)user;
-    (void)reply;
-}
-
 static void *run(void *user)
 {
     engine *e = user;
-    upstream_call *call;
-    const upstream_fetch models = {.method = "GET", .path = "/models", .more = learn_models, .done = learnt, .user = e};
-    if (!e->options.reasoner && !e->options.model)
-        upstream_pass(&call, e->up, &models, NULL);
+    models_learn(e);
     while (!atomic_load(&e->closing)) {
         const double now = clock_seconds(), left = e->due_s - now;
         upstream_wait(e->up, left < 0 ? 0 : left < 1 ? left : 1);
@@ -390,6 +367,7 @@ void engine_close(engine *e)
     drr_prompts_free(e->prompts);
     policy_release(e->box);
     free(e->only_model);
+    buffer_clear(&e->models);
     pthread_mutex_destroy(&e->lock);
     free(e);
 }

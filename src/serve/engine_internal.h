@@ -95,7 +95,8 @@ struct request {
     double began_s, deadline_s, ping_s;
 
     json_t *body, *wishes_object;
-    bool as_is; /* the body can go to the upstream as it came */
+    bool as_is;   /* the body can go to the upstream as it came */
+    bool unnamed; /* it names no model, and nobody knew the only one yet */
     bool stream, include_usage;
     policy_box *box;
     engine_policy policy;
@@ -130,12 +131,14 @@ struct engine {
     drr_prompts *prompts;
     pthread_t thread;
     bool started;
-    pthread_mutex_t lock; /* of the next four */
+    pthread_mutex_t lock; /* of the next five */
     inbox_node *first, *last;
     policy_box *box;
-    char *only_model; /* of an upstream that has but one; NULL: not known */
+    char *only_model;  /* of an upstream that has but one; NULL: not known, or there are several */
+    bool models_known; /* it has told which it has */
     atomic_bool closing;
     bool any_left; /* a stream could not be written to */
+    buffer models; /* the list of them, as it comes at the start */
     request *requests;
     double due_s; /* when something is to be done by the clock */
     rng random;
@@ -161,6 +164,10 @@ void chat_deadline(request *r);
 /* engine_pass.c */
 void pass_begin(request *r);
 void chat_pass(request *r); /* a stream that is not judged */
+/* The only model's name stands for none in a request. It is asked for when the engine begins, and again, where that
+ * told nothing, for a request that needs it: true, and chat_begin follows. */
+void models_learn(engine *e);
+bool models_learn_for(request *r);
 
 /* engine_reply.c: each ends the call and the request. */
 void reply_answer(request *r, attempt *a, const char *verdict, const char *chosen_by);
@@ -185,6 +192,6 @@ void stream_turn(request *r, const attempt *a);
 /* The whole answer and the end. message: the attempt's; NULL text: it has been shown already. */
 void stream_answer(request *r, const attempt *a, const char *text, const char *refusal_words, const char *finish,
                    const char *drr);
-void stream_error(request *r, int status, const char *type, const char *code, const char *message);
+void stream_error(request *r, const char *type, const char *param, const char *code, const char *message);
 
 #endif

@@ -125,6 +125,8 @@ static drr_status attempt_begin(request *r, char *feedback, drr_error *err)
 void chat_begin(request *r)
 {
     drr_error err = {0};
+    if (r->unnamed && models_learn_for(r))
+        return;
     r->direct = r->stream && (r->unjudged || r->policy.shadow);
     if (r->direct && r->unjudged && !upstream_is_embedded(r->e->up)) {
         chat_pass(r);

@@ -1,5 +1,6 @@
 /* engine_pass.c: what is not judged: streams that go through as they come, other routes of the upstream, and the list
- * of models. Where a request goes is the route's, never the client's to say: of its address only the query is kept. */
+ * of models, which also tells which one is meant where a request names none. Where a request goes is the route's, never
+ * the client's to say: of its address only the query is kept. */
 #include "serve/engine_internal.h"
 
 #include <math.h>
@@ -12,11 +13,13 @@
 static void on_head(void *user, int status, const char *type)
 {
     request *r = user;
+    r->ping_s = 0;
+    if (r->streaming) /* a comment has begun it */
+        return;
     if (r->kind == REQUEST_CHAT)
         reply_headers(r, "passthrough", 1, NAN);
     http_stream_begin(r->call, status, *type ? type : "application/json");
     r->streaming = true;
-    r->ping_s = 0;
 }
 
 static void on_bytes(void *user, const char *bytes, size_t size)
@@ -32,7 +35,7 @@ static void on_passed(void *user, upstream_reply *reply)
 {
     request *r = user;
     r->passing = NULL;
-    if (!r->streaming) {
+    if (!r->streaming || (!reply->message && reply->status >= 300)) { /* a refusal may come after comments */
         reply_failure(r, reply);
         return;
     }
@@ -87,13 +90,19 @@ void chat_pass(request *r)
 
 /* ---- models */
 
-static bool add_model(json_t *data, const char *prefix, const char *id, json_t *as, long long now)
+static bool add_model(json_t *data, const char *prefix, const char *id, json_t *as, const char *from, long long now)
 {
     char name[300];
     snprintf(name, sizeof name, "%s%s", prefix, id);
-    json_t *model = as ? json_copy(as)
-                       : json_pack("{s:s, s:I, s:s}", "object", "model", "created", (json_int_t)now, "owned_by", "drr");
-    return model && json_object_set_new(model, "id", json_string(name)) == 0 && json_array_append_new(data, model) == 0;
+    json_t *model = as ? json_copy(as) : json_object();
+    json_t *rest = json_pack("{s:s, s:I, s:s}", "object", "model", "created", (json_int_t)now, "owned_by", from);
+    bool good = model && rest && json_object_update_missing(model, rest) == 0; /* clients read all four */
+    good = good && json_object_set_new(model, "id", json_string(name)) == 0;
+    json_decref(rest);
+    if (good)
+        return json_array_append_new(data, model) == 0;
+    json_decref(model);
+    return false;
 }
 
 /* Each model twice: judged under the name with "drr-", which the client may leave out, and as the upstream calls it. */
@@ -106,12 +115,12 @@ static json_t *merge(json_t *theirs, const char *only)
     for (size_t p = 0; p < 2; p++) {
         size_t i;
         if (good && only)
-            good = add_model(data, prefixes[p], only, NULL, now);
+            good = add_model(data, prefixes[p], only, NULL, "drr", now);
         json_array_foreach(theirs, i, model)
         {
             const char *id = json_string_or(model, "id", "");
             if (good && *id && !(only && strcmp(id, only) == 0) && !(p == 0 && strncmp(id, "drr-", 4) == 0))
-                good = add_model(data, prefixes[p], id, model, now);
+                good = add_model(data, prefixes[p], id, model, "upstream", now);
         }
     }
     if (good)
@@ -143,12 +152,100 @@ static void answer_models(request *r, json_t *data)
     request_end(r);
 }
 
+static void collect(buffer *b, const char *bytes, size_t size)
+{
+    enum { MOST = 8 << 20 };
+    if (b->size + size <= MOST)
+        buffer_append(b, bytes, size, NULL);
+}
+
 static void on_models_bytes(void *user, const char *bytes, size_t size)
 {
     request *r = user;
-    enum { MOST = 8 << 20 };
-    if (r->collected.size + size <= MOST)
-        buffer_append(&r->collected, bytes, size, NULL);
+    collect(&r->collected, bytes, size);
+}
+
+static json_t *read_models(const buffer *b)
+{
+    return b->size ? json_loadb(b->data, b->size, 0, NULL) : NULL;
+}
+
+/* Whatever it was before: an upstream may have been started with another model. */
+static void learn(engine *e, json_t *root)
+{
+    json_t *data = json_object_get(root, "data");
+    const char *id = json_array_size(data) == 1 ? json_string_or(json_array_get(data, 0), "id", NULL) : NULL;
+    char *name = string_copy(id);
+    pthread_mutex_lock(&e->lock);
+    char *before = e->only_model;
+    e->only_model = name;
+    e->models_known = true;
+    pthread_mutex_unlock(&e->lock);
+    free(before);
+}
+
+/* A server without a list will have none for the next request either; one that cannot be reached may. */
+static void learn_from(engine *e, const buffer *b, const upstream_reply *reply)
+{
+    json_t *root = read_models(b);
+    if (!reply->message)
+        learn(e, root);
+    json_decref(root);
+}
+
+static void on_first_bytes(void *user, const char *bytes, size_t size)
+{
+    engine *e = user;
+    collect(&e->models, bytes, size);
+}
+
+static void on_first_models(void *user, upstream_reply *reply)
+{
+    engine *e = user;
+    learn_from(e, &e->models, reply);
+    buffer_clear(&e->models);
+}
+
+void models_learn(engine *e)
+{
+    upstream_call *call;
+    const upstream_fetch fetch = {
+        .method = "GET", .path = "/models", .more = on_first_bytes, .done = on_first_models, .user = e};
+    if (!e->options.reasoner && !e->options.model)
+        upstream_pass(&call, e->up, &fetch, NULL);
+}
+
+/* True: somebody knows, be it that there are several. */
+static bool take_name(request *r)
+{
+    pthread_mutex_lock(&r->e->lock);
+    const bool known = r->e->models_known;
+    char *name = string_copy(r->e->only_model);
+    pthread_mutex_unlock(&r->e->lock);
+    if (!name)
+        return known;
+    if (json_object_set_new(r->body, "model", json_string(name)) == 0)
+        r->as_is = false;
+    free(r->model);
+    r->model = name;
+    return true;
+}
+
+static void on_named(void *user, upstream_reply *reply)
+{
+    request *r = user;
+    r->passing = NULL;
+    learn_from(r->e, &r->collected, reply);
+    take_name(r);
+    chat_begin(r);
+}
+
+bool models_learn_for(request *r)
+{
+    const upstream_fetch fetch = {
+        .method = "GET", .path = "/models", .more = on_models_bytes, .done = on_named, .user = r};
+    r->unnamed = false;
+    return !take_name(r) && upstream_pass(&r->passing, r->e->up, &fetch, NULL) == DRR_OK;
 }
 
 static void on_models(void *user, upstream_reply *reply)
@@ -156,7 +253,7 @@ static void on_models(void *user, upstream_reply *reply)
     request *r = user;
     engine *e = r->e;
     r->passing = NULL;
-    json_t *root = r->collected.size ? json_loadb(r->collected.data, r->collected.size, 0, NULL) : NULL;
+    json_t *root = read_models(&r->collected);
     json_t *theirs = json_object_get(root, "data");
     if (!json_is_array(theirs) && !e->options.model) {
         if (reply->message || reply->status != 200)
@@ -164,13 +261,8 @@ static void on_models(void *user, upstream_reply *reply)
         else
             reply_error(r, 502, "upstream_error", "the upstream %s sent no list of models", upstream_name(e->up));
     } else {
-        if (json_array_size(theirs) == 1) {
-            const char *id = json_string_or(json_array_get(theirs, 0), "id", NULL);
-            pthread_mutex_lock(&e->lock);
-            if (!e->only_model)
-                e->only_model = string_copy(id);
-            pthread_mutex_unlock(&e->lock);
-        }
+        if (json_is_array(theirs))
+            learn(e, root);
         answer_models(r, merge(theirs, e->options.model));
     }
     json_decref(root);

@@ -198,6 +198,8 @@ static void record(request *r, const attempt *chosen, double p, const char *verd
 static void count(request *r, metrics_outcome outcome)
 {
     uint32_t n = 0;
+    if (r->kind == REQUEST_MODELS) /* a list of models is nobody's answer, had or missed */
+        return;
     for (uint32_t i = 0; i < r->n_attempts; i++)
         n += r->attempts[i].good;
     metrics_request(r->e->options.counts, outcome, clock_seconds() - r->began_s, n);
@@ -371,11 +373,24 @@ void reply_error(request *r, int status, const char *code, const char *format, .
     va_end(arguments);
     count(r, METRICS_ERROR);
     if (r->streaming) {
-        stream_error(r, status, NULL, code, words);
+        stream_error(r, http_error_type(status), NULL, code, words);
     } else {
         http_reply_error(r->call, status, NULL, NULL, code, "%s", words);
     }
     request_end(r);
+}
+
+/* Of a refusal that came when the stream had begun: the upstream's words in an event. */
+static void stream_refusal(request *r, const upstream_reply *reply, const char *words, const char *type)
+{
+    const buffer *b = &reply->body;
+    json_t *root = !reply->message && b->size ? json_loadb(b->data, b->size, 0, NULL) : NULL;
+    json_t *error = json_object_get(root, "error");
+    const char *theirs = upstream_error_words(root);
+    stream_error(r, json_string_or(error, "type", type ? type : http_error_type(reply->status)),
+                 json_string_or(error, "param", NULL), json_string_or(error, "code", reply->code),
+                 *theirs ? theirs : words);
+    json_decref(root);
 }
 
 /* What the upstream refused goes to the client in the upstream's words. */
@@ -387,7 +402,7 @@ void reply_failure(request *r, upstream_reply *reply)
     char seconds[16];
     count(r, METRICS_ERROR);
     if (r->streaming) {
-        stream_error(r, reply->status, type, reply->code, words);
+        stream_refusal(r, reply, words, type);
         request_end(r);
         return;
     }

@@ -53,6 +53,7 @@ static bool choose_model(request *r)
         return false;
     if (*name)
         return strcmp(name, asked) == 0 || set(r, "model", json_string(name));
+    r->unnamed = true;
     if (*asked) { /* "drr", and nobody knows what that is */
         r->as_is = false;
         json_object_del(r->body, "model");

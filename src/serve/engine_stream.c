@@ -3,6 +3,7 @@
  * they are written, as reasoning, and the chosen answer follows as content. */
 #include "serve/engine_internal.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,6 +29,8 @@ bool stream_begin(request *r)
 void stream_ping(request *r)
 {
     buffer b = {0};
+    if (r->direct && r->unjudged) /* what follows may be the upstream's own, with no place for a verdict */
+        reply_headers(r, "passthrough", 1, NAN);
     if (r->kind == REQUEST_CHAT && stream_begin(r) && buffer_puts(&b, ":\n\n", NULL) == DRR_OK)
         write_out(r, &b);
     buffer_clear(&b);
@@ -202,19 +205,19 @@ void stream_answer(request *r, const attempt *a, const char *text, const char *r
     http_stream_end(r->call);
 }
 
-void stream_error(request *r, int status, const char *type, const char *code, const char *message)
+static bool put_text_or_null(buffer *b, const char *text)
+{
+    return (text ? put_json_string(b, text, strlen(text)) : buffer_puts(b, "null", NULL)) == DRR_OK;
+}
+
+void stream_error(request *r, const char *type, const char *param, const char *code, const char *message)
 {
     buffer b = {0};
-    bool good = buffer_puts(&b, "data: {\"error\":{\"message\":", NULL) == DRR_OK &&
-                put_json_string(&b, message, strlen(message)) == DRR_OK &&
-                buffer_printf(&b, NULL, ",\"type\":\"%s\",\"param\":null,\"code\":",
-                              type            ? type
-                              : status == 503 ? "unavailable_error"
-                              : status == 429 ? "rate_limit_error"
-                              : status < 500  ? "invalid_request_error"
-                                              : "server_error") == DRR_OK &&
-                (code ? put_json_string(&b, code, strlen(code)) : buffer_puts(&b, "null", NULL)) == DRR_OK &&
-                buffer_puts(&b, "}}\n\n", NULL) == DRR_OK;
+    const bool good = buffer_puts(&b, "data: {\"error\":{\"message\":", NULL) == DRR_OK &&
+                      put_text_or_null(&b, message) && buffer_puts(&b, ",\"type\":", NULL) == DRR_OK &&
+                      put_text_or_null(&b, type) && buffer_puts(&b, ",\"param\":", NULL) == DRR_OK &&
+                      put_text_or_null(&b, param) && buffer_puts(&b, ",\"code\":", NULL) == DRR_OK &&
+                      put_text_or_null(&b, code) && buffer_puts(&b, "}}\n\n", NULL) == DRR_OK;
     if (good)
         write_out(r, &b);
     buffer_clear(&b);

@@ -86,6 +86,8 @@ void http_reply_json(http_call *call, int status, json_t *value);               
 void http_reply_error(http_call *call, int status, const char *type, const char *param, const char *code,
                       const char *format, ...) __attribute__((format(printf, 6, 7)));
 
+const char *http_error_type(int status);
+
 void http_stream_begin(http_call *call, int status, const char *type); /* "text/event-stream" adds its usual headers */
 bool http_stream_write(http_call *call, const char *data,
                        size_t size); /* copies, never blocks; false: nobody listens */

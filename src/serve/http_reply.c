@@ -47,7 +47,7 @@ static void add_headers(http_call *call, struct MHD_Response *response, const ch
 {
     if (type)
         MHD_add_response_header(response, "Content-Type", type);
-    if (type && strcmp(type, "text/event-stream") == 0) {
+    if (type && strncasecmp(type, "text/event-stream", 17) == 0) { /* a charset may follow */
         MHD_add_response_header(response, "Cache-Control", "no-cache");
         MHD_add_response_header(response, "X-Accel-Buffering", "no");
     }
@@ -91,7 +91,7 @@ void http_reply_json(http_call *call, int status, json_t *value)
         http_reply_error(call, 500, NULL, NULL, NULL, "the reply cannot be written as JSON");
 }
 
-static const char *error_type(int status)
+const char *http_error_type(int status)
 {
     switch (status) {
     case 401:
@@ -128,7 +128,7 @@ static json_t *text_value(const char *text)
 char *reply_error_text(int status, const char *type, const char *param, const char *code, const char *message)
 {
     json_t *error = json_pack("{s:{s:o, s:s, s:o, s:o}}", "error", "message", text_value(message), "type",
-                              type ? type : error_type(status), "param", param ? text_value(param) : json_null(),
+                              type ? type : http_error_type(status), "param", param ? text_value(param) : json_null(),
                               "code", code ? text_value(code) : json_null());
     char *text = error ? json_dumps(error, JSON_COMPACT) : NULL;
     json_decref(error);

@@ -153,6 +153,13 @@ static bool holds_other(json_t *message)
     return false;
 }
 
+const char *upstream_error_words(json_t *root)
+{
+    json_t *error = json_object_get(root, "error");
+    const char *words = json_is_string(error) ? json_string_value(error) : json_string_or(error, "message", "");
+    return *words ? words : json_string_or(root, "detail", json_string_or(root, "message", ""));
+}
+
 /* {"error": {...}}, {"error": "words"} in a 200. */
 static bool is_error(upstream_reply *reply, json_t *root, const char *from)
 {

@@ -44,13 +44,6 @@ static const char *error_code(json_t *root)
     return json_string_or(error, "code", json_string_or(error, "type", ""));
 }
 
-static const char *error_words(json_t *root)
-{
-    json_t *error = json_object_get(root, "error");
-    const char *words = json_is_string(error) ? json_string_value(error) : json_string_or(error, "message", "");
-    return *words ? words : json_string_or(root, "detail", json_string_or(root, "message", ""));
-}
-
 static bool judge_refusal(http_transfer *t)
 {
     const long status = t->status;
@@ -61,7 +54,7 @@ static bool judge_refusal(http_transfer *t)
     curl_easy_getinfo(t->easy, CURLINFO_RETRY_AFTER, &retry_after);
     upstream_hide(t->h->owner->options.key, reply->body.data, reply->body.size);
     json_t *root = reply->body.size ? json_loadb(reply->body.data, reply->body.size, 0, NULL) : NULL;
-    const char *words = error_words(root), *code = error_code(root), *colon = *words ? ": " : "";
+    const char *words = upstream_error_words(root), *code = error_code(root), *colon = *words ? ": " : "";
     if (status == 401 || status == 402 || status == 403) {
         upstream_reply_fail(reply, 502, "upstream_auth", "the upstream %s %s (%ld)", name,
                             t->h->owner->options.key ? "refuses the key that this server has for it"

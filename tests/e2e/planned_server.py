@@ -15,7 +15,7 @@ USAGE = {"prompt_tokens": 50, "completion_tokens": 9, "total_tokens": 59}
 
 class Handler(fault_server.Handler):
     """A question that holds plan:LETTERS is answered by its letters in turn, g or b; c is cut before its answer, t calls a
-    tool; with slow:SECONDS after a wait."""
+    tool; with slow:SECONDS after a wait; with "refused" not at all."""
 
     def setup(self):
         super().setup()
@@ -50,6 +50,8 @@ class Handler(fault_server.Handler):
             text = f"Nonce {nonce[1]}. {text}"
         if slow:
             self.wait(float(slow[1]))
+        if "refused" in question:
+            return self.refuse(404, "there is no such model", param="model", code="model_not_found")
         message = {"role": "assistant", "content": text}
         if letter == "t":
             finish = "tool_calls"
@@ -59,11 +61,11 @@ class Handler(fault_server.Handler):
             choices = [{"index": i, "message": message, "finish_reason": finish} for i in range(body.get("n") or 1)]
             return self.reply(200, {"id": "chatcmpl-up", "object": "chat.completion", "created": 1, "model": "test-model",
                                     "choices": choices, "usage": USAGE, "timings": {"own": 0.1}})
-        self.begin()
+        self.begin("text/event-stream; charset=utf-8")
         self.event({"role": "assistant", "content": ""})
         for piece in re.findall(r"\S+\s*", text):
             time.sleep(self.server.pause)
-            self.event({"content": piece})
+            self.event({"content": piece}, logprob=-0.25 if body.get("logprobs") else None)
         self.event({}, finish)
         self.chunk("data: " + json.dumps({"choices": [], "usage": USAGE}) + "\n\n")
         self.chunk("data: [DONE]\n\n")

@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""What leaves drr serve, to the letter of ../shared/wire.md where the other scripts about the server do not look: lists of models,
+headers of streams that the upstream names in its own way, errors that come after a stream has begun, and shadow mode, in which an
+answer is the upstream's whatever the loop's bounds are."""
+import json
+import os
+import re
+import shutil
+import sys
+import tempfile
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.dont_write_bytecode = True
+from checks import check, failures  # noqa: E402
+from fault_server import KEY  # noqa: E402
+from planned_server import BAD, GOOD, Upstream  # noqa: E402
+from serving import Served, chat, events, free_port, is_error, make_critic, missing, request  # noqa: E402
+
+WORK = tempfile.mkdtemp(prefix="drr-wire.")
+TOOLS = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
+
+
+def served(up, *words):
+    return Served(os.path.join(WORK, "log"), "--upstream", up.url, *words, DRR_UPSTREAM_API_KEY=KEY)
+
+
+def ask(server, question, **more):
+    """(status, headers, body, events): of a stream its events, parsed, but for [DONE]."""
+    status, headers, body = request(server.port, "POST", "/v1/chat/completions", chat(question, **more), parse=not more.get("stream"))
+    found = [json.loads(data) for data in events(body) if data != "[DONE]"] if isinstance(body, str) else []
+    return status, headers, body, found
+
+
+def joined(found, field):
+    return "".join(choice["delta"].get(field) or "" for event in found for choice in event.get("choices", []))
+
+
+def models_have_all_that_clients_read(up, critic):
+    with served(up, "--metrics") as server:
+        status, _, models = request(server.port, "GET", "/v1/models")
+        wanted = {"id": str, "object": str, "created": int, "owned_by": str}
+        check("each model has its id, object, time and owner", status == 200 and len(models["data"]) == 2 and all(
+            isinstance(model.get(name), kind) for model in models["data"] for name, kind in wanted.items()), models)
+        status, _, model = request(server.port, "GET", "/v1/models/drr-test-model")
+        check("so has one of them alone", status == 200 and set(wanted) <= set(model), model)
+    with Served(os.path.join(WORK, "log"), "--upstream", up.url, "--metrics", DRR_UPSTREAM_API_KEY="another-key") as server:
+        status = request(server.port, "GET", "/v1/models")[0]
+        check("a list that cannot be had is no failed request of the loop", status == 502 and server.metric("drr_requests_total") == 0, status)
+
+
+def the_only_model_needs_no_name(up, critic):
+    with Served(os.path.join(WORK, "log"), "--upstream", f"http://127.0.0.1:{free_port()}/v1", "--samples", "1", "--retries", "0",
+                DRR_UPSTREAM_API_KEY=KEY) as server:
+        port = int(server.process.args[server.process.args.index("--upstream") + 1].split(":")[2].split("/")[0])
+        check("an upstream that is not there yet: 502", ask(server, "Is it true? plan:g")[0] == 502)
+        for models in (("late-model",), ("other-model",), ("one", "two")):
+            late = Upstream(port=port, models=models)
+            if models[0] == "other-model":
+                request(server.port, "GET", "/v1/models")
+            status, _, body, _ = ask(server, f"Is it true? plan:g {models}")
+            asked = late.bodies[-1].get("model") if late.bodies else "nobody"
+            late.stop()
+            if len(models) == 1:
+                check(f"{models[0]}, which came after the server, is asked by its name", status == 200 and asked == models[0], status, body, asked)
+            else:
+                check("of several none is chosen, but the one that was the only one", status == 200 and asked == "other-model", status, asked)
+
+
+def streams_of_any_charset_are_not_kept_back(up, critic):
+    with served(up) as server:
+        _, headers, _, found = ask(server, "Is it true? plan:g", tools=TOOLS, stream=True)
+        check("a stream that names its charset has a stream's headers", "charset" in headers["content-type"] and joined(found, "content") ==
+              GOOD and (headers.get("cache-control"), headers.get("x-accel-buffering")) == ("no-cache", "no"), headers)
+
+
+def errors_come_whole_after_comments_too(up, critic):
+    with served(up, "--critic", critic, "--threshold", "0", "--keepalive", "1", "--metrics") as server:
+        status, headers, body, found = ask(server, "Is it true? plan:g slow:1.6", tools=TOOLS, stream=True)
+        check("comments come before a stream that is passed through, and a verdict before them", body.startswith(":\n\n") and
+              headers.get("x-drr-verdict") == "passthrough" and joined(found, "content") == GOOD and body.endswith("data: [DONE]\n\n"),
+              headers, body)
+        for what, more in (("one that is passed through", {"tools": TOOLS}), ("one that is held", {})):
+            before = server.metric("drr_requests_total", outcome="error")
+            status, headers, body, found = ask(server, "Is it true? slow:1.6 refused", stream=True, **more)
+            error = found[-1].get("error", {}) if found else {}
+            check(f"what the upstream refuses after comments is an event in its words: {what}", status == 200 and
+                  body.startswith(":\n\n") and is_error(found[-1] if found else None) and error["message"] == "there is no such model" and
+                  (error["param"], error["code"]) == ("model", "model_not_found"), body)
+            check("and counted as an error", server.metric("drr_requests_total", outcome="error") == before + 1)
+
+
+def shadow_leaves_the_answer_alone(up, critic):
+    with served(up, "--critic", critic, "--threshold", "1", "--shadow", "--max-tokens", "4", "--deadline-ms", "400") as server:
+        status, _, body, _ = ask(server, "Is it true? plan:b one", extra=1)
+        sent = up.bodies[-1]
+        check("shadow: the upstream is asked as the client asked", status == 200 and sent == {**chat("Is it true? plan:b one", extra=1),
+              "model": "test-model"}, sent)
+        for stream in (False, True):
+            status, _, body, found = ask(server, f"Is it true? plan:b slow:0.9 late {stream}", stream=stream)
+            text = joined(found, "content") if stream else body["choices"][0]["message"]["content"]
+            account = next((event["drr"] for event in reversed(found) if "drr" in event), None) if stream else body["drr"]
+            check(f"shadow: an answer after the deadline comes all the same, unjudged (stream: {stream})", status == 200 and text == BAD and
+                  (account["verdict"], account["reason"]) == ("passthrough", "deadline"), body)
+    with served(up, "--critic", critic, "--threshold", "1", "--shadow") as server:
+        _, _, body, found = ask(server, "Is it true? plan:b probable", stream=True, logprobs=True)
+        rows = [row for event in found for choice in event["choices"] if choice.get("logprobs") for row in choice["logprobs"]["content"]]
+        check("shadow: a stream keeps its log-probabilities", "".join(row["token"] for row in rows) == BAD and len(rows) ==
+              len(re.findall(r"\S+\s*", BAD)), body)
+
+
+def one_sample_is_said_as_documented(up, critic):
+    with served(up, "--samples", "1") as server:
+        _, _, body, _ = ask(server, "Is it true? plan:g")
+        account = body["drr"]
+        check("one sample is a reason, and what ended it is the end of its turns", (account["verdict"], account["reason"],
+              account["ended_by"]) == ("passthrough", "one sample", "turns"), account)
+
+
+def main():
+    why = missing()
+    if why:
+        print(why)
+        return 77
+    up = Upstream()
+    try:
+        critic = make_critic(os.path.join(WORK, "critic"))
+        for test in (models_have_all_that_clients_read, the_only_model_needs_no_name, streams_of_any_charset_are_not_kept_back, errors_come_whole_after_comments_too,
+                     shadow_leaves_the_answer_alone, one_sample_is_said_as_documented):
+            test(up, critic)
+    finally:
+        up.stop()
+        shutil.rmtree(WORK, ignore_errors=True)
+    return 1 if failures() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

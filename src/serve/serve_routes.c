@@ -103,9 +103,8 @@ static json_t *upstream_value(const char *url)
     return json_sprintf("%.*s%s", (int)(host + 3 - url), url, user + 1);
 }
 
-static void get_props(void *user, http_call *call)
+static void tell_props(serve *s, http_call *call)
 {
-    serve *s = user;
     uint64_t n_written = 0, n_lost = 0;
     pthread_mutex_lock(&s->lock);
     const drr_serve_options *o = s->now;
@@ -136,6 +135,21 @@ static void get_props(void *user, http_call *call)
                             json_pack("{s:I, s:I}", "turns", (json_int_t)n_written, "lost", (json_int_t)n_lost));
     }
     http_reply_json(call, 200, props);
+}
+
+/* Of parts that are still being opened, or being closed, nothing is told. */
+static void get_props(void *user, http_call *call)
+{
+    serve *s = user;
+    pthread_rwlock_rdlock(&s->parts);
+    const int state = atomic_load(&s->state);
+    if (state == SERVE_LOADING)
+        loading(call);
+    else if (state == SERVE_CLOSING)
+        http_reply_error(call, 503, NULL, NULL, NULL, "the server is shutting down");
+    else
+        tell_props(s, call);
+    pthread_rwlock_unlock(&s->parts);
 }
 
 /* ---- the table */

@@ -303,11 +303,12 @@ def it_says_that_it_loads():
         port = free.getsockname()[1]
     server = Server("--port", str(port), reasoner="smollm2-135m", DRR_OFFLINE="1")
     server.port = port
-    seen = set()
+    seen, told = set(), set()
     while not server.is_ready.is_set() and server.process.poll() is None:
         try:
             status, _, body = server.ask("GET", "/health", seconds=2)
             seen.add((status, str(body)))
+            told.add(server.ask("GET", "/props", seconds=2)[0])
         except OSError:
             time.sleep(0.002)
     if server.process.poll() is not None:
@@ -315,6 +316,7 @@ def it_says_that_it_loads():
         return
     check("while the model loads, health is 503 in llama.cpp's words",
           any(status == 503 and "Loading model" in body and "unavailable_error" in body for status, body in seen), seen)
+    check("and its properties, of which some are not there yet, too", 503 in told, told)
     status, _, body = server.ask("POST", "/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 8,
                                                                   "drr": {"samples": 1}}, seconds=60)
     check("an embedded model answers", status == 200 and body["usage"]["completion_tokens"] > 0, status, body)

@@ -159,6 +159,11 @@ def another_critic_takes_over_under_load():
     shutil.copy(first, live)
     keys = write("swap.keys", FIRST + "\n")
     server = Server("--critic", live, "--max-turns", "2", "--threshold", "0", "--api-key-file", keys).ready()
+    check("one answer is judged", answered(server, key=FIRST) and server.ask("GET", "/props", key=FIRST)[2]["drift"]["scores"]["n"] == 1)
+    server.process.send_signal(signal.SIGHUP)
+    reloaded = server.said("reloaded", 10)
+    kept = server.ask("GET", "/props", key=FIRST)[2]["drift"]["scores"]["n"]
+    check("what is known of its scores stays where the file is the same", reloaded and kept == 1, kept)
     seen, ends = [], threading.Event()
 
     def ask_on():

@@ -75,12 +75,12 @@ def environment(**more):
 
 
 class Server:
-    def __init__(self, *words, tls=False, reasoner=None, **more):
+    def __init__(self, *words, tls=False, reasoner=None, command=DRR, **more):
         words = (["--reasoner", reasoner] if reasoner else ["--upstream", URL]) + list(words)
         if "--port" not in words:
             words = ["--port", "0"] + words
         self.tls, self.lines, self.context = tls, [], None
-        self.process = subprocess.Popen([DRR, "serve", *words], cwd=WORK, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        self.process = subprocess.Popen([command, "serve", *words], cwd=WORK, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, env=environment(**more))
         self.port = None
         self.is_ready = threading.Event()

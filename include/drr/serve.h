@@ -32,6 +32,7 @@ typedef struct drr_serve_options {
     const char *upstream;              /* base URL of an OpenAI-compatible API: "http://host/v1" */
     const char *model;                 /* as the upstream calls it; NULL: as the client says */
     const char *upstream_key_file;     /* NULL: the environment, as of drr_reasoner_options.api_key_file */
+    bool forward_key;                  /* a client's own key goes to the upstream in place of that one */
     uint32_t timeout_seconds, retries; /* of one attempt */
     const char *reasoner;              /* as drr_reasoner_open */
     drr_reasoner_options reasoner_options;

@@ -133,6 +133,7 @@ static int read_settings(serving *s, int argc, char **argv, char *const *visible
         TEXT("model", "NAME", o.model, "as the upstream calls it; not given: as the client says"),
         TEXT("upstream-key-file", "FILE", o.upstream_key_file,
              "that its owner alone may read; not given: DRR_UPSTREAM_API_KEY in the environment"),
+        FLAG("forward-key", o.forward_key, "a client's own key goes to the upstream, in place of the server's"),
         TEXT("ca-file", "FILE", o.reasoner_options.ca_file, "certificates to trust; not given: the system's"),
         SECONDS("timeout", o.timeout_seconds, "for one attempt of the upstream"),
         COUNT("retries", "N", o.retries, 0, 100, "of an attempt after 429, 5xx and broken connections"),

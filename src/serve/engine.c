@@ -170,6 +170,11 @@ void request_hand_over(request *r)
     post(&r->arrived);
 }
 
+const char *request_key(const request *r, const char *header)
+{
+    return r->e->options.forward_key ? http_other_key(r->call, header) : NULL;
+}
+
 void request_due(request *r, double when_s)
 {
     if (when_s < r->e->due_s)

@@ -57,6 +57,7 @@ typedef struct engine_options {
     const char *upstream_key;     /* or NULL */
     const char *upstream_ca_file; /* certificates to trust, PEM; NULL: the system's */
     const char *model;            /* as the upstream calls it; NULL: the client's, or the only one */
+    bool forward_key;             /* a client's own key goes there in place of it */
     uint32_t timeout_seconds, retries, keepalive_seconds;
     drr_reasoner *reasoner; /* instead of an upstream; used by the engine's own thread alone */
     judge *critic;          /* NULL: agreement between samples judges */

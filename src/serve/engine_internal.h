@@ -153,6 +153,7 @@ void request_drop(request *r);      /* before it was handed over; its call has b
 void request_end(request *r);
 void request_due(request *r, double when_s);                      /* engine_tick is wanted then */
 drr_status request_judge(request *r, attempt *a, drr_error *err); /* chat_judged follows, unless r has ended */
+const char *request_key(const request *r, const char *header); /* the client's, where it is to be forwarded; or NULL */
 policy_box *policy_hold(engine *e);
 void policy_release(policy_box *box);
 

@@ -112,6 +112,7 @@ static drr_status attempt_begin(request *r, char *feedback, drr_error *err)
                               .user = a,
                               .question = r->question.text,
                               .id = http_id(r->call),
+                              .authorization = request_key(r, "authorization"),
                               .task = r->unjudged || !r->e->options.critic ? NULL : &r->question.task,
                               .sample = talks(r) ? 1000 * a->number : a->number,
                               .seed = rng_next(&r->e->random)};

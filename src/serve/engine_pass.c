@@ -80,6 +80,7 @@ void chat_pass(request *r)
                                   .n_more = 1,
                                   .bytes = bytes,
                                   .size = size,
+                                  .authorization = request_key(r, "authorization"),
                                   .type = "application/json",
                                   .head = on_head,
                                   .more = on_bytes,
@@ -242,8 +243,12 @@ static void on_named(void *user, upstream_reply *reply)
 
 bool models_learn_for(request *r)
 {
-    const upstream_fetch fetch = {
-        .method = "GET", .path = "/models", .more = on_models_bytes, .done = on_named, .user = r};
+    const upstream_fetch fetch = {.method = "GET",
+                                  .path = "/models",
+                                  .authorization = request_key(r, "authorization"),
+                                  .more = on_models_bytes,
+                                  .done = on_named,
+                                  .user = r};
     r->unnamed = false;
     return !take_name(r) && upstream_pass(&r->passing, r->e->up, &fetch, NULL) == DRR_OK;
 }
@@ -273,8 +278,12 @@ void pass_begin(request *r)
     engine *e = r->e;
     size_t size = 0;
     if (r->kind == REQUEST_MODELS) {
-        const upstream_fetch fetch = {
-            .method = "GET", .path = "/models", .more = on_models_bytes, .done = on_models, .user = r};
+        const upstream_fetch fetch = {.method = "GET",
+                                      .path = "/models",
+                                      .authorization = request_key(r, "authorization"),
+                                      .more = on_models_bytes,
+                                      .done = on_models,
+                                      .user = r};
         if (e->options.reasoner)
             answer_models(r, merge(NULL, drr_reasoner_id(e->options.reasoner)));
         else
@@ -298,6 +307,8 @@ void pass_begin(request *r)
                                   .names = names,
                                   .values = values,
                                   .n_more = N_NAMES,
+                                  .authorization = request_key(r, "authorization"),
+                                  .api_key = request_key(r, "x-api-key"),
                                   .key_header = strcmp(path, "/messages") == 0,
                                   .exact = true,
                                   .head = on_head,

@@ -73,7 +73,10 @@ const char *http_path(const http_call *call);
 const char *http_query(const http_call *call, const char *name);  /* NULL: not there */
 const char *http_query_string(const http_call *call);             /* all of it as it came, behind the "?"; "" */
 const char *http_header(const http_call *call, const char *name); /* the same, any case */
-const char *http_body(const http_call *call, size_t *size);       /* NUL-terminated behind size bytes */
+/* A key that the client shows to somebody behind us, in its Authorization or x-api-key: NULL where there is none, or
+ * where it is the one that opened this server. */
+const char *http_other_key(const http_call *call, const char *name);
+const char *http_body(const http_call *call, size_t *size); /* NUL-terminated behind size bytes */
 const char *http_id(const http_call *call); /* the client's x-request-id where it is a sane one, else one made here;
                                                sent back as x-drr-request-id (and x-request-id) with every reply */
 

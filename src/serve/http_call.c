@@ -254,23 +254,41 @@ static bool same_hash(const char a[65], const char b[65])
     return differs == 0;
 }
 
-static bool has_key(http_call *call)
+/* keys->n: none of them. */
+static size_t find_key(const http_keys *keys, const char *given)
 {
-    const http_keys *keys = call->keys;
-    const char *given = http_header(call, "authorization");
-    if (given && strncasecmp(given, "bearer ", 7) == 0)
-        given += 7 + strspn(given + 7, " ");
-    else
-        given = http_header(call, "x-api-key");
     sha256 hash;
     char hex[65];
+    size_t found = keys->n;
     sha256_begin(&hash);
-    sha256_add(&hash, given ? given : "", given ? strlen(given) : 0);
+    sha256_add(&hash, given, strlen(given));
     sha256_end(&hash, hex);
     for (size_t i = 0; i < keys->n; i++) /* all of them, whichever fits */
         if (same_hash(hex, keys->keys[i].hash))
-            call->key = i;
-    return call->key < keys->n;
+            found = i;
+    return found;
+}
+
+static const char *bearer_of(const http_call *call)
+{
+    const char *given = http_header(call, "authorization");
+    return given && strncasecmp(given, "bearer ", 7) == 0 ? given + 7 + strspn(given + 7, " ") : NULL;
+}
+
+static bool has_key(http_call *call)
+{
+    const char *given[] = {bearer_of(call), http_header(call, "x-api-key")};
+    static const char *const names[] = {"authorization", "x-api-key"};
+    for (size_t i = 0; i < 2 && call->key == call->keys->n; i++) {
+        call->key = find_key(call->keys, given[i] ? given[i] : "");
+        call->opened_by = names[i];
+    }
+    return call->key < call->keys->n;
+}
+
+const char *http_other_key(const http_call *call, const char *name)
+{
+    return call->opened_by && strcasecmp(call->opened_by, name) == 0 ? NULL : http_header(call, name);
 }
 
 /* The host of "host:port", without the brackets of IPv6. */

@@ -232,6 +232,7 @@ static drr_status open_engine(serve *s, drr_error *err)
     engine *e = NULL;
     const engine_options options = {.upstream = o->reasoner ? NULL : o->upstream,
                                     .upstream_key = s->upstream_key,
+                                    .forward_key = o->forward_key,
                                     .upstream_ca_file = o->reasoner_options.ca_file,
                                     .model = o->model,
                                     .timeout_seconds = o->timeout_seconds,

@@ -33,6 +33,7 @@ static void note_numbers(serve *s, const drr_serve_options *o)
                    {"http-threads", f->http_threads, o->http_threads},
                    {"timeout", f->timeout_seconds, o->timeout_seconds},
                    {"retries", f->retries, o->retries},
+                   {"forward-key", f->forward_key, o->forward_key},
                    {"keepalive", f->keepalive_seconds, o->keepalive_seconds},
                    {"width", fr->width, r->width},
                    {"context", fr->context, r->context},

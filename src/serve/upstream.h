@@ -64,6 +64,7 @@ typedef struct upstream_ask {
     uint32_t sample;
     const char *id; /* of the request, for the upstream's own log: x-request-id; NULL: none. Read in upstream_begin */
     uint64_t seed;  /* where the body has none and the backend needs one */
+    const char *authorization; /* of the client's, in place of the server's own; NULL: that. Read in upstream_begin */
 } upstream_ask;
 
 /* A request passed on as it is. What is no 200 comes whole, in `done`; a 200 begins with `head`, goes on with `bytes`
@@ -77,8 +78,9 @@ typedef struct upstream_fetch {
     const char *const *names;  /* n_more further headers of the client's, by name and value; a NULL value is none */
     const char *const *values;
     size_t n_more;
-    bool key_header; /* the key goes in x-api-key too */
-    bool exact;      /* what the upstream refuses, whatever it is, comes as it does; else as of a completion */
+    const char *authorization, *api_key; /* as of upstream_ask; read in upstream_pass */
+    bool key_header;                     /* the server's key goes in x-api-key too */
+    bool exact; /* what the upstream refuses, whatever it is, comes as it does; else as of a completion */
     void (*head)(void *user, int status, const char *type);
     void (*more)(void *user, const char *bytes, size_t size);
     upstream_done done;

@@ -248,25 +248,29 @@ static drr_status begin(upstream_call **call, http_transfer *t, drr_error *err)
 
 static bool add_header(struct curl_slist **list, const char *name, const char *value)
 {
-    char line[1024];
-    if (!value || (size_t)snprintf(line, sizeof line, "%s: %s", name, value) >= sizeof line)
+    buffer line = {0};
+    if (!value)
         return true;
-    struct curl_slist *more = curl_slist_append(*list, line);
+    struct curl_slist *more =
+        buffer_printf(&line, NULL, "%s: %s", name, value) == DRR_OK ? curl_slist_append(*list, line.data) : NULL;
+    buffer_clear(&line);
     *list = more ? more : *list;
     return more != NULL;
 }
 
-/* fetch: NULL for completions. */
-static struct curl_slist *make_headers(const upstream_http *h, const upstream_fetch *fetch, const char *id)
+/* fetch: NULL for completions. authorization, api_key: the client's in place of ours, or NULL. */
+static struct curl_slist *make_headers(const upstream_http *h, const upstream_fetch *fetch, const char *id,
+                                       const char *authorization, const char *api_key)
 {
     struct curl_slist *list = NULL;
-    const bool get = fetch && strcmp(fetch->method, "GET") == 0;
-    bool good = add_header(&list, "Authorization", h->authorization) && add_header(&list, "x-request-id", id);
+    const bool get = fetch && strcmp(fetch->method, "GET") == 0, own = !authorization && !api_key;
+    bool good = add_header(&list, "Authorization", own ? h->authorization : authorization) &&
+                add_header(&list, "x-request-id", id);
     if (good && !get)
         good = add_header(&list, "Content-Type", fetch && fetch->type ? fetch->type : "application/json");
     if (good && fetch)
         good = add_header(&list, "Accept", fetch->accept) &&
-               (!fetch->key_header || add_header(&list, "x-api-key", h->owner->options.key));
+               add_header(&list, "x-api-key", own && fetch->key_header ? h->owner->options.key : api_key);
     for (size_t i = 0; good && fetch && i < fetch->n_more; i++)
         good = add_header(&list, fetch->names[i], fetch->values[i]);
     struct curl_slist *more = good ? curl_slist_append(list, "Expect:") : NULL; /* a body is never held back */
@@ -288,7 +292,8 @@ drr_status http_backend_begin(upstream_call **call, upstream_http *h, const upst
         size = bytes ? strlen(bytes) : 0;
     }
     curl_slist_free_all(t->headers);
-    t->headers = make_headers(h, NULL, ask->id);
+    t->forwards = ask->authorization != NULL;
+    t->headers = make_headers(h, NULL, ask->id, ask->authorization, NULL);
     if (!bytes || !t->headers) {
         transfer_leave(t);
         return error_memory(err);
@@ -326,7 +331,8 @@ drr_status http_backend_pass(upstream_call **call, upstream_http *h, const upstr
     free(t->url);
     t->url = buffer_take(&url);
     curl_slist_free_all(t->headers);
-    t->headers = make_headers(h, fetch, NULL);
+    t->forwards = fetch->authorization || fetch->api_key;
+    t->headers = make_headers(h, fetch, NULL, fetch->authorization, fetch->api_key);
     curl_easy_setopt(t->easy, CURLOPT_URL, t->url);
     curl_easy_setopt(t->easy, CURLOPT_HTTPHEADER, t->headers);
     curl_easy_setopt(t->easy, get ? CURLOPT_HTTPGET : CURLOPT_POST, 1L);

@@ -17,6 +17,7 @@ typedef struct http_transfer {
     struct curl_slist *headers;
     char *url;       /* of a request passed on; NULL: it asks for completions */
     bool chats, raw; /* the handle is set up to ask for completions; a request passed on */
+    bool forwards;   /* with the client's key: whatever is wrong with it is for the client to hear */
     upstream_ask ask;
     upstream_fetch fetch;
     char *own_bytes;

@@ -55,7 +55,7 @@ static bool judge_refusal(http_transfer *t)
     upstream_hide(t->h->owner->options.key, reply->body.data, reply->body.size);
     json_t *root = reply->body.size ? json_loadb(reply->body.data, reply->body.size, 0, NULL) : NULL;
     const char *words = upstream_error_words(root), *code = error_code(root), *colon = *words ? ": " : "";
-    if (status == 401 || status == 402 || status == 403) {
+    if (!t->forwards && (status == 401 || status == 402 || status == 403)) {
         upstream_reply_fail(reply, 502, "upstream_auth", "the upstream %s %s (%ld)", name,
                             t->h->owner->options.key ? "refuses the key that this server has for it"
                                                      : "wants a key, and this server has none for it",

@@ -66,6 +66,40 @@ def the_only_model_needs_no_name(up, critic):
                 check("of several none is chosen, but the one that was the only one", status == 200 and asked == "other-model", status, asked)
 
 
+def a_clients_key_is_forwarded_where_that_is_wanted(up, critic):
+    theirs, ours, long = "Bearer sk-the-clients-own", "a-key-of-this-server", "Bearer " + "x" * 3000
+    up.key, key = None, up.key
+    asked = {"messages": [{"role": "user", "content": "Is it true? plan:g"}], "model": "test-model"}
+
+    def sent(server, path="/v1/chat/completions", **headers):
+        status = request(server.port, "POST", path, asked, {name.replace("_", "-"): text for name, text in headers.items()})[0]
+        seen = up.seen[-1][0] if "chat" in path else up.passed[-1][2]
+        return status, seen.get("Authorization"), seen.get("x-api-key")
+
+    own = f"Bearer {KEY}"
+    with served(up, "--samples", "1", "--forward-key") as server:
+        check("--forward-key: a client's key goes to the upstream", sent(server, Authorization=theirs) == (200, theirs, None))
+        check("a long one too", sent(server, Authorization=long) == (200, long, None))
+        check("who has none uses the server's", sent(server) == (200, own, None))
+        check("on routes that are passed on too", sent(server, "/v1/embeddings", Authorization=theirs) == (200, theirs, None))
+        check("and in Anthropic's header", sent(server, "/v1/messages", x_api_key="sk-ant") == (200, None, "sk-ant"))
+        up.key = "another"
+        status, _, body = request(server.port, "POST", "/v1/chat/completions", asked, {"Authorization": theirs})
+        check("what the upstream says of it the client hears", status == 401 and "Incorrect API key" in str(body), status, body)
+        check("and not what it says of the server's", request(server.port, "POST", "/v1/chat/completions", asked)[0] == 502)
+        up.key = None
+    with Served(os.path.join(WORK, "log"), "--upstream", up.url, "--samples", "1", "--forward-key", DRR_UPSTREAM_API_KEY=KEY,
+                DRR_API_KEY=ours) as server:
+        check("what opens the server does not leave it", sent(server, Authorization=f"Bearer {ours}") == (200, own, None) and
+              sent(server, "/v1/messages", x_api_key=ours) == (200, own, KEY))
+        check("beside it the upstream's does", sent(server, Authorization=theirs, x_api_key=ours) == (200, theirs, None))
+        check("and opens nothing", request(server.port, "POST", "/v1/chat/completions", asked, {"Authorization": theirs})[0] == 401)
+    with served(up, "--samples", "1") as server:
+        check("without --forward-key none leaves", sent(server, Authorization=theirs) == (200, own, None) and
+              sent(server, "/v1/messages", x_api_key="sk-ant") == (200, own, KEY))
+    up.key = key
+
+
 def streams_of_any_charset_are_not_kept_back(up, critic):
     with served(up) as server:
         _, headers, _, found = ask(server, "Is it true? plan:g", tools=TOOLS, stream=True)
@@ -124,7 +158,8 @@ def main():
     up = Upstream()
     try:
         critic = make_critic(os.path.join(WORK, "critic"))
-        for test in (models_have_all_that_clients_read, the_only_model_needs_no_name, streams_of_any_charset_are_not_kept_back, errors_come_whole_after_comments_too,
+        for test in (models_have_all_that_clients_read, the_only_model_needs_no_name, a_clients_key_is_forwarded_where_that_is_wanted,
+                     streams_of_any_charset_are_not_kept_back, errors_come_whole_after_comments_too,
                      shadow_leaves_the_answer_alone, one_sample_is_said_as_documented):
             test(up, critic)
     finally:

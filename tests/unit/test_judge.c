@@ -351,7 +351,8 @@ static void the_same_file_again_leaves_nothing_behind(void **state)
     const char *name = judge_name(j);
     for (int k = 0; k < 5; k++)
         assert_int_equal(judge_swap(j, at("c.gguf"), NULL, NULL, NULL), DRR_OK);
-    const size_t before = mallinfo2().uordblks; /* 0 in builds with a sanitizer, whose own leak check is at work there */
+    const size_t before =
+        mallinfo2().uordblks; /* 0 in builds with a sanitizer, whose own leak check is at work there */
     for (int k = 0; k < 100; k++)
         assert_int_equal(judge_swap(j, at("c.gguf"), NULL, NULL, NULL), DRR_OK);
     assert_true(mallinfo2().uordblks < before + 10000);
@@ -525,12 +526,14 @@ static void other_scores_raise_the_alarm_and_others_texts_do_not(void **state)
     assert_true(json_is_true(json_object_get(json_object_get(drift, "scores"), "alarm")));
     assert_true(json_is_true(json_object_get(json_object_get(drift, "model"), "alarm")));
     json_decref(drift);
-    assert_int_equal(judge_swap(j, at("c.gguf"), NULL, NULL, NULL), DRR_OK); /* the same file: what was heard counts on */
+    assert_int_equal(judge_swap(j, at("c.gguf"), NULL, NULL, NULL),
+                     DRR_OK); /* the same file: what was heard counts on */
     drift = judge_drift(j);
     assert_true(json_is_true(json_object_get(json_object_get(drift, "scores"), "alarm")));
     json_decref(drift);
     put_critic(at("d.gguf"), 2, "two", 0.5);
-    assert_int_equal(judge_swap(j, at("d.gguf"), NULL, NULL, NULL), DRR_OK); /* another one's scores are not known yet */
+    assert_int_equal(judge_swap(j, at("d.gguf"), NULL, NULL, NULL),
+                     DRR_OK); /* another one's scores are not known yet */
     drift = judge_drift(j);
     assert_true(json_is_false(json_object_get(json_object_get(drift, "scores"), "alarm")));
     assert_true(json_is_true(json_object_get(json_object_get(drift, "model"), "alarm")));

@@ -166,7 +166,8 @@ static void check_kills(uint32_t threads, uint64_t seed)
     rng_seed(&r, seed);
     o.checkpoint = killed.path;
     o.resume = true;
-    /* The machine may have been busy while the whole run was timed and be free now: with shorter pauses until it was killed often enough. */
+    /* The machine may have been busy while the whole run was timed and be free now: with shorter pauses until it was
+     * killed often enough. */
     for (double most_s = whole_s / 8; kills < 5 || resumed < 3; most_s /= 3) {
         assert_true(most_s > 1e-6);
         unlink(killed.path);

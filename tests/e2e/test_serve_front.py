@@ -323,6 +323,27 @@ def it_says_that_it_loads():
     server.stop()
 
 
+def systemd_is_told_when_it_is_ready():
+    with open(os.path.join(ROOT, "packaging", "drr.service")) as file:
+        text = file.read()
+    unit = dict(line.split("=", 1) for line in text.splitlines() if re.match(r"[A-Z]\w+=", line))
+    if shutil.which("systemd-analyze"):  # but for the manual, which is not installed here
+        path = write("drr.service", re.sub(r"(?m)^Documentation=.*", "", text).replace("/usr/local/bin/drr", DRR), 0o644)
+        told = subprocess.run(["systemd-analyze", "verify", path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        check("the unit is one", told.returncode == 0 and not told.stdout, told.stdout)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.bind(os.path.join(WORK, "notify"))
+        told.settimeout(20)
+        server = Server("--config", os.path.join(ROOT, "packaging", "drr.toml"), NOTIFY_SOCKET=told.getsockname()).ready()
+        check("the unit waits for what the server tells systemd", unit["Type"] == "notify" and told.recv(100) == b"READY=1", unit)
+    check("the settings beside it are settings", b"drr_build_info" in server.ask("GET", "/metrics")[2])
+    since = len(server.lines)
+    number = re.search(r"kill -(\w+) \$MAINPID", unit["ExecReload"])[1]
+    server.process.send_signal(signal.Signals["SIG" + number])
+    check("its reload is ours", server.said("reloaded", 5, since), server.lines)
+    check("and it waits longer than a drain takes", int(unit["TimeoutStopSec"]) > 30 and server.stop() == 0)
+
+
 def the_manual_has_every_option():
     words = subprocess.run([DRR, "serve", "--help"], stdout=subprocess.PIPE, text=True).stdout
     with open(os.path.join(ROOT, "packaging", "drr-serve.1")) as file:
@@ -337,6 +358,7 @@ def the_manual_has_every_option():
 
 
 the_manual_has_every_option()
+systemd_is_told_when_it_is_ready()
 it_answers_and_tells()
 a_request_has_its_bounds()
 what_is_recorded_is_counted()

@@ -12,6 +12,7 @@ struct http_identity {
     gnutls_certificate_credentials_t credentials;
     char *certificate, *key; /* PEM, NUL-terminated; NULL once wiped */
     size_t certificate_size, key_size;
+    char hash[65]; /* SHA-256 of both: is it another pair? */
 };
 
 static drr_status make_credentials(http_identity *id, const char *certificate, const char *key, drr_error *err)
@@ -31,6 +32,15 @@ static drr_status make_credentials(http_identity *id, const char *certificate, c
                      certificate, key, gnutls_strerror(code));
 }
 
+static void take_hash(http_identity *id)
+{
+    sha256 hash;
+    sha256_begin(&hash);
+    sha256_add(&hash, id->certificate, id->certificate_size + 1); /* with the NUL between them */
+    sha256_add(&hash, id->key, id->key_size);
+    sha256_end(&hash, id->hash);
+}
+
 drr_status identity_read(http_identity **identity, const char *certificate, const char *key, drr_error *err)
 {
     enum { MOST = 1 << 20 };
@@ -42,6 +52,8 @@ drr_status identity_read(http_identity **identity, const char *certificate, cons
         status = file_read(&id->key, &id->key_size, key, MOST, err);
     if (status == DRR_OK)
         status = make_credentials(id, certificate, key, err);
+    if (status == DRR_OK)
+        take_hash(id);
     if (status == DRR_OK)
         *identity = id;
     else
@@ -82,6 +94,10 @@ char *identity_key(const http_identity *id)
 
 void identity_put_locked(http_server *s, http_identity *id)
 {
+    if (s->identity && strcmp(s->identity->hash, id->hash) == 0) { /* read again, and the same: one is enough */
+        identity_free(id);
+        return;
+    }
     identity_wipe(id); /* GnuTLS has what it needs of them */
     id->older = s->identity;
     s->identity = id;

@@ -87,6 +87,7 @@ typedef struct drr_cascade_point {
 
 typedef struct drr_cascade_question {
     const char *id; /* lives as long as the data set */
+    uint64_t text;  /* a hash of the question's: one that is there twice is drawn as one */
     double p;       /* P(correct) of the first one's answer; NaN where it has none, and is then escalated always */
     int first, second;
     double cost_first, cost_second; /* in written tokens of the second */

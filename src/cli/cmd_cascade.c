@@ -105,8 +105,11 @@ static drr_status write_lines(const cascading *x, drr_error *err)
     for (size_t i = 0; out && i < c->n; i++) {
         const drr_cascade_question *q = &c->questions[i];
         cli_json j = {out, false};
+        char hash[17];
+        snprintf(hash, sizeof hash, "%016llx", (unsigned long long)q->text);
         cli_json_open(&j, NULL, '{');
         cli_json_string(&j, "id", q->id);
+        cli_json_string(&j, "text", hash);
         cli_json_number(&j, "p", q->p);
         cli_json_bool(&j, "first", q->first == 1);
         cli_json_bool(&j, "second", q->second == 1);
@@ -210,7 +213,7 @@ static int run(int argc, char **argv)
          .argument = "FILE",
          .type = CLI_STRING,
          .value = &x.lines,
-         .meaning = "JSONL: of each question P(correct), who is right, and both costs"},
+         .meaning = "JSONL: of each question its text's hash, P(correct), who is right, and both costs"},
         {.name = "format",
          .argument = "F",
          .type = CLI_STRING,

@@ -96,16 +96,21 @@ static bool is_better(const drr_cascade_point *a, const drr_cascade_point *b, co
 static drr_status compare_picked(drr_cascade *c, const drr_cascade_options *o, drr_error *err)
 {
     double *difference = calloc(c->n + 1, sizeof *difference);
-    if (!difference)
-        return error_memory(err);
-    for (size_t i = 0; i < c->n; i++)
-        difference[i] = is_right(&c->questions[i], c->points[c->picked].below) - (c->questions[i].second == 1);
-    const interval x = bootstrap_mean(difference, NULL, c->n, o->bootstrap, o->seed);
-    c->difference[0] = x.value;
-    c->difference[1] = x.low;
-    c->difference[2] = x.high;
+    uint64_t *clusters = calloc(c->n + 1, sizeof *clusters);
+    if (difference && clusters) {
+        for (size_t i = 0; i < c->n; i++) {
+            clusters[i] = c->questions[i].text;
+            difference[i] = is_right(&c->questions[i], c->points[c->picked].below) - (c->questions[i].second == 1);
+        }
+        const interval x = bootstrap_mean(difference, clusters, c->n, o->bootstrap, o->seed);
+        c->difference[0] = x.value;
+        c->difference[1] = x.low;
+        c->difference[2] = x.high;
+    }
+    const bool done = difference && clusters;
     free(difference);
-    return DRR_OK;
+    free(clusters);
+    return done ? DRR_OK : error_memory(err);
 }
 
 drr_status cascade_points(drr_cascade *c, const drr_cascade_options *o, drr_error *err)
@@ -186,6 +191,7 @@ static drr_status ask_both(drr_cascade *c, drr_reasoner *first, drr_reasoner *se
     for (size_t i = 0; status == DRR_OK && i < c->n; i++) {
         const bool stands = b[i].outcome != DRR_ANSWERED && a[i].outcome == DRR_ANSWERED;
         c->questions[i] = (drr_cascade_question){.id = tasks[i]->id,
+                                                 .text = question_cluster(tasks[i]),
                                                  .p = a[i].outcome == DRR_ANSWERED      ? a[i].p_correct
                                                       : a[i].route == DRR_ROUTE_ABSTAIN ? 1 /* never goes on */
                                                                                         : (double)NAN,

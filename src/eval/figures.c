@@ -128,7 +128,7 @@ static bool any_right(const drr_result *r)
     return r->correct == 1;
 }
 
-uint64_t result_cluster(const drr_result *r)
+uint64_t question_cluster(const drr_task *task)
 {
     return hash_string(0, r->task->question);
 }
@@ -145,7 +145,7 @@ drr_status run_figures(strategy_run *run, size_t n, drr_error *err)
         const drr_result *r = &run->results[i];
         const bool at_first = result_first_right(r), in_the_end = r->correct == 1;
         right[i] = in_the_end;
-        clusters[i] = result_cluster(r);
+        clusters[i] = question_cluster(r->task);
         first += at_first;
         final += in_the_end;
         oracle += any_right(r);

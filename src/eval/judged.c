@@ -163,7 +163,7 @@ static double error_of_share(const judged *set, const row_values *v, const strat
     uint64_t *clusters = calloc(set->n + 1, sizeof *clusters);
     for (size_t i = 0; right && clusters && i < set->n; i++) {
         right[i] = set->right[i];
-        clusters[i] = result_cluster(&run->results[v->question[i]]);
+        clusters[i] = question_cluster(run->results[v->question[i]].task);
     }
     if (right && clusters)
         error = clustered_error(right, clusters, set->n);

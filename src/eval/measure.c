@@ -119,10 +119,10 @@ drr_status evaluation_correct(evaluation *e, drr_error *err)
 drr_status comparison_measure(comparison *c, const drr_eval_options *o, bool has_judge, drr_error *err)
 {
     double *scratch = calloc(c->n + 1, sizeof *scratch);
-    uint64_t *clusters = calloc(c->n + 1, sizeof *clusters); /* a question that is there twice is one */
+    uint64_t *clusters = calloc(c->n + 1, sizeof *clusters);
     drr_status status = scratch && clusters ? DRR_OK : error_memory(err);
     for (size_t i = 0; status == DRR_OK && i < c->n; i++)
-        clusters[i] = hash_string(0, c->tasks[i]->question);
+        clusters[i] = question_cluster(c->tasks[i]);
     for (size_t i = 0; status == DRR_OK && i < c->n_runs; i++) {
         measure_run(&c->runs[i], c, o, scratch, clusters);
         status = run_figures(&c->runs[i], c->n, err);

@@ -15,7 +15,7 @@ static json_t *question_json(const comparison *c, const strategy_run *run, const
     char text[17];
     json_t *o = json_object();
     size_t turns = 0;
-    snprintf(text, sizeof text, "%016llx", (unsigned long long)result_cluster(r));
+    snprintf(text, sizeof text, "%016llx", (unsigned long long)question_cluster(r->task));
     for (size_t t = 0; t < r->n_turns; t++)
         turns += drr_turn_answers(&r->turns[t]);
     json_object_set_new(o, "task", json_string(c->name));

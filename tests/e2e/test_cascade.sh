@@ -31,6 +31,7 @@ picked = points[j["picked"]]
 assert picked["below"] == j["escalate_below"] and picked["accuracy"] == 1, picked
 assert all(p["accuracy"] < 1 for p in points[:j["picked"]]), points
 lines = [json.loads(line) for line in open("lines.jsonl")]
+assert len({l["text"] for l in lines}) == 30, lines
 assert len(lines) == 30 and sum(l["first"] for l in lines) == round(30 * j["accuracy_first"]), lines
 assert abs(sum(l["cost_first"] for l in lines) / sum(l["cost_second"] for l in lines) - j["cost_first"]) < 1e-9
 PY

@@ -11,10 +11,10 @@
 /* Four questions; the first reasoner costs 1 each, the second 10. */
 static drr_cascade four(void)
 {
-    const drr_cascade_question questions[] = {{.id = "a", .p = 0.9, .first = 1, .second = 1},
-                                              {.id = "b", .p = 0.6, .first = 0, .second = 1},
-                                              {.id = "c", .p = 0.3, .first = 0, .second = 0},
-                                              {.id = "d", .p = NAN, .first = 0, .second = 1}};
+    const drr_cascade_question questions[] = {{.id = "a", .text = 1, .p = 0.9, .first = 1, .second = 1},
+                                              {.id = "b", .text = 2, .p = 0.6, .first = 0, .second = 1},
+                                              {.id = "c", .text = 3, .p = 0.3, .first = 0, .second = 0},
+                                              {.id = "d", .text = 4, .p = NAN, .first = 0, .second = 1}};
     drr_cascade c = {.questions = malloc(sizeof questions), .n = 4};
     assert_non_null(c.questions);
     for (size_t i = 0; i < 4; i++) {
@@ -92,6 +92,28 @@ static void the_picked_point_stands_beside_the_second(void **state)
     drr_cascade_clear(&c);
 }
 
+/* The same four questions nine times over say no more than once. */
+static void a_question_that_is_there_often_is_drawn_as_one(void **state)
+{
+    (void)state;
+    enum { TIMES = 9 };
+    drr_cascade once = four(), often = {.questions = calloc(4 * TIMES, sizeof *often.questions), .n = 4 * TIMES};
+    drr_cascade_options o;
+    drr_error err = {0};
+    assert_non_null(often.questions);
+    for (size_t i = 0; i < often.n; i++)
+        often.questions[i] = once.questions[i % 4];
+    drr_cascade_options_defaults(&o);
+    o.target_error = 0.5;
+    assert_int_equal(cascade_points(&once, &o, &err), DRR_OK);
+    assert_int_equal(cascade_points(&often, &o, &err), DRR_OK);
+    assert_int_equal(once.picked, often.picked);
+    for (size_t k = 0; k < 3; k++)
+        assert_true(fabs(once.difference[k] - often.difference[k]) < 1e-12);
+    drr_cascade_clear(&once);
+    drr_cascade_clear(&often);
+}
+
 static void a_second_reasoner_that_writes_nothing_costs_nothing(void **state)
 {
     (void)state;
@@ -111,6 +133,7 @@ int main(void)
         cmocka_unit_test(every_threshold_is_a_point),
         cmocka_unit_test(the_target_picks_one),
         cmocka_unit_test(the_picked_point_stands_beside_the_second),
+        cmocka_unit_test(a_question_that_is_there_often_is_drawn_as_one),
         cmocka_unit_test(a_second_reasoner_that_writes_nothing_costs_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -221,6 +221,35 @@ static int unknown_option(const cli_command *c, const cli_option *options, size_
     return cli_usage(c, optopt >= HELP ? "%s takes no value" : "there is no option %s", word);
 }
 
+/* The option that this word is; NULL: none. */
+static const struct option *option_of(const struct option *list, const char *word)
+{
+    if (strncmp(word, "--", 2) != 0)
+        return NULL;
+    const size_t n = strcspn(word + 2, "=");
+    for (; list->name; list++)
+        if (strlen(list->name) == n && strncmp(list->name, word + 2, n) == 0)
+            return list;
+    return NULL;
+}
+
+/* getopt_long takes the next word for a value, whatever it is. One that is an option of this command is none: a value
+ * was forgotten, or help is wanted. False, and *code, where nothing is to be stored. */
+static bool is_value(const cli_command *command, const cli_option *options, const struct option *list, const char *name,
+                     const char *word, int *code)
+{
+    const struct option *other = option_of(list, word);
+    if (strcmp(word, "-h") == 0 || (other && other->val == HELP)) {
+        print_help(command, options);
+        *code = CLI_DONE;
+        return false;
+    }
+    if (other)
+        *code = cli_usage(command, "--%s needs a value, and %s is another option (if it is meant: --%s=%s)", name, word,
+                          name, word);
+    return !other;
+}
+
 bool cli_parse(const cli_command *command, const cli_option *options, int *argc, char ***argv, int least, int most,
                int *code)
 {
@@ -256,6 +285,9 @@ bool cli_parse(const cli_command *command, const cli_option *options, int *argc,
             *code = cli_usage(command, "%s needs a value", word);
         } else if (got == '?') {
             *code = unknown_option(command, options, n, word);
+        } else if (optarg && optarg == word &&
+                   !is_value(command, options, list, options[got - FIRST].name, optarg, code)) {
+            return false;
         } else {
             snprintf(where, sizeof where, "--%s", options[got - FIRST].name);
             *code = cli_store(command, &options[got - FIRST], where, optarg);

@@ -22,6 +22,15 @@ test_that "with nothing on stdout" test ! -s "$work/out"
 expect "an unknown option is a usage error" 2 "$drr" distill --nonsense
 test_that "and is named on stderr" grep -q -e --nonsense "$work/err"
 expect "a missing argument is a usage error" 2 "$drr" train
+expect "--help is no file's name" 0 "$drr" eval --suite --help
+test_that "but asks for help, with examples" grep -q "drr eval --suite study.toml" "$work/out"
+expect "nor is it where an option's value stands" 0 "$drr" eval --data --help
+test_that "and the command's own help comes" grep -q "drr eval --data csqa.dev.jsonl" "$work/out"
+expect "the short form as well" 0 "$drr" train --traces -h
+expect "another option is no value either" 2 "$drr" eval --data --json
+test_that "which is said of both" grep -q -e "--data needs a value, and --json is another option" "$work/err"
+test_that "with nothing on stdout" test ! -s "$work/out"
+expect "unless it is written as one" 1 "$drr" data show --format=--json "$work/absent.jsonl"
 expect "a missing file is a failure" 1 "$drr" data show "$work/absent.jsonl"
 test_that "that names the file" grep -q absent.jsonl "$work/err"
 

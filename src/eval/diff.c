@@ -209,12 +209,12 @@ static drr_status compare_rows(compared *c, json_t *a, json_t *b, uint32_t boots
     c->only_in_b = json_object_size(b) - c->n - c->other_text;
     c->accuracy_a /= (double)c->n;
     c->accuracy_b /= (double)c->n;
-    c->pair.p = c->pair.p_holm = mcnemar_exact(c->pair.only_a, c->pair.only_b);
+    c->pair.p = c->pair.p_holm = mcnemar_clustered(points, clusters, c->n);
     c->pair.difference = bootstrap_mean(points, clusters, c->n, bootstrap, seed);
     c->pair.tokens = bootstrap_mean(tokens, clusters, c->n, bootstrap, seed);
     free(points);
     free(clusters);
-    return DRR_OK;
+    return isnan(c->pair.p) ? error_memory(err) : DRR_OK;
 }
 
 static json_t *range_json(const interval *i)

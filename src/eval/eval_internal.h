@@ -23,6 +23,10 @@ typedef struct interval { /* 95 % */
 /* clusters[n]: values of one are drawn together, those of a question; NULL: each is one. */
 interval bootstrap_mean(const double *values, const uint64_t *clusters, size_t n, uint32_t resamples, uint64_t seed);
 double mcnemar_exact(uint64_t b, uint64_t c); /* p; b, c: questions that one alone, the other alone, got right */
+/* The same of n pairs whose difference is 1 (right by the one alone), -1 (by the other alone) or 0: those of a cluster,
+ * a question that is there several times, are one coin that weighs their sum. With each there once, mcnemar_exact. NaN:
+ * no memory. */
+double mcnemar_clustered(const double *differences, const uint64_t *clusters, size_t n);
 typedef struct risk_point {
     double coverage, risk, threshold;
 } risk_point;

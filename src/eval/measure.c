@@ -63,8 +63,8 @@ drr_status run_risk(risk_point **points, size_t *n, const strategy_run *run, siz
 
 /* ---- two strategies */
 
-static void measure_pair(pair *p, const comparison *c, const drr_eval_options *o, double *scratch,
-                         const uint64_t *clusters)
+static drr_status measure_pair(pair *p, const comparison *c, const drr_eval_options *o, double *scratch,
+                               const uint64_t *clusters, drr_error *err)
 {
     const strategy_run *a = &c->runs[p->a], *b = &c->runs[p->b];
     for (size_t i = 0; i < c->n; i++) {
@@ -73,11 +73,12 @@ static void measure_pair(pair *p, const comparison *c, const drr_eval_options *o
         p->only_b += y && !x;
         scratch[i] = x - y;
     }
-    p->p = p->p_holm = mcnemar_exact(p->only_a, p->only_b);
+    p->p = p->p_holm = mcnemar_clustered(scratch, clusters, c->n);
     p->difference = bootstrap_mean(scratch, clusters, c->n, o->bootstrap, o->policy.seed);
     for (size_t i = 0; i < c->n; i++)
         scratch[i] = (double)a->results[i].n_tokens - (double)b->results[i].n_tokens;
     p->tokens = bootstrap_mean(scratch, clusters, c->n, o->bootstrap, o->policy.seed);
+    return isnan(p->p) ? error_memory(err) : DRR_OK;
 }
 
 /* Every strategy against each listed before it; drr comes last by habit and so reads as "drr against ...". */
@@ -87,12 +88,13 @@ static drr_status measure_pairs(comparison *c, const drr_eval_options *o, double
     c->pairs = calloc(c->n_runs * c->n_runs + 1, sizeof *c->pairs);
     if (!c->pairs)
         return error_memory(err);
+    drr_status status = DRR_OK;
     for (size_t a = 0; a < c->n_runs; a++)
-        for (size_t b = 0; b < a; b++) {
+        for (size_t b = 0; status == DRR_OK && b < a; b++) {
             c->pairs[c->n_pairs] = (pair){.a = a, .b = b};
-            measure_pair(&c->pairs[c->n_pairs++], c, o, scratch, clusters);
+            status = measure_pair(&c->pairs[c->n_pairs++], c, o, scratch, clusters, err);
         }
-    return DRR_OK;
+    return status;
 }
 
 drr_status evaluation_correct(evaluation *e, drr_error *err)

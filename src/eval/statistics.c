@@ -100,6 +100,49 @@ double mcnemar_exact(uint64_t b, uint64_t c)
     return fmin(1, 2 * tail);
 }
 
+/* Probability that fair coins of these weights (whole numbers from 1 on) come to lie as unevenly, or more; NaN: no
+ * memory. */
+static double coins(const drawn *list, size_t n, size_t all, double seen)
+{
+    double *p = calloc(all + 1, sizeof *p), tail = 0;
+    size_t most = 0;
+    if (!p)
+        return NAN;
+    p[0] = 1; /* of the weight on one side */
+    for (size_t k = 0; k < n; k++) {
+        const size_t weight = (size_t)fabs(list[k].sum);
+        for (size_t x = most + 1; weight && x-- > 0;) {
+            p[x] /= 2;
+            p[x + weight] += p[x];
+        }
+        most += weight;
+    }
+    for (size_t x = 0; x <= all; x++)
+        tail += fabs(2 * (double)x - (double)all) >= seen ? p[x] : 0;
+    free(p);
+    return fmin(1, tail);
+}
+
+double mcnemar_clustered(const double *differences, const uint64_t *clusters, size_t n)
+{
+    drawn *list = calloc(n + 1, sizeof *list);
+    uint64_t first = 0, other = 0; /* questions by whom they speak for */
+    double seen = 0, all = 0;
+    if (!list)
+        return NAN;
+    const size_t n_list = gather(list, differences, clusters, n);
+    for (size_t k = 0; k < n_list; k++) {
+        seen += list[k].sum;
+        all += fabs(list[k].sum);
+        first += list[k].sum > 0;
+        other += list[k].sum < 0;
+    }
+    const double p =
+        all > (double)(first + other) ? coins(list, n_list, (size_t)all, fabs(seen)) : mcnemar_exact(first, other);
+    free(list);
+    return p;
+}
+
 typedef struct scored {
     double p;
     uint8_t right;

@@ -170,6 +170,7 @@ static void intervals_are_over_questions_and_not_over_rows(void **state)
             results[1][i] = result(i, &tasks[i], "0", 0);
         }
         assert_int_equal(comparison_measure(&c, &o, false, NULL), DRR_OK);
+        assert_true(near(c.pairs[0].p, twice ? 1 : mcnemar_exact(4, 0), 1e-12)); /* one question, or four */
         width[twice] = runs[0].accuracy.high - runs[0].accuracy.low;
         assert_true(near(c.pairs[0].difference.high - c.pairs[0].difference.low, width[twice], 1e-12));
         free(c.pairs);

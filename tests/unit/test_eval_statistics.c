@@ -27,6 +27,26 @@ static void mcnemar_gives_the_binomial_tail(void **state)
     assert_true(large > 5.5e-5 && large < 7.5e-5);
 }
 
+/* The values of a question that is there several times are one coin, which weighs their sum. */
+static void a_question_that_is_there_twice_is_one_coin(void **state)
+{
+    (void)state;
+    const double five[] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, -1, 1};
+    const uint64_t once[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13},
+                   pairs[] = {1, 2, 3, 4, 5, 5, 4, 3, 2, 1, 6, 7, 7};
+    assert_true(near(mcnemar_clustered(five, once, 13), mcnemar_exact(11, 1), 1e-15));
+    assert_true(near(mcnemar_clustered(five, NULL, 13), mcnemar_exact(11, 1), 1e-15));
+    /* five that weigh 2 on one side, and one whose two cancel out */
+    assert_true(near(mcnemar_clustered(five, pairs, 13), 2.0 / 32, 1e-15));
+    /* the sums of 2, 1 and 1 with signs: 4, 2, 2, 0, 0, -2, -2, -4 */
+    const double uneven[] = {1, 1, 1, -1};
+    const uint64_t three[] = {1, 1, 2, 3};
+    assert_true(near(mcnemar_clustered(uneven, three, 4), 6.0 / 8, 1e-15));
+    const double all_alike[] = {-1, -1, -1, -1};
+    assert_true(near(mcnemar_clustered(all_alike, three, 4), 2.0 / 8, 1e-15));
+    assert_true(near(mcnemar_clustered(NULL, NULL, 0), 1, 0));
+}
+
 static void intervals_hold_the_truth_nineteen_times_of_twenty(void **state)
 {
     (void)state;
@@ -170,6 +190,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(mcnemar_gives_the_binomial_tail),
+        cmocka_unit_test(a_question_that_is_there_twice_is_one_coin),
         cmocka_unit_test(intervals_hold_the_truth_nineteen_times_of_twenty),
         cmocka_unit_test(the_same_seed_gives_the_same_interval),
         cmocka_unit_test(risk_grows_as_less_sure_answers_are_given),

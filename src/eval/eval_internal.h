@@ -228,9 +228,9 @@ void judged_clear(judged *set);
 const char *judged_undefined(const judged *set);
 
 /* ---- within.c: discrimination within a question, of sets that have several answers to one */
-/* Rows of a question lie side by side. */
+/* Rows of a question lie side by side, and there those of each time that it was asked (groups). */
 void within_measure(judged *set, const double *logit, const double *length, const double *vote, const size_t *questions,
-                    const drr_eval_options *o);
+                    const size_t *groups, const drr_eval_options *o);
 /* A sentence; none of a set that has one row a question. */
 drr_status within_note(buffer *b, const judged *set, drr_error *err);
 void within_json(json_t *o, const judged *set);

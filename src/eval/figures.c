@@ -101,7 +101,7 @@ double risk_coverage_at(const risk_point *points, size_t n, double accuracy)
 
 /* ---- of a run */
 
-static bool is_first_reasoners(const drr_turn *t)
+bool turn_is_first_reasoners(const drr_turn *t)
 {
     return strcmp(t->role, "escalation") != 0;
 }
@@ -110,7 +110,7 @@ static const drr_turn *first_answer(const drr_result *r)
 {
     for (size_t t = 0; t < r->n_turns; t++)
         if (drr_turn_answers(&r->turns[t]))
-            return is_first_reasoners(&r->turns[t]) ? &r->turns[t] : NULL;
+            return turn_is_first_reasoners(&r->turns[t]) ? &r->turns[t] : NULL;
     return NULL;
 }
 
@@ -130,7 +130,7 @@ static bool any_right(const drr_result *r)
 
 uint64_t question_cluster(const drr_task *task)
 {
-    return hash_string(0, r->task->question);
+    return hash_string(0, task->question);
 }
 
 drr_status run_figures(strategy_run *run, size_t n, drr_error *err)

@@ -13,7 +13,8 @@
 
 typedef struct row_values { /* of the rows of one set; n of each */
     double *logit, *length, *vote;
-    size_t *question, now; /* now: of the rows being added */
+    size_t *question, now;        /* which result it is of; now: of the rows being added */
+    size_t *cluster, now_cluster; /* the first result of a question with that text */
 } row_values;
 
 static const char *const keys[N_JUDGED] = {"first", "given", "given_others_known", "samples"};
@@ -79,6 +80,7 @@ static void add_row(judged *set, row_values *v, const drr_turn *t, double p, dou
     v->logit[set->n] = t->logit;
     v->length[set->n] = (double)strlen(t->text);
     v->question[set->n] = v->now;
+    v->cluster[set->n] = v->now_cluster;
     v->vote[set->n++] = vote;
 }
 
@@ -86,7 +88,7 @@ static void add_first(judged *set, row_values *v, const drr_result *r)
 {
     for (size_t t = 0; t < r->n_turns; t++) {
         const drr_turn *turn = &r->turns[t];
-        if (turn->sample || turn->turn || !drr_turn_answers(turn))
+        if (turn->sample || turn->turn || !drr_turn_answers(turn) || !turn_is_first_reasoners(turn))
             continue;
         if (turn->answer)
             add_row(set, v, turn, turn->p_alone, NAN);
@@ -172,6 +174,37 @@ static double error_of_share(const judged *set, const row_values *v, const strat
     return error;
 }
 
+typedef struct place {
+    uint64_t cluster;
+    size_t question, first; /* first: of those of one text */
+} place;
+
+static int by_cluster(const void *a, const void *b)
+{
+    const place *x = a, *y = b;
+    return x->cluster != y->cluster ? (x->cluster > y->cluster) - (x->cluster < y->cluster)
+                                    : (x->question > y->question) - (x->question < y->question);
+}
+
+static int by_first(const void *a, const void *b)
+{
+    const place *x = a, *y = b;
+    return x->first != y->first ? (x->first > y->first) - (x->first < y->first)
+                                : (x->question > y->question) - (x->question < y->question);
+}
+
+/* All questions as they come, but those of one text side by side: they are drawn as one. */
+static void put_in_order(place *order, const comparison *c)
+{
+    for (size_t i = 0; i < c->n; i++)
+        order[i] = (place){question_cluster(c->tasks[i]), i, i};
+    qsort(order, c->n, sizeof *order, by_cluster);
+    for (size_t i = 1; i < c->n; i++)
+        if (order[i].cluster == order[i - 1].cluster)
+            order[i].first = order[i - 1].first;
+    qsort(order, c->n, sizeof *order, by_first);
+}
+
 static drr_status judge_set(judged *set, const comparison *c, judged_rows rows, const drr_eval_options *o,
                             drr_error *err)
 {
@@ -192,12 +225,18 @@ static drr_status judge_set(judged *set, const comparison *c, judged_rows rows, 
     v.length = calloc(most, sizeof *v.length);
     v.vote = calloc(most, sizeof *v.vote);
     v.question = calloc(most, sizeof *v.question);
-    if (set->p && set->right && v.logit && v.length && v.vote && v.question) {
-        for (v.now = 0; v.now < c->n; v.now++)
+    v.cluster = calloc(most, sizeof *v.cluster);
+    place *order = calloc(c->n + 1, sizeof *order);
+    if (set->p && set->right && v.logit && v.length && v.vote && v.question && v.cluster && order) {
+        put_in_order(order, c);
+        for (size_t i = 0; i < c->n; i++) {
+            v.now = order[i].question;
+            v.now_cluster = order[i].first;
             add_rows(set, &v, rows, &run->results[v.now]);
+        }
         measure_set(set, &v);
         set->right_se = error_of_share(set, &v, run);
-        within_measure(set, v.logit, v.length, v.vote, v.question, o);
+        within_measure(set, v.logit, v.length, v.vote, v.cluster, v.question, o);
     } else {
         status = error_memory(err);
     }
@@ -205,6 +244,8 @@ static drr_status judge_set(judged *set, const comparison *c, judged_rows rows, 
     free(v.length);
     free(v.vote);
     free(v.question);
+    free(v.cluster);
+    free(order);
     return status;
 }
 

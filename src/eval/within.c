@@ -6,15 +6,15 @@
 #include <math.h>
 
 void within_measure(judged *set, const double *logit, const double *length, const double *vote, const size_t *questions,
-                    const drr_eval_options *o)
+                    const size_t *groups, const drr_eval_options *o)
 {
     const size_t n = set->n;
     const uint32_t resamples = o->bootstrap;
     const uint64_t seed = o->policy.seed;
-    set->within = statistics_within(set->p, set->right, questions, questions, n, resamples, seed);
-    set->within_text = statistics_within(logit, set->right, questions, questions, n, resamples, seed);
-    set->within_vote = statistics_within(vote, set->right, questions, questions, n, resamples, seed);
-    set->within_length = statistics_within(length, set->right, questions, questions, n, resamples, seed);
+    set->within = statistics_within(set->p, set->right, questions, groups, n, resamples, seed);
+    set->within_text = statistics_within(logit, set->right, questions, groups, n, resamples, seed);
+    set->within_vote = statistics_within(vote, set->right, questions, groups, n, resamples, seed);
+    set->within_length = statistics_within(length, set->right, questions, groups, n, resamples, seed);
     if (set->within_length.share < 0.5) /* the control at its strongest, as length_auroc */
         set->within_length = statistics_within_turned(set->within_length);
 }

@@ -178,6 +178,71 @@ static void intervals_are_over_questions_and_not_over_rows(void **state)
     assert_true(width[1] == 1 && width[0] < 0.9);
 }
 
+/* Of each question a right and a wrong sample, which the critic puts in order where the question is even. */
+static void discrimination_within_a_question_is_over_questions_too(void **state)
+{
+    (void)state;
+    drr_task tasks[8];
+    const drr_task *list[8];
+    char ids[8][4];
+    drr_result results[8];
+    for (int twice = 0; twice < 2; twice++) {
+        drr_eval_options o;
+        strategy_run run = {.strategy = DRR_STRATEGY_BEST_OF_N, .results = results};
+        comparison c = {.tasks = list, .n = 8, .runs = &run, .n_runs = 1};
+        drr_eval_options_defaults(&o);
+        o.bootstrap = 500;
+        for (size_t i = 0; i < 8; i++) {
+            snprintf(ids[i], sizeof ids[i], "q%zu", i);
+            tasks[i] = (drr_task){.id = ids[i], .question = twice ? (i % 2 ? "one?" : "two?") : ids[i]};
+            list[i] = &tasks[i];
+            results[i] = result(i, &tasks[i], "10", 1);
+            for (size_t t = 0; t < 2; t++) {
+                turns_of[i][t].answer = t ? "no" : "yes";
+                turns_of[i][t].text = "text";
+                turns_of[i][t].p_correct = turns_of[i][t].logit = t == i % 2 ? 0.9 : 0.1 + 0.01 * (double)i;
+            }
+        }
+        assert_int_equal(judged_measure(&c, &o, NULL), DRR_OK);
+        const drr_within *w = &c.judged[JUDGED_SAMPLES].within;
+        assert_int_equal(w->n_pairs, 8);
+        assert_int_equal(w->n_questions, twice ? 2 : 8);
+        assert_true(near(w->share, 0.5, 1e-12));
+        assert_true(twice ? w->low == 0 && w->high == 1 : w->low > 0 && w->high < 1);
+        for (int rows = 0; rows < N_JUDGED; rows++)
+            judged_clear(&c.judged[rows]);
+    }
+}
+
+/* What was escalated unasked has no first answer of the reasoner's, and none that its critic left unscored. */
+static void an_answer_of_the_second_reasoner_is_no_first_one(void **state)
+{
+    (void)state;
+    const drr_task tasks[] = {{.id = "a", .question = "a"}, {.id = "b", .question = "b"}};
+    const drr_task *list[] = {&tasks[0], &tasks[1]};
+    drr_result results[] = {result(0, &tasks[0], "1", 1), result(1, &tasks[1], "1", 1)};
+    strategy_run run = {.strategy = DRR_STRATEGY_DRR, .results = results};
+    comparison c = {.tasks = list, .n = 2, .runs = &run, .n_runs = 1};
+    drr_eval_options o;
+    drr_eval_options_defaults(&o);
+    for (size_t i = 0; i < 2; i++) {
+        turns_of[i][0].answer = turns_of[i][0].text = "yes";
+        turns_of[i][0].p_alone = i ? (double)NAN : 0.9;
+    }
+    turns_of[1][0].role = "escalation";
+    results[1].escalated = true;
+    assert_int_equal(judged_measure(&c, &o, NULL), DRR_OK);
+    assert_int_equal(c.judged[JUDGED_FIRST].n, 1);
+    assert_int_equal(c.judged[JUDGED_FIRST].n_unscored, 0);
+    turns_of[1][0].answer = NULL;
+    for (int rows = 0; rows < N_JUDGED; rows++)
+        judged_clear(&c.judged[rows]);
+    assert_int_equal(judged_measure(&c, &o, NULL), DRR_OK);
+    assert_int_equal(c.judged[JUDGED_FIRST].n_unparsed, 0);
+    for (int rows = 0; rows < N_JUDGED; rows++)
+        judged_clear(&c.judged[rows]);
+}
+
 /* ---- the critic's reasoner */
 
 static void a_critic_of_another_reasoner_is_told_apart_from_another_file(void **state)
@@ -212,6 +277,8 @@ int main(void)
         cmocka_unit_test(correction_is_over_all_data_sets),
         cmocka_unit_test(flips_and_headroom_are_of_first_and_final_answers),
         cmocka_unit_test(intervals_are_over_questions_and_not_over_rows),
+        cmocka_unit_test(discrimination_within_a_question_is_over_questions_too),
+        cmocka_unit_test(an_answer_of_the_second_reasoner_is_no_first_one),
         cmocka_unit_test(a_critic_of_another_reasoner_is_told_apart_from_another_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -129,7 +129,7 @@ static drr_status compare_members(json_t *list, const char *of, json_t *a, json_
 static drr_status compare_parts(json_t *list, const char *part, json_t *a, json_t *b)
 {
     static const char *const names[] = {"drr",  "reasoner", "reasoner_description", "escalates_to", "prompts",
-                                        "seed", "judge"};
+                                        "seed", "judge",    "question_critic"};
     json_t *left = json_object(), *right = json_object();
     char of[300];
     snprintf(of, sizeof of, "%s%s", part, *part ? ": " : "");
@@ -318,18 +318,31 @@ static drr_status compare_group(differ *d, const char *part, const char *other, 
     return status == DRR_OK ? add_pair(d, &c.pair, err) : status;
 }
 
+static json_t *task_figure(const json_t *parts, const char *part, const char *task, const char *name)
+{
+    return json_object_get(json_object_get(json_object_get(json_object_get(parts, part), "tasks"), task), name);
+}
+
 /* Every strategy that either has, a's first. */
 static drr_status compare_task(differ *d, const char *part, const char *other, const char *task, drr_error *err)
 {
-    json_t *a = json_object_get(json_object_get(json_object_get(json_object_get(d->a.parts, part), "tasks"), task),
-                                "strategies");
-    json_t *b = json_object_get(json_object_get(json_object_get(json_object_get(d->b.parts, other), "tasks"), task),
-                                "strategies");
+    json_t *a = task_figure(d->a.parts, part, task, "strategies");
+    json_t *b = task_figure(d->b.parts, other, task, "strategies");
     json_t *names = json_object(), *member;
+    json_t *budget_a = task_figure(d->a.parts, part, task, "equal_budget");
+    json_t *budget_b = task_figure(d->b.parts, other, task, "equal_budget");
     const char *name;
     drr_status status = names && (!a || !json_object_update(names, a)) && (!b || !json_object_update(names, b))
                             ? DRR_OK
                             : error_memory(err);
+    if (status == DRR_OK && (budget_a || budget_b) && !json_equal(budget_a, budget_b)) {
+        char left[200], right[200];
+        say_value(left, budget_a);
+        say_value(right, budget_b);
+        if (add_difference(d->differences, "%s%s%s: equal_budget: %s in A, %s in B", part, *part ? ", " : "", task,
+                           left, right) != DRR_OK)
+            status = error_memory(err);
+    }
     json_object_foreach(names, name, member)
     {
         if (status == DRR_OK)

@@ -107,6 +107,11 @@ json_t *folds_critics_json(const fold_critics *critics)
         json_object_set_new(o, "fold", json_integer(k));
         json_object_set_new(o, "sha256", json_string(info.sha256));
         json_object_set_new(o, "threshold", json_number_or_null(info.threshold));
+        if (critics->questions) {
+            drr_critic_info question;
+            drr_critic_describe(critics->questions[k - 1], &question);
+            json_object_set_new(o, "question_sha256", json_string(question.sha256));
+        }
         json_object_set_new(o, "n_train_questions", json_integer((json_int_t)info.n_train_questions));
         json_object_set_new(o, "n_train_traces", json_integer((json_int_t)info.n_train_traces));
         json_array_append_new(list, o);

@@ -304,6 +304,21 @@ static json_t *critic_identity(const evaluation *e)
     return o;
 }
 
+/* Whoever says which way a question goes before it is asked; NULL: nobody, or one for each fold, which are told there.
+ */
+static json_t *question_critic_identity(const evaluation *e)
+{
+    drr_critic_info info;
+    const drr_critic *critic = NULL;
+    for (size_t i = 0; i < e->n_entries; i++)
+        if (e->entries[i].policy.strategy == DRR_STRATEGY_DRR)
+            critic = e->entries[i].policy.question_critic;
+    if (!critic || (e->folds && e->folds->questions))
+        return NULL;
+    drr_critic_describe(critic, &info);
+    return json_pack("{s:s, s:s}", "name", info.name, "sha256", info.sha256);
+}
+
 drr_status report_json(char **json, const evaluation *e, drr_error *err)
 {
     const drr_eval_options *o = e->options;
@@ -323,6 +338,9 @@ drr_status report_json(char **json, const evaluation *e, drr_error *err)
         json_object_set_new(root, "warning", json_string(e->mismatch));
     json_object_set_new(root, "critic", e->has_critic ? critic_identity(e) : json_null());
     json_object_set_new(root, "judge", e->judge ? json_string(e->judge) : json_null());
+    json_t *question_critic = question_critic_identity(e);
+    if (question_critic)
+        json_object_set_new(root, "question_critic", question_critic);
     if (!o->entries) /* else each strategy has its own */
         json_object_set_new(root, "policy", policy_json(&o->policy));
     set_count(root, "seed", o->policy.seed);

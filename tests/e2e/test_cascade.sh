@@ -59,6 +59,8 @@ expect "a critic of questions alone" 0 "$drr" train --encoder all-minilm-l6-v2 -
     --max-length 64 --question-only
 ask=("$drr" eval --data asked.jsonl --reasoner some.replay.jsonl --strategies drr --bootstrap 100 --json --out before)
 expect "questions that are sure" 0 "${ask[@]}" --critic made.gguf --question-critic question.gguf --sure-above 0
+test_that "by a critic that the report names" json "$work/out" \
+    "__import__('hashlib').sha256(open('question.gguf', 'rb').read()).hexdigest() == j['question_critic']['sha256']"
 test_that "are answered once" json "$work/out" "j['tasks']['asked']['strategies']['drr']['mean_turns'] == 1 and j['policy']['sure_above'] == 0"
 expect "questions that are hopeless" 0 "${ask[@]}" --critic made.gguf --question-critic question.gguf --hopeless-below 1
 test_that "are not asked" json "$work/out" "(lambda s: s['abstained'] == 30 and s['mean_calls'] == 0)(j['tasks']['asked']['strategies']['drr'])"

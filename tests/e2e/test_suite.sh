@@ -182,6 +182,10 @@ expect "and of another" 0 "$drr" eval --data facts.jsonl --reasoner recorded/bet
 expect "are compared too" 0 "$drr" eval diff single other --json
 test_that "and their reasoners told apart" json "$work/out" \
     "any('reasoner: ' in d for d in j['differences']) and len(j['comparisons']) == 2"
+test_that "and the budget that one alone had" json "$work/out" \
+    "any(d.startswith('facts: equal_budget: nothing in A, {') for d in j['differences'])"
+expect "a report and itself" 0 "$drr" eval diff single single --json
+test_that "do not differ" json "$work/out" "j['differences'] == []"
 expect "a folder without a report is refused" 1 "$drr" eval diff one recorded
 test_that "by name" grep -q "recorded has no report.json" "$work/err"
 expect "no budget is named so" 2 "$drr" eval --data facts.jsonl --equal-budget time

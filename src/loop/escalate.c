@@ -82,6 +82,7 @@ drr_status drr_escalate(drr_result *results, size_t n, drr_reasoner *second, con
     size_t n_unsure = 0;
     drr_policy once = *policy;
     once.strategy = DRR_STRATEGY_COT;
+    once.judge = NULL; /* it stands, whatever a judge of the first one's would say of it, and whether it could */
     size_t *where = calloc(n + 1, sizeof *where);
     const drr_task **tasks = calloc(n + 1, sizeof *tasks);
     drr_result *more = calloc(n + 1, sizeof *more);

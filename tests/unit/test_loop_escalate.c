@@ -95,6 +95,22 @@ static void where_the_second_says_nothing_the_first_one_stands(void **state)
     close_two(&t);
 }
 
+static void no_judge_of_the_firsts_is_asked_of_its_answer(void **state)
+{
+    (void)state;
+    static const line lines[] = {{"one?", 0, "Answer: 7", 1}};
+    drr_judge *judge = NULL;
+    two t;
+    open_two(&t, lines, 1, 0.5);
+    assert_int_equal(drr_judge_open(&judge, "length", NULL, NULL), DRR_OK);
+    t.first.policy.judge = judge;
+    const drr_result *r = escalate(&t);
+    assert_true(r[0].escalated);
+    assert_true(isnan(r[0].turns[1].p_correct) && isnan(r[0].turns[1].logit));
+    close_two(&t);
+    drr_judge_close(judge);
+}
+
 static void an_abstention_is_unsure(void **state)
 {
     (void)state;
@@ -119,6 +135,7 @@ int main(void)
         cmocka_unit_test(what_no_turn_was_accepted_of_is_asked_of_the_second),
         cmocka_unit_test(a_threshold_of_its_own_decides),
         cmocka_unit_test(where_the_second_says_nothing_the_first_one_stands),
+        cmocka_unit_test(no_judge_of_the_firsts_is_asked_of_its_answer),
         cmocka_unit_test(an_abstention_is_unsure),
     };
     return cmocka_run_group_tests(tests, make_critic, remove_critic);

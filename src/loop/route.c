@@ -58,9 +58,11 @@ drr_status loop_route(loop *l, seeker *s, drr_error *err)
     drr_score score;
     if (!p->question_critic || p->strategy != DRR_STRATEGY_DRR)
         return DRR_OK;
+    const double began = clock_seconds();
     drr_status status = drr_critic_score(p->question_critic, &score, &item, 1, err);
     if (status != DRR_OK)
         return status;
+    r->judge_seconds += clock_seconds() - began;
     r->p_question = score.p_correct;
     r->route = route_of(p, score.p_correct);
     if (r->route == DRR_ROUTE_ESCALATE || r->route == DRR_ROUTE_ABSTAIN)

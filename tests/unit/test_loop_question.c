@@ -72,6 +72,7 @@ static void of_hopeless_questions_nothing_is_asked(void **state)
     assert_int_equal(s.script.n_asked, 0);
     for (size_t i = 0; i < 2; i++) {
         assert_int_equal(r[i].n_turns, 0);
+        assert_true(r[i].judge_seconds > 0); /* its critic's */
         assert_int_equal(r[i].outcome, DRR_ABSTAINED);
         assert_int_equal(r[i].correct, 0);
     }

@@ -160,6 +160,7 @@ void loop_settle_abstain(loop *l, seeker *s)
 
 void loop_maybe_abstain(loop *l, seeker *s)
 {
-    if (s->result->outcome == DRR_ANSWERED && s->result->p_correct < l->policy->abstain_below)
+    if (s->result->outcome == DRR_ANSWERED && l->policy->abstain_below > 0 &&
+        !(s->result->p_correct >= l->policy->abstain_below)) /* nor where nobody knows */
         loop_settle_abstain(l, s);
 }

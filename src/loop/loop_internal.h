@@ -123,7 +123,7 @@ double loop_turn_p(const loop *l, const seeker *s, size_t i, bool alone);
 /* votes.c: the turn that first gave the answer that is ahead; s->result->n_turns where none could be read. *surety: how
  * sure the votes are of it, as stop_confidence asks. */
 size_t loop_vote_leader(const loop *l, const seeker *s, drr_votes votes, double *surety);
-/* Mean P(correct) of the turns that gave the answer of turn i. */
+/* Mean P(correct) of the turns that gave the answer of turn i, as far as it is known; NaN where it is of none. */
 double loop_vote_p(const loop *l, const seeker *s, size_t i);
 bool loop_confidences_known(const seeker *s);
 

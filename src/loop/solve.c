@@ -244,7 +244,7 @@ static drr_status take_turn(loop *l, loop_request *request, reasoner_completion 
         status = take_cut(l, request, text, tokens, n, c->n_tokens, err);
     else if (t->role == role_judge)
         status = take_word(l, request, t, tokens, n, err);
-    else if (wants_word(l, t))
+    else if (wants_word(l, t) && loop_budget_left(l, s)) /* without its word the answer is rejected */
         status = loop_ask_judge(l, s, i, err);
     else
         status = go_on(l, s, text, err);
@@ -338,6 +338,12 @@ static drr_status check(const loop *l, drr_error *err)
     const drr_status routes = loop_route_check(p, err);
     if (routes != DRR_OK)
         return routes;
+    if (p->strategy == DRR_STRATEGY_VOTE && l->judge && l->judge->class->asks_reasoner &&
+        (p->votes == DRR_VOTES_CRITIC || p->votes == DRR_VOTES_POSTERIOR))
+        return error_set(err, DRR_E_ARGUMENT,
+                         "votes that are weighed by \"%s\" need a critic, or a judge that scores every sample: %s is "
+                         "asked in best-of-n and drr alone",
+                         drr_votes_name(p->votes), l->judge->name);
     if (needs_judge && !l->judge)
         return error_set(err, DRR_E_ARGUMENT, "the strategy %s needs a critic", drr_strategy_name(p->strategy));
     if (p->strategy == DRR_STRATEGY_DRR && !l->judge->class->calibrated && isnan(p->threshold))

@@ -18,12 +18,14 @@ static size_t first_of(const seeker *s, size_t i)
 double loop_vote_p(const loop *l, const seeker *s, size_t i)
 {
     double sum = 0, n = 0;
-    for (size_t k = 0; k < s->result->n_turns; k++)
-        if (loop_turns_agree(s, i, k)) {
-            sum += loop_turn_p(l, s, k, false);
-            n++;
-        }
-    return sum / n;
+    for (size_t k = 0; k < s->result->n_turns; k++) {
+        const double p = loop_turns_agree(s, i, k) ? loop_turn_p(l, s, k, false) : NAN;
+        if (isnan(p)) /* another answer, or a judge that said nothing */
+            continue;
+        sum += p;
+        n++;
+    }
+    return n > 0 ? sum / n : NAN;
 }
 
 bool loop_confidences_known(const seeker *s)

@@ -120,7 +120,7 @@ static void log_probabilities_that_are_not_there_are_missed(void **state)
 
 static char before_last[256]; /* what stood before the last words of an attempt */
 
-/* Answers as the script says, and yes to "7", no to anything else. */
+/* Answers as the script says, and yes to "7", no to anything else, and neither to "Hm". */
 static drr_status say_submit(void *self, const reasoner_request *r, drr_error *err)
 {
     scripted *s = self;
@@ -130,9 +130,10 @@ static drr_status say_submit(void *self, const reasoner_request *r, drr_error *e
         return script_submit(self, r, err);
     }
     const bool yes = strstr(r->messages[r->n_messages - 2].content, "7") != NULL;
+    const bool neither = strstr(r->messages[r->n_messages - 2].content, "Hm") != NULL;
     reasoner_completion c = {.tag = r->tag, .finish = DRR_FINISH_STOP, .n_prompt_tokens = 20, .n_tokens = 1};
     assert_float_equal(r->temperature, 0, 0);
-    c.text = strdup(yes ? "Yes." : "No");
+    c.text = strdup(neither ? "Who knows" : yes ? "Yes." : "No");
     c.tokens = calloc(1, sizeof *c.tokens);
     c.tokens[0] = (reasoner_token){(uint32_t)strlen(c.text), logf(0.8f), 0.1f, 1};
     c.n_token_stats = 1;
@@ -166,6 +167,80 @@ static void the_reasoner_judges_itself_in_turns_of_their_own(void **state)
         assert_null(r->turns[1].answer);
         stage_close(&s);
     }
+    drr_judge_close(judge);
+}
+
+static stage self_judged(const line *lines, size_t n, drr_judge *judge)
+{
+    static const reasoner_backend backend = {
+        .submit = say_submit, .next = script_next, .cancel = script_cancel, .close = script_close};
+    static stage s; /* the reasoner knows its script by address */
+    stage_open(&s, lines, n, DRR_STRATEGY_DRR);
+    drr_reasoner_close(s.reasoner);
+    assert_int_equal(reasoner_new(&s.reasoner, &backend, &s.script, "script", "a script", 4, NULL), DRR_OK);
+    s.policy.judge = judge;
+    s.policy.threshold = 0.9;
+    return s;
+}
+
+static void a_spent_budget_asks_no_judge_either(void **state)
+{
+    (void)state;
+    drr_judge *judge = open_judge("self");
+    stage s = self_judged(samples, 3, judge);
+    s.policy.max_tokens = 5; /* which the first answer takes */
+    drr_result *r = solve(&s, &q1, NULL);
+    assert_int_equal(r->n_turns, 1);
+    assert_int_equal(r->n_tokens, 5);
+    assert_int_equal(r->turns[0].verdict, DRR_VERDICT_REJECT);
+    assert_string_equal(r->answer, "3");
+    drr_result_clear(r);
+    s.policy.max_tokens = 6;
+    assert_int_equal(solve(&s, &q1, NULL)->n_turns, 2); /* a token for the judge's word is left */
+    stage_close(&s);
+    drr_judge_close(judge);
+}
+
+static void where_a_judge_says_nothing_the_others_are_heard(void **state)
+{
+    (void)state;
+    static const line lines[] = {{"one?", 0, "Hm.\nAnswer: 7", 0}, {"one?", 1, "Answer: 7", 0}};
+    drr_judge *judge = open_judge("self");
+    stage s = self_judged(lines, 2, judge);
+    s.policy.max_turns = 2;
+    s.policy.abstain_below = 0.5;
+    drr_result *r = solve(&s, &q1, NULL);
+    assert_true(isnan(r->turns[0].p_correct));
+    assert_int_equal(r->outcome, DRR_ANSWERED);
+    assert_float_equal(r->p_correct, 0.8, 1e-4);
+    drr_result_clear(r);
+    s.policy.max_turns = 1; /* nobody knows: that is not enough */
+    assert_int_equal(solve(&s, &q1, NULL)->outcome, DRR_ABSTAINED);
+    drr_result_clear(r);
+    s.policy.abstain_below = 0;
+    assert_int_equal(solve(&s, &q1, NULL)->outcome, DRR_ANSWERED);
+    stage_close(&s);
+    drr_judge_close(judge);
+}
+
+/* It would be asked of no sample, and all would weigh nothing. */
+static void votes_are_not_weighed_by_a_judge_that_is_not_asked(void **state)
+{
+    (void)state;
+    const drr_task *tasks[] = {&q1};
+    drr_error err = {0};
+    drr_judge *judge = open_judge("self");
+    stage s = self_judged(samples, 3, judge);
+    s.policy.strategy = DRR_STRATEGY_VOTE;
+    for (int votes = DRR_VOTES_CRITIC; votes <= DRR_VOTES_POSTERIOR; votes++) {
+        s.policy.votes = (drr_votes)votes;
+        assert_int_equal(drr_solve(s.results, s.reasoner, NULL, s.prompts, tasks, 1, &s.policy, NULL, NULL, NULL, &err),
+                         DRR_E_ARGUMENT);
+        assert_non_null(strstr(err.message, "self is asked in best-of-n and drr alone"));
+    }
+    s.policy.votes = DRR_VOTES_EQUAL;
+    assert_string_equal(solve(&s, &q1, NULL)->answer, "7");
+    stage_close(&s);
     drr_judge_close(judge);
 }
 
@@ -299,6 +374,9 @@ int main(void)
         cmocka_unit_test(log_probabilities_judge_where_there_are_any),
         cmocka_unit_test(log_probabilities_that_are_not_there_are_missed),
         cmocka_unit_test(the_reasoner_judges_itself_in_turns_of_their_own),
+        cmocka_unit_test(a_spent_budget_asks_no_judge_either),
+        cmocka_unit_test(where_a_judge_says_nothing_the_others_are_heard),
+        cmocka_unit_test(votes_are_not_weighed_by_a_judge_that_is_not_asked),
         cmocka_unit_test(after_words_the_conversation_is_without_the_judges),
         cmocka_unit_test(a_word_is_read_as_a_chance),
         cmocka_unit_test(who_is_not_calibrated_needs_a_threshold),

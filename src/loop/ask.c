@@ -71,6 +71,17 @@ static bool is_sampled(const drr_policy *p, const loop_request *r)
            (p->strategy == DRR_STRATEGY_DRR && (r->sample || r->turn));
 }
 
+/* What a recording is to answer with. What begins again after a cut is another sample, and must not be one that is
+ * drawn anyway: it would agree with itself. All others know a request by its seed and its words. */
+static uint32_t sample_number(const loop *l, const loop_request *r)
+{
+    const drr_policy *p = l->policy;
+    if (!r->cuts || !reasoner_get_basis(l->reasoner)->recording[0])
+        return r->sample + 1000 * r->turn + r->cuts;
+    const uint32_t most = loop_draws_samples(l, r->s) ? p->samples : p->max_turns;
+    return (most + (r->sample + r->turn) * p->early_cuts + r->cuts - 1) % 1000;
+}
+
 /* Takes request's kept parts: they are freed with it, also when this fails. */
 static drr_status ask(loop *l, seeker *s, const conversation *c, const loop_request *request, const char *words,
                       drr_error *err)
@@ -114,7 +125,7 @@ static drr_status ask(loop *l, seeker *s, const conversation *c, const loop_requ
         .cut_by = early ? l->cut_by : NULL,
         .answer_at = answers && l->probes ? answer_at : NULL,
         .question = s->question,
-        .sample = r->sample + 1000 * r->turn + r->cuts,
+        .sample = sample_number(l, r),
     };
     l->requests[slot] = r;
     status = reasoner_submit(l->reasoner, &asked, err);

@@ -73,6 +73,8 @@ double loop_turn_p(const loop *l, const seeker *s, size_t i, bool alone)
 
 void loop_judge_turn(loop *l, seeker *s, size_t i)
 {
+    if (!drr_turn_answers(&s->result->turns[i])) /* a piece that was stopped keeps the P that stopped it */
+        return;
     s->result->turns[i].p_alone = loop_turn_p(l, s, i, true);
     s->result->turns[i].p_correct = loop_turn_p(l, s, i, false);
 }

@@ -126,6 +126,15 @@ static drr_status add_turn(loop_request *request, const reasoner_completion *c, 
     return fill_turn(t, request, c, tokens, n, err);
 }
 
+/* Pieces that were stopped early are no answers. */
+static bool has_answers(const drr_result *r)
+{
+    for (size_t i = 0; i < r->n_turns; i++)
+        if (drr_turn_answers(&r->turns[i]))
+            return true;
+    return false;
+}
+
 /* One of a question's requests came to nothing: what there is already must do. */
 static drr_status take_failure(loop *l, seeker *s, const reasoner_completion *c, drr_error *err)
 {
@@ -135,7 +144,7 @@ static drr_status take_failure(loop *l, seeker *s, const reasoner_completion *c,
     drr_status status = strategy_ask_samples(l, s, err);
     if (status != DRR_OK || s->in_flight)
         return status;
-    if (r->n_turns) {
+    if (has_answers(r)) {
         strategy_end(l, s);
         return DRR_OK;
     }
@@ -174,19 +183,20 @@ static drr_status go_on(loop *l, seeker *s, const char *text, drr_error *err)
     return strategy_advance(l, s, i, err);
 }
 
-/* The piece is in the ledger. What is thrown away is what lies behind the good part, and all of it where the reasoner
- * begins again. */
+/* The piece is in the ledger. What is thrown away is what lies behind the good part, also of what an earlier cut had
+ * kept, and all of it where the reasoner begins again or nothing follows. */
 static drr_status take_cut(loop *l, const loop_request *r, const char *text, const reasoner_token *tokens, uint32_t n,
                            uint32_t n_written, drr_error *err)
 {
     seeker *s = r->s;
+    const bool goes_on = loop_budget_left(l, s);
     uint32_t n_good = 0;
-    if (reasoner_get_basis(l->reasoner)->prefixes)
-        for (uint32_t i = r->n_kept_tokens; i < n; i++)
+    if (goes_on && reasoner_get_basis(l->reasoner)->prefixes)
+        for (uint32_t i = 0; i < n; i++)
             n_good += tokens[i].end <= r->good;
     s->result->n_cuts++;
-    s->result->n_cut_tokens += n_written - n_good;
-    if (loop_budget_left(l, s))
+    s->result->n_cut_tokens += n_written + r->n_kept_tokens - n_good;
+    if (goes_on)
         return loop_ask_rest(l, r, text, tokens, n, err);
     return go_on(l, s, text, err);
 }
@@ -328,6 +338,12 @@ static drr_status check(const loop *l, drr_error *err)
         (p->votes == DRR_VOTES_CRITIC || p->votes == DRR_VOTES_POSTERIOR))
         return error_set(err, DRR_E_ARGUMENT, "votes that are weighed by \"%s\" need a critic",
                          drr_votes_name(p->votes));
+    if (p->strategy == DRR_STRATEGY_VOTE && l->judge && l->judge->class->asks_reasoner &&
+        (p->votes == DRR_VOTES_CRITIC || p->votes == DRR_VOTES_POSTERIOR))
+        return error_set(err, DRR_E_ARGUMENT,
+                         "votes that are weighed by \"%s\" need a critic, or a judge that scores every sample: %s is "
+                         "asked in best-of-n and drr alone",
+                         drr_votes_name(p->votes), l->judge->name);
     if (l->critic && drr_critic_reads_questions(l->critic))
         return error_set(err, DRR_E_MISMATCH,
                          "the critic judges questions alone and no answers: give it as --question-critic, and one that "
@@ -338,12 +354,6 @@ static drr_status check(const loop *l, drr_error *err)
     const drr_status routes = loop_route_check(p, err);
     if (routes != DRR_OK)
         return routes;
-    if (p->strategy == DRR_STRATEGY_VOTE && l->judge && l->judge->class->asks_reasoner &&
-        (p->votes == DRR_VOTES_CRITIC || p->votes == DRR_VOTES_POSTERIOR))
-        return error_set(err, DRR_E_ARGUMENT,
-                         "votes that are weighed by \"%s\" need a critic, or a judge that scores every sample: %s is "
-                         "asked in best-of-n and drr alone",
-                         drr_votes_name(p->votes), l->judge->name);
     if (needs_judge && !l->judge)
         return error_set(err, DRR_E_ARGUMENT, "the strategy %s needs a critic", drr_strategy_name(p->strategy));
     if (p->strategy == DRR_STRATEGY_DRR && !l->judge->class->calibrated && isnan(p->threshold))

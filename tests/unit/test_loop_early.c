@@ -197,6 +197,92 @@ static void the_last_turn_is_not_stopped(void **state)
     stage_close(&s);
 }
 
+/* What follows the kept part makes another step of it, which is bad from its beginning: that part is lost as well. */
+static void what_had_been_kept_and_is_lost_after_all_counts(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"It is 3. That is bad! And so", "5! Then we go on.", "Answer: 7"};
+    stage s;
+    STAGE(s, texts, true);
+    solve(&s);
+    assert_string_equal(s.w.prefixes[1], "It is 3.");
+    assert_string_equal(s.r.turns[1].text, "It is 3.5! Then");
+    assert_string_equal(s.w.prefixes[2], "");
+    assert_int_equal(s.r.n_cuts, 2);
+    assert_int_equal(s.r.n_tokens, 7 + 2 + 2);
+    assert_int_equal(s.r.n_cut_tokens, 7 + 2); /* all but the answer's */
+    assert_string_equal(s.r.answer, "7");
+    stage_close(&s);
+}
+
+static void a_piece_alone_is_no_answer_that_could_not_be_read(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"We add them. That is bad! And so on. Answer: 3", NULL};
+    stage s;
+    STAGE(s, texts, true);
+    solve(&s);
+    assert_int_equal(s.r.n_turns, 1);
+    assert_int_equal(s.r.outcome, DRR_FAILED);
+    assert_string_equal(s.r.failure, "the writer is ill");
+    stage_close(&s);
+}
+
+/* All samples are judged at the end, and pieces are none of them. */
+static void a_piece_keeps_the_p_that_stopped_it(void **state)
+{
+    (void)state;
+    stage s;
+    STAGE(s, second_step_bad, true);
+    s.policy.strategy = DRR_STRATEGY_BEST_OF_N;
+    s.policy.samples = 1;
+    solve(&s);
+    assert_int_equal(s.r.n_turns, 2);
+    assert_string_equal(s.r.turns[0].role, "cut");
+    assert_true(s.r.turns[0].p_correct < 0.5);
+    assert_true(s.r.turns[1].p_correct > 0.5);
+    stage_close(&s);
+}
+
+/* Each cut is another draw of the recording: one that is drawn anyway would stand there twice, and agree with itself.
+ */
+static void what_begins_again_is_a_recorded_answer_of_its_own(void **state)
+{
+    (void)state;
+    static const char *const all[] = {"ABCD", "ABCDEFGH"};
+    for (int sequence = 0; sequence < 2; sequence++) {
+        char path[] = "/tmp/drr-test-early-XXXXXX.jsonl", seen[16] = "";
+        FILE *file = fdopen(mkstemps(path, 6), "w");
+        drr_error err = {0};
+        stage s;
+        assert_non_null(file);
+        for (const char *name = all[sequence]; *name; name++)
+            fprintf(
+                file,
+                "{\"question\":\"one?\",\"text\":\"%c says. This is bad! So be it. Answer: %d\",\"reasoner\":\"a\"}\n",
+                *name, *name);
+        assert_int_equal(fclose(file), 0);
+        STAGE(s, second_step_bad, true);
+        drr_reasoner_close(s.reasoner);
+        assert_int_equal(drr_reasoner_open(&s.reasoner, path, NULL, &err), DRR_OK);
+        s.policy.strategy = sequence ? DRR_STRATEGY_DRR : DRR_STRATEGY_BEST_OF_N;
+        s.policy.threshold = 1;
+        s.policy.samples = 2;
+        s.policy.max_turns = 4;
+        s.policy.early_cuts = 1;
+        solve(&s);
+        assert_int_equal(s.r.n_turns, 4);
+        assert_int_equal(s.r.n_cuts, 2);
+        for (size_t i = 0; i < s.r.n_turns; i++) {
+            if (strchr(seen, s.r.turns[i].text[0]))
+                fail_msg("%c is there twice", s.r.turns[i].text[0]);
+            seen[strlen(seen)] = s.r.turns[i].text[0];
+        }
+        stage_close(&s);
+        unlink(path);
+    }
+}
+
 static void first_steps_may_be_let_pass(void **state)
 {
     (void)state;
@@ -220,6 +306,25 @@ static void a_spent_budget_of_tokens_ends_it(void **state)
     assert_int_equal(s.r.n_turns, 1);
     assert_int_equal(s.r.outcome, DRR_UNPARSED);
     assert_int_equal(s.r.n_tokens, 7);
+    stage_close(&s);
+}
+
+/* It was there at once, and its seconds are over when it is found bad. */
+static void nothing_is_kept_where_nothing_follows(void **state)
+{
+    (void)state;
+    stage s;
+    STAGE(s, second_step_bad, true);
+    s.w.deaf = true;
+    s.w.seconds_a_word = 1;
+    s.policy.max_seconds = 5;
+    solve(&s);
+    assert_int_equal(s.r.n_turns, 1);
+    assert_string_equal(s.r.turns[0].role, "cut");
+    assert_true(s.r.turns[0].p_correct < 0.5);
+    assert_int_equal(s.r.n_tokens, 7);
+    assert_int_equal(s.r.n_cut_tokens, 7);
+    assert_int_equal(s.r.outcome, DRR_UNPARSED);
     stage_close(&s);
 }
 
@@ -384,8 +489,13 @@ int main(void)
         cmocka_unit_test(without_prefixes_it_begins_again_and_says_so),
         cmocka_unit_test(an_answer_is_stopped_so_often_at_most),
         cmocka_unit_test(the_last_turn_is_not_stopped),
+        cmocka_unit_test(what_had_been_kept_and_is_lost_after_all_counts),
+        cmocka_unit_test(a_piece_alone_is_no_answer_that_could_not_be_read),
+        cmocka_unit_test(a_piece_keeps_the_p_that_stopped_it),
+        cmocka_unit_test(what_begins_again_is_a_recorded_answer_of_its_own),
         cmocka_unit_test(first_steps_may_be_let_pass),
         cmocka_unit_test(a_spent_budget_of_tokens_ends_it),
+        cmocka_unit_test(nothing_is_kept_where_nothing_follows),
         cmocka_unit_test(one_cut_early_goes_on_in_the_same_conversation),
         cmocka_unit_test(what_cannot_be_done_is_said),
         cmocka_unit_test(a_cache_keeps_cut_answers_apart),

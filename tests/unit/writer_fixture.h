@@ -15,7 +15,7 @@
 
 #include <cmocka.h>
 
-/* What it answers, in the order in which it is asked; after the last one that again. */
+/* What it answers, in the order in which it is asked; after the last one that again. NULL: it fails. */
 typedef struct writer {
     const char *const *texts;
     size_t n_texts, n_asked;
@@ -34,7 +34,7 @@ static inline drr_status writer_submit(void *self, const reasoner_request *r, dr
 {
     writer *w = self;
     const size_t k = w->n_asked++;
-    const char *text = w->texts[k < w->n_texts ? k : w->n_texts - 1];
+    const char *said = w->texts[k < w->n_texts ? k : w->n_texts - 1], *text = said ? said : "";
     buffer b = {0};
     reasoner_completion c = {.tag = r->tag, .finish = DRR_FINISH_STOP, .n_prompt_tokens = 10};
     (void)err;
@@ -64,6 +64,10 @@ static inline drr_status writer_submit(void *self, const reasoner_request *r, dr
     c.n_token_stats = c.n_tokens;
     c.seconds = c.n_tokens * w->seconds_a_word;
     c.text = strdup(b.data + prefix);
+    if (!said) {
+        c.finish = DRR_FINISH_FAILED;
+        c.failure = strdup("the writer is ill");
+    }
     buffer_clear(&b);
     w->waiting[w->n++] = c;
     return DRR_OK;

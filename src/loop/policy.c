@@ -93,6 +93,8 @@ void drr_policy_guaranteed(drr_policy *policy, const drr_guarantee *g)
     policy->max_seconds = 0;
     policy->early_below = 0;
     policy->judge = NULL;
+    policy->sure_above = NAN;
+    policy->parallel_below = policy->hopeless_below = policy->give_up_below = 0;
     policy->threshold = g->threshold;
     policy->feedback = DRR_FEEDBACK_RESTART;
     policy->on_exhausted = DRR_EXHAUSTED_ABSTAIN;

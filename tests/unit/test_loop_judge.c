@@ -356,7 +356,12 @@ static void no_guarantee_is_about_another_judge(void **state)
     p.judge = judge;
     assert_false(drr_guarantee_holds(why, sizeof why, &g, &p));
     assert_string_equal(why, "the judge is vote");
+    p.question_critic = (drr_critic *)(uintptr_t)1; /* which is looked at by nobody */
+    p.sure_above = p.parallel_below = 0.5;
+    p.judge = NULL;
+    assert_false(drr_guarantee_holds(why, sizeof why, &g, &p));
     drr_policy_guaranteed(&p, &g);
+    assert_true(drr_guarantee_holds(why, sizeof why, &g, &p)); /* it decides on nothing now */
     p.max_seconds = 1;
     assert_false(drr_guarantee_holds(why, sizeof why, &g, &p));
     drr_policy_guaranteed(&p, &g);

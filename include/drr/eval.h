@@ -46,6 +46,11 @@ drr_status drr_eval(char **json, char **table, drr_reasoner *reasoner, drr_criti
                     const drr_dataset *const *datasets, size_t n_datasets, const drr_eval_options *options,
                     const drr_hooks *hooks, drr_error *err);
 
+/* Was the critic trained on other answers than this reasoner's to these prompts? True, and a sentence that says what is
+ * other: its P(correct) may then mean little. Recorded answers are known by the reasoner's name alone. */
+bool drr_critic_mismatch(char *why, size_t size, const drr_critic *critic, const drr_reasoner *reasoner,
+                         const drr_prompts *prompts);
+
 typedef struct drr_suite_options {
     const char *out;      /* the study's folder */
     const char *command;  /* shown in the report; may be NULL */

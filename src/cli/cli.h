@@ -185,8 +185,6 @@ typedef struct cli_reasoner_choice {
     drr_reasoner_options options;
 } cli_reasoner_choice;
 void cli_reasoner_defaults(cli_reasoner_choice *choice);
-/* Warns where the critic (may be NULL) was trained on the answers of another reasoner. */
-void cli_check_critic(const drr_critic *critic, const drr_reasoner *reasoner);
 /* The reasoner is to be opened with the layer that the critic's probe reads, where there is one (critic may be NULL).
  */
 void cli_hidden_of_critic(cli_reasoner_choice *choice, char layer[16], const drr_critic *critic);
@@ -400,6 +398,8 @@ drr_status cli_open_judges(cli_cast *cast, drr_policy *policy, drr_error *err);
 drr_status cli_open_reasoners(cli_cast *cast, drr_error *err);
 /* Closes what is open, also behind a failure. */
 void cli_close_cast(cli_cast *cast);
+/* Warns where the critic (there may be none) was trained on other answers than this reasoner's. */
+void cli_check_critic(const cli_cast *cast);
 
 #define CLI_JUDGE_OPTIONS(j)                                                                                           \
     {.name = "judge",                                                                                                  \
@@ -517,7 +517,7 @@ void cli_close_cast(cli_cast *cast);
          .argument = "P",                                                                                              \
          .type = CLI_DOUBLE,                                                                                           \
          .value = &(p).abstain_below,                                                                                  \
-         .meaning = "in the end, abstain when P(correct) is below; 0: never",                                          \
+         .meaning = "in the end, abstain when P(correct) is below, or not known; 0: never",                            \
          .low = 0,                                                                                                     \
          .high = 1},                                                                                                   \
         {.name = "escalate-below",                                                                                     \

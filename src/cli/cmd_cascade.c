@@ -133,7 +133,7 @@ static drr_status go(cascading *x, const cli_list *data, const char *format, cli
     if (status == DRR_OK)
         status = cli_open_reasoners(cast, err);
     if (status == DRR_OK)
-        cli_check_critic(cast->critic, cast->reasoner);
+        cli_check_critic(cast);
     if (status == DRR_OK)
         status = drr_cascade_measure(&x->cascade, cast->reasoner, cast->second, cast->critic, cast->prompts, dataset,
                                      &x->o, cli_hooks(), err);

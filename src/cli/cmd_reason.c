@@ -279,7 +279,7 @@ static drr_status solve(drr_result *result, asking *a, drr_policy *policy, const
     if (status == DRR_OK)
         status = cli_open_reasoners(cast, err);
     if (status == DRR_OK) {
-        cli_check_critic(cast->critic, cast->reasoner);
+        cli_check_critic(cast);
         cli_note("kind: %s; strategy: %s", drr_kind_name(task->kind), drr_strategy_name(policy->strategy));
         status = drr_solve(result, cast->reasoner, cast->critic, cast->prompts, &task, 1, policy, show_turn, a,
                            cli_hooks(), err);

@@ -187,16 +187,11 @@ drr_status cli_open_question(drr_critic **critic, drr_policy *policy, const char
     return status;
 }
 
-void cli_check_critic(const drr_critic *critic, const drr_reasoner *reasoner)
+void cli_check_critic(const cli_cast *cast)
 {
-    drr_critic_info info;
-    if (!critic)
-        return;
-    drr_critic_describe(critic, &info);
-    if (info.reasoner && *info.reasoner && !strstr(info.reasoner, drr_reasoner_id(reasoner)))
-        cli_note(
-            "warning: the critic was trained on answers of %s, and %s answers here: its P(correct) may mean little",
-            info.reasoner, drr_reasoner_id(reasoner));
+    char why[700];
+    if (cast->critic && drr_critic_mismatch(why, sizeof why, cast->critic, cast->reasoner, cast->prompts))
+        cli_note("warning: %s", why);
 }
 
 drr_status cli_open_second(drr_reasoner **second, const cli_escalation *to, const cli_reasoner_choice *first,

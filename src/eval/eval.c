@@ -260,9 +260,8 @@ static void describe(evaluation *e, drr_reasoner *reasoner, drr_critic *critic, 
     if (judging)
         drr_critic_describe(judging, &e->critic);
     e->judge = judge ? drr_judge_name(judge) : e->folds ? e->folds->name : judging ? e->critic.name : NULL;
-    if (judging) /* what a recording was prompted with, its own words do not say */
-        critic_mismatch(e->mismatch, sizeof e->mismatch, &e->critic, e->reasoner,
-                        reasoner_get_basis(reasoner)->recording[0] ? NULL : e->prompts);
+    if (judging)
+        drr_critic_mismatch(e->mismatch, sizeof e->mismatch, judging, reasoner, prompts);
     if (gmtime_r(&now, &utc))
         strftime(e->date, sizeof e->date, "%Y-%m-%dT%H:%M:%SZ", &utc);
 }

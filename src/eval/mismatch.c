@@ -4,6 +4,16 @@
 
 #include <string.h>
 
+/* What a recording was prompted with, its own words do not say. */
+bool drr_critic_mismatch(char *why, size_t size, const drr_critic *critic, const drr_reasoner *reasoner,
+                         const drr_prompts *prompts)
+{
+    drr_critic_info info;
+    drr_critic_describe(critic, &info);
+    return critic_mismatch(why, size, &info, drr_reasoner_id(reasoner),
+                           reasoner_get_basis(reasoner)->recording[0] ? NULL : drr_prompts_id(prompts));
+}
+
 /* The name in "name@digest", without the digest. */
 static size_t name_length(const char *id)
 {

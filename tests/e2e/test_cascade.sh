@@ -19,6 +19,7 @@ cascade=("$drr" cascade --data asked.jsonl --reasoner some.replay.jsonl --critic
 sage=(--escalate sage.replay.jsonl)
 expect "cascade" 0 "${cascade[@]}" "${sage[@]}" --out found --json --lines lines.jsonl --price-ratio 4
 cp "$work/out" found.json
+test_that "without a warning, for the critic is of these recorded answers" bash -c '! grep -q warning "$1"' - "$work/err"
 test_that "has every threshold, rising in cost from the first alone to both" python3 - <<'PY'
 import json
 j = json.load(open("found.json"))
@@ -76,7 +77,11 @@ expect "bounds in another order are refused" 1 "${ask[@]}" --critic made.gguf --
 test_that "in a sentence that says which" grep -q "parallel-below 0.5 lies below give-up-below 0.6" "$work/err"
 expect "one question" 0 "$drr" reason --reasoner some.replay.jsonl --critic made.gguf --question-critic question.gguf --sure-above 0 --json \
     --kind boolean "$(python3 -c 'import json; print(json.loads(open("asked.jsonl").readline())["question"])')"
+test_that "without a warning" bash -c '! grep -q warning "$1"' - "$work/err"
 test_that "tells its way, too" json "$work/out" "j['route'] == 'once' and 0 < j['p_question'] < 1"
+expect "one question of another's answers" 0 "$drr" reason --reasoner sage.replay.jsonl --critic made.gguf --kind boolean \
+    "$(python3 -c 'import json; print(json.loads(open("asked.jsonl").readline())["question"])')"
+test_that "is answered with a warning that says what is other" grep -q "warning: .*sage@replay answers here, another reasoner" "$work/err"
 expect "it judges no answers" 1 "${ask[@]}" --critic question.gguf
 expect "nor for a server" 1 timeout 60 "$drr" serve --port 0 --upstream http://127.0.0.1:9/v1 --critic question.gguf
 test_that "which says what it wants" grep -q "questions alone" "$work/err"

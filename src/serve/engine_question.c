@@ -85,7 +85,15 @@ static size_t choices_by_line(span *choices, size_t *begin, size_t *end, const c
     return n;
 }
 
-/* "... (A) one (B) two". */
+static bool is_blank(const char *text, size_t begin, size_t end)
+{
+    while (begin < end && isspace((unsigned char)text[begin]))
+        begin++;
+    return begin >= end;
+}
+
+/* "... (A) one (B) two". Where nothing stands behind a letter, as in "compare (A) (B)", the letters name something
+ * else. Two marks may share the space between them, so that a choice would end before it begins. */
 static size_t choices_in_line(span *choices, size_t *begin, size_t *end, const char *text)
 {
     size_t n = 0;
@@ -105,6 +113,9 @@ static size_t choices_in_line(span *choices, size_t *begin, size_t *end, const c
         const size_t tail = strcspn(text + choices[n - 1].begin, "\n");
         choices[n - 1].end = *end = choices[n - 1].begin + tail;
     }
+    for (size_t i = 0; i < n; i++)
+        if (is_blank(text, choices[i].begin, choices[i].end))
+            return 0;
     return n;
 }
 

@@ -4,8 +4,10 @@
 #include "fuzz.h"
 #include "serve/http.h"
 
+#include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -103,7 +105,16 @@ static int connected(void)
     const int fd = socket(AF_INET, SOCK_STREAM, 0);
     fuzz_that(fd >= 0 && setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &(int){1}, sizeof(int)) == 0);
     fuzz_that(bind(fd, (const struct sockaddr *)&from, sizeof from) == 0);
-    fuzz_that(connect(fd, (const struct sockaddr *)&to, sizeof to) == 0);
+    int failed = connect(fd, (const struct sockaddr *)&to, sizeof to) ? errno : 0;
+    if (failed == EINTR) { /* by libFuzzer's clock, while the server is slow to take it: it goes on by itself */
+        struct pollfd p = {.fd = fd, .events = POLLOUT};
+        while (poll(&p, 1, PATIENCE_MS) < 0)
+            fuzz_that(errno == EINTR);
+        fuzz_that(getsockopt(fd, SOL_SOCKET, SO_ERROR, &failed, &(socklen_t){sizeof failed}) == 0 && p.revents);
+    }
+    if (failed)
+        fprintf(stderr, "connect: %s\n", strerror(failed));
+    fuzz_that(!failed);
     return fd;
 }
 

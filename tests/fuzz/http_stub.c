@@ -54,6 +54,18 @@ const char *http_header(const http_call *call, const char *name)
     return strcmp(name, "Content-Type") == 0 ? "application/json" : NULL;
 }
 
+const char *http_other_key(const http_call *call, const char *name)
+{
+    (void)call;
+    (void)name;
+    return NULL;
+}
+
+const char *http_error_type(int status)
+{
+    return status < 500 ? "invalid_request_error" : "api_error";
+}
+
 const char *http_body(const http_call *call, size_t *size)
 {
     *size = call->size;

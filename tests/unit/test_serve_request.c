@@ -180,6 +180,13 @@ static void choices_are_found_however_they_are_lettered(void **state)
     ask(&q, "What do bees make?\nA) honey\nB) milk\nAnswer with the letter.", -1);
     assert_string_equal(q.text, "What do bees make? Answer with the letter. (A) honey (B) milk");
     question_clear(&q);
+    static const char *const names[] = {"Compare (A) (B) in weight", "Which is it, (A) x (B) (C) ",
+                                        "Take (A) \n (B) y"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) { /* nothing stands behind a letter; fuzzing found it */
+        ask(&q, names[i], -1);
+        assert_int_equal(q.task.n_choices, 0);
+        question_clear(&q);
+    }
     ask(&q, "Rate plan A) for me", -1); /* one letter is no choice */
     assert_int_equal(q.task.kind, DRR_KIND_TEXT);
     question_clear(&q);

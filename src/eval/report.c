@@ -50,6 +50,12 @@ drr_status run_note(buffer *b, const comparison *c, const strategy_run *r, drr_e
         status = buffer_printf(b, err, "%s answered %llu of %zu: %llu abstained, %llu could not be read, %llu failed. ",
                                name, (unsigned long long)r->n_answered, c->n, (unsigned long long)r->n_abstained,
                                (unsigned long long)r->n_unparsed, (unsigned long long)r->n_failed);
+    if (status == DRR_OK && r->n_ungraded)
+        status = buffer_printf(
+            b, err,
+            "%llu answers of %s could not be checked and count as not right: its accuracy is a lower bound, and "
+            "its differences are not to be relied on. ",
+            (unsigned long long)r->n_ungraded, name);
     if (status == DRR_OK && r->n_answered && isnan(r->aurc))
         status = buffer_printf(b, err, "%s has no AURC, for no critic judged its answers. ", name);
     if (status == DRR_OK && isnan(r->accuracy.low))

@@ -90,6 +90,7 @@ expect "eval of what cannot be checked ends" 0 "$drr" eval --data odd.jsonl --re
     --allow-checkers --out e3 --json
 test_that "and counts it" json out "j['tasks']['odd']['strategies']['cot']['ungraded'] == 2"
 test_that "and warns" grep -q "could not be checked" err
+test_that "and says so in the report" grep -q "2 answers of cot could not be checked" e3/report.txt
 expect "reason answers with a program" 0 "$drr" reason --kind checked --reasoner code.replay.jsonl "Write double (right)."
 test_that "which it does not run" grep -q "def double" out
 echo '{"id": "1", "question": "An even number (even)?", "kind": "checked", "checker": "sleep 4321.5"}' >slow.jsonl

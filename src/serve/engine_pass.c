@@ -241,14 +241,20 @@ static void on_named(void *user, upstream_reply *reply)
     chat_begin(r);
 }
 
+/* The upstream's list, into r->collected, as this request may see it. */
+static upstream_fetch fetch_of_models(request *r, void (*done)(void *user, upstream_reply *reply))
+{
+    return (upstream_fetch){.method = "GET",
+                            .path = "/models",
+                            .authorization = request_key(r, "authorization"),
+                            .more = on_models_bytes,
+                            .done = done,
+                            .user = r};
+}
+
 bool models_learn_for(request *r)
 {
-    const upstream_fetch fetch = {.method = "GET",
-                                  .path = "/models",
-                                  .authorization = request_key(r, "authorization"),
-                                  .more = on_models_bytes,
-                                  .done = on_named,
-                                  .user = r};
+    const upstream_fetch fetch = fetch_of_models(r, on_named);
     r->unnamed = false;
     return !take_name(r) && upstream_pass(&r->passing, r->e->up, &fetch, NULL) == DRR_OK;
 }
@@ -278,12 +284,7 @@ void pass_begin(request *r)
     engine *e = r->e;
     size_t size = 0;
     if (r->kind == REQUEST_MODELS) {
-        const upstream_fetch fetch = {.method = "GET",
-                                      .path = "/models",
-                                      .authorization = request_key(r, "authorization"),
-                                      .more = on_models_bytes,
-                                      .done = on_models,
-                                      .user = r};
+        const upstream_fetch fetch = fetch_of_models(r, on_models);
         if (e->options.reasoner)
             answer_models(r, merge(NULL, drr_reasoner_id(e->options.reasoner)));
         else

@@ -426,8 +426,8 @@ drr_status judge_swap(judge *j, const char *critic_path, judge_may may, void *us
     }
     pthread_mutex_lock(&j->lock);
     seat *old = j->current;
-    if (strcmp(old->info.sha256, s->info.sha256) ==
-        0) { /* nothing new: it stays, and so does what the drift alarm has heard */
+    /* Nothing new: it stays, and so does what the drift alarm has heard. */
+    if (strcmp(old->info.sha256, s->info.sha256) == 0) {
         pthread_mutex_unlock(&j->lock);
         seat_free(s);
         return DRR_OK;

@@ -35,7 +35,7 @@ typedef struct kept { /* its strings lie behind its turns, in the same block */
 } kept;
 
 struct page {
-    page_options options;
+    size_t most_bytes;
     atomic_bool texts;
     char policy[512]; /* Content-Security-Policy */
     char start[17];   /* names this run of the server: numbers begin anew with each */
@@ -198,7 +198,7 @@ void page_keep(void *user, const engine_record *record)
     put_record(&strings, NULL, record, texts);
     const size_t n_turns = record->n_turns < MOST_TURNS ? record->n_turns : MOST_TURNS;
     const size_t head = sizeof(kept) + n_turns * sizeof(kept_turn), bytes = head + strings.bytes;
-    kept *k = bytes <= p->options.bytes ? calloc(1, bytes) : NULL;
+    kept *k = bytes <= p->most_bytes ? calloc(1, bytes) : NULL;
     if (!k)
         return; /* one that does not fit is not shown; the page is a convenience */
     strings.at = (char *)k + head;
@@ -220,7 +220,7 @@ void page_keep(void *user, const engine_record *record)
     k->number = ++p->n;
     *p->last = k;
     p->last = &k->next;
-    for (p->bytes += bytes; p->bytes > p->options.bytes;) {
+    for (p->bytes += bytes; p->bytes > p->most_bytes;) {
         kept *oldest = p->first;
         p->first = oldest->next;
         p->bytes -= oldest->bytes;
@@ -359,7 +359,7 @@ drr_status page_open(page **result, const page_options *options, drr_error *err)
     clock_gettime(CLOCK_REALTIME, &now);
     snprintf(p->start, sizeof p->start, "%016llx",
              (unsigned long long)hash_mix((uint64_t)now.tv_sec, (uint64_t)now.tv_nsec));
-    p->options = *options;
+    p->most_bytes = options->bytes;
     atomic_init(&p->texts, options->texts);
     p->last = &p->first;
     pthread_mutex_init(&p->lock, NULL);

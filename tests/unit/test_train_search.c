@@ -132,18 +132,27 @@ static const drr_trial *find_trial(const drr_trial *done, size_t n, uint32_t set
     return NULL;
 }
 
+/* A search of so many seconds, which keeps to them and uses more than half; how many trials it made, and what it was
+ * given to begin with. */
+static size_t search_within(drr_trial *done, drr_trial *given, double budget)
+{
+    const search_space s = made_space(budget, 400);
+    *given = given_in_full(&s);
+    const size_t n = simulate(done, &s, FULL_SECONDS / search_work(&s, given), 0.002);
+    const double spent = seconds_of(done, n);
+    print_message("%g s: %zu + %zu + %zu trials, %.1f s\n", budget, of_rung(done, n, 1), of_rung(done, n, 2),
+                  of_rung(done, n, 3), spent);
+    assert_true(spent <= budget && spent > 0.5 * budget);
+    return n;
+}
+
 static void the_better_half_goes_on_and_the_time_is_kept(void **state)
 {
     (void)state;
     static drr_trial done[200];
     for (double budget = 12; budget < 100; budget *= 2) {
-        const search_space s = made_space(budget, 400);
-        const drr_trial given = given_in_full(&s);
-        const size_t n = simulate(done, &s, FULL_SECONDS / search_work(&s, &given), 0.002);
-        const double spent = seconds_of(done, n);
-        print_message("%g s: %zu + %zu + %zu trials, %.1f s\n", budget, of_rung(done, n, 1), of_rung(done, n, 2),
-                      of_rung(done, n, 3), spent);
-        assert_true(spent <= budget && spent > 0.5 * budget);
+        drr_trial given;
+        const size_t n = search_within(done, &given, budget);
         assert_true(of_rung(done, n, 1) >= 4 && of_rung(done, n, 3) >= 2);
         assert_true(of_rung(done, n, 1) > of_rung(done, n, 2) && of_rung(done, n, 2) >= of_rung(done, n, 3));
         for (uint32_t rung = 1; rung <= 3; rung++)
@@ -188,13 +197,9 @@ static void few_trials_go_on_together_and_use_the_time(void **state)
     (void)state;
     static drr_trial done[200];
     for (double budget = 4; budget <= 12; budget += 0.5) {
-        const search_space s = made_space(budget, 400);
-        const drr_trial given = given_in_full(&s);
-        const size_t n = simulate(done, &s, FULL_SECONDS / search_work(&s, &given), 0.002);
+        drr_trial given;
+        const size_t n = search_within(done, &given, budget);
         const double spent = seconds_of(done, n);
-        print_message("%g s: %zu + %zu + %zu trials, %.1f s\n", budget, of_rung(done, n, 1), of_rung(done, n, 2),
-                      of_rung(done, n, 3), spent);
-        assert_true(spent <= budget && spent > 0.5 * budget);
         if (of_rung(done, n, 1) >= 2 && of_rung(done, n, 2) == 1) /* the other one did not fit */
             assert_true(spent > 0.7 * budget);
     }

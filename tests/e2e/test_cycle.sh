@@ -118,7 +118,7 @@ test_that "without a warning, for the critic is this reasoner's" bash -c "! grep
 ln -s "$cache/models/smollm2-135m.gguf" stranger.gguf
 expect "another reasoner is judged all the same" 0 "$drr" reason "Do bees make honey?" --reasoner stranger.gguf --critic critic.gguf \
     --max-turns 1 --turn-tokens 16
-test_that "but not without a warning" grep -q "warning: the critic was trained on answers of smollm2-135m" "$work/err"
+test_that "but not without a warning" grep -q "warning: the critic critic was trained on answers of smollm2-135m" "$work/err"
 
 # --- evaluate
 expect "eval --json" 0 "$drr" eval --data others.jsonl --reasoner smollm2-135m --critic critic.gguf --out report \

@@ -20,6 +20,9 @@ def options(parser, limit):
     parser.add_argument("--limit", type=int, default=limit, help="first questions only; 0: all")
     parser.add_argument("--max-turns", type=int, default=3)
     parser.add_argument("--turn-tokens", type=int, default=200)
+    parser.add_argument("--width", type=int, default=0, help="answers written at once; 0: by cores and memory")
+    parser.add_argument("--context", type=int, default=0, help="tokens of one; 0: as the model allows")
+    parser.add_argument("--threads", type=int, default=0, help="0: all cores")
     parser.add_argument("--threshold", type=float, help="not given: the critic's own")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resamples", type=int, default=10000)
@@ -34,6 +37,7 @@ def solve(arguments, out, name, *more):
         raise Trouble(f"{drr} is not there: tools/setup build makes it")
     words = [drr, "eval", "--strategies", "drr", "--bootstrap", "0", "--json", "--out", out, "--data", arguments.data, "--critic",
              arguments.critic, "--reasoner", arguments.reasoner, "--limit", str(8 if arguments.quick else arguments.limit),
+             "--width", str(arguments.width), "--context", str(arguments.context), "--threads", str(arguments.threads),
              "--max-turns", str(arguments.max_turns), "--turn-tokens", str(arguments.turn_tokens), "--seed", str(arguments.seed)]
     if arguments.threshold is not None:
         words += ["--threshold", str(arguments.threshold)]

@@ -117,7 +117,8 @@ typedef struct drr_critic_info {
     uint64_t n_parameters, n_train_questions, n_train_traces;
     bool has_stack;
     drr_head head;
-    uint64_t n_train_steps; /* labels of steps that it was trained on; 0: it was not */
+    uint64_t n_train_steps;      /* labels of steps that it was trained on; 0: it was not */
+    uint64_t n_train_beginnings; /* beginnings of answers, likewise */
     drr_critic_kind kind;
     /* Of a probe, else "": the one reasoner whose hidden states it knows, and the layer, as drr_reasoner_options.hidden
      * names it, and the pools, "answer", "mean" or both, that it reads. */

@@ -109,8 +109,10 @@ typedef struct drr_policy {
     double early_below;
     uint32_t early_steps; /* a step before this one, from 1, is never the reason */
     uint32_t early_cuts;  /* an answer is stopped so often at most */
-    bool early_free;      /* drr: stopping does not count as a turn; else it does, and the last turn is not stopped */
-    drr_judge *judge;     /* gives P(correct) instead of the critic; NULL: the critic does. Must outlive the call */
+    uint32_t early_after; /* only once so many answers have been written to an end (best-of-n: never its first ones) */
+    bool early_free;  /* drr: stopping does not count as a turn; else it does, and the last turn is not stopped unless
+                         early_after makes sure that there is an answer */
+    drr_judge *judge; /* gives P(correct) instead of the critic; NULL: the critic does. Must outlive the call */
     /* Before the first token, strategy drr: what a critic of questions alone thinks of this one (drr_route). At or
      * above sure_above the first answer that can be read is accepted. Below parallel_below `samples` are drawn side by
      * side; below hopeless_below nothing is asked, and the outcome is abstained, which drr_escalate takes on; below

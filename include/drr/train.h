@@ -40,6 +40,8 @@ typedef struct drr_train_options {
     drr_critic_kind kind; /* a probe needs traces with hidden states, all of one reasoner */
     bool
         question_only; /* learn P(the reasoner gets it right) from the question alone: for drr_policy.question_critic */
+    uint32_t
+        beginnings; /* of each trace to train on, so many beginnings too, for early_below; 0: none (docs/steps.md) */
     bool first_turns_only; /* train and dev without what was written after a rejection; test questions keep theirs */
     bool by_trace;         /* an ablation: split by trace, so that test questions are known from training, and say so */
 } drr_train_options;
@@ -83,8 +85,10 @@ typedef struct drr_train_result {
     uint64_t n_rank_questions;            /* with right and wrong train traces, where a ranking term was asked for */
     uint64_t n_train_steps, n_test_steps; /* labels of steps trained on, and measured on */
     double auroc_steps; /* of the test steps' logits, right being those from which a continuation ended right; or NaN */
-    bool text_alone;    /* then what is called the stack's is the text's P(correct) */
-    bool by_trace;      /* then all of these figures are too good */
+    uint64_t n_train_beginnings, n_test_beginnings; /* trained on, and measured on: all there are of test traces */
+    double auroc_beginnings;                        /* by the label that the whole answer got; NaN where not measured */
+    bool text_alone;                                /* then what is called the stack's is the text's P(correct) */
+    bool by_trace;                                  /* then all of these figures are too good */
     drr_critic_kind kind;
     struct { /* n_train 0: there is none */
         double auroc, dev_auroc, dev_log_loss, l2, seconds;

@@ -502,6 +502,12 @@ void cli_check_critic(const cli_cast *cast);
          .meaning = "how often --early may stop one answer",                                                           \
          .low = 1,                                                                                                     \
          .high = 64},                                                                                                  \
+        {.name = "early-after",                                                                                        \
+         .argument = "N",                                                                                              \
+         .type = CLI_UINT32,                                                                                           \
+         .value = &(p).early_after,                                                                                    \
+         .meaning = "--early stops nothing before N answers have been written to an end",                              \
+         .high = 64},                                                                                                  \
         {.name = "early-free",                                                                                         \
          .type = CLI_FLAG,                                                                                             \
          .value = &(p).early_free,                                                                                     \

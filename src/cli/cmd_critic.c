@@ -102,6 +102,7 @@ static void print_json(const drr_critic_info *i)
     cli_json_string(&j, "created", i->created);
     cli_json_string(&j, "head", drr_head_name(i->head));
     cli_json_uint(&j, "n_train_steps", i->n_train_steps);
+    cli_json_uint(&j, "n_train_beginnings", i->n_train_beginnings);
     cli_json_number(&j, "threshold", i->threshold);
     cli_json_string(&j, "calibration", i->calibration);
     cli_json_string(&j, "stack_calibration", i->has_stack ? i->stack_calibration : NULL);
@@ -150,6 +151,8 @@ static void print_text(const drr_critic_info *i)
                (unsigned long long)i->n_train_steps);
     else if (i->n_parameters)
         printf("head        %s\n", i->head == DRR_HEAD_TOKEN ? "of tokens; read at the last one, [SEP]" : "[CLS]");
+    if (i->n_train_beginnings)
+        printf("beginnings  %llu trained on, beside whole answers\n", (unsigned long long)i->n_train_beginnings);
     if (*i->probe_reasoner)
         printf("probe       of %s, layer %s, %s\n", i->probe_reasoner, i->probe_layer, i->probe_pools);
     printf("threshold   %s%s\n", cli_number(threshold, i->threshold, 3),

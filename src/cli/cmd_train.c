@@ -173,6 +173,9 @@ void train_result_json(cli_json *j, const drr_train_result *r, const char *out)
     cli_json_uint(j, "n_train_steps", r->n_train_steps);
     cli_json_uint(j, "n_test_steps", r->n_test_steps);
     cli_json_number(j, "auroc_steps", r->auroc_steps);
+    cli_json_uint(j, "n_train_beginnings", r->n_train_beginnings);
+    cli_json_uint(j, "n_test_beginnings", r->n_test_beginnings);
+    cli_json_number(j, "auroc_beginnings", r->n_test_beginnings ? r->auroc_beginnings : NAN);
     cli_json_uint(j, "n_guarantee", r->n_guarantee);
     cli_json_uint(j, "n_guarantee_questions", r->n_guarantee_questions);
     calibration_json(j, "text_calibration", &r->text_calibration);
@@ -265,6 +268,10 @@ void train_result_print(FILE *file, const drr_train_result *r, const char *out)
         fprintf(file, "  learnt from %llu labels of steps; held-out AUROC of %llu steps: %s\n",
                 (unsigned long long)r->n_train_steps, (unsigned long long)r->n_test_steps,
                 cli_number(a, r->auroc_steps, 3));
+    if (r->n_test_beginnings)
+        fprintf(file, "  learnt from %llu beginnings of answers; held-out AUROC of %llu beginnings: %s\n",
+                (unsigned long long)r->n_train_beginnings, (unsigned long long)r->n_test_beginnings,
+                cli_number(a, r->auroc_beginnings, 3));
     print_tasks(file, r);
     print_guarantees(file, r);
 }

@@ -344,6 +344,7 @@ void drr_critic_describe(const drr_critic *critic, drr_critic_info *info)
                               .has_stack = m->has_stack,
                               .head = critic->e ? critic->e->head : DRR_HEAD_CLS,
                               .n_train_steps = m->n_train_steps,
+                              .n_train_beginnings = m->n_train_beginnings,
                               .kind = critic_meta_kind(m),
                               .probe_reasoner = probes ? m->probe.reasoner : "",
                               .probe_layer = probes ? critic->probe_layer : "",

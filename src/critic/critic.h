@@ -182,8 +182,9 @@ typedef struct critic_meta { /* owned strings */
     uint32_t max_length;
     uint64_t n_train_questions, n_train_traces, seed;
     uint64_t n_train_steps; /* of a token head */
-    platt calibration;      /* of the text logit alone, */
-    curve text_curve;       /* where this has no knots */
+    uint64_t n_train_beginnings;
+    platt calibration; /* of the text logit alone, */
+    curve text_curve;  /* where this has no knots */
     bool has_stack;
     stack_model stack;
     bool has_stack_calibration; /* else P(correct) is the stack's own */

@@ -183,6 +183,8 @@ void critic_keys_add(tensorfile_builder *b, const critic_meta *m, drr_head head)
         tensorfile_add_string(b, "drr.head", drr_head_name(head));
         tensorfile_add_u64(b, "drr.n_train_steps", m->n_train_steps);
     }
+    if (m->n_train_beginnings)
+        tensorfile_add_u64(b, "drr.n_train_beginnings", m->n_train_beginnings);
     add_curve(b, "drr.calibration.x", "drr.calibration.y", &m->text_curve);
     if (m->has_stack_calibration) {
         tensorfile_add_f64(b, "drr.stack.calibration.a", m->stack_calibration.line.a);
@@ -359,6 +361,8 @@ drr_status critic_keys_read(critic_meta *m, const tensorfile *f, drr_error *err)
         status = read_guarantee(m, f, which, err);
     if (status == DRR_OK && tensorfile_find(f, "drr.head"))
         status = tensorfile_u64(&m->n_train_steps, f, "drr.n_train_steps", err);
+    if (status == DRR_OK && tensorfile_find(f, "drr.n_train_beginnings"))
+        status = tensorfile_u64(&m->n_train_beginnings, f, "drr.n_train_beginnings", err);
     if (status == DRR_OK)
         status = read_probes(m, f, err);
     if (status == DRR_OK)

@@ -99,6 +99,8 @@ json_t *critic_meta_json(const critic_meta *m, drr_head head, const char *digest
                                         "that of its last token"));
         json_object_set_new(o, "n_train_steps", json_integer((json_int_t)m->n_train_steps));
     }
+    if (o && m->n_train_beginnings)
+        json_object_set_new(o, "n_train_beginnings", json_integer((json_int_t)m->n_train_beginnings));
     if (o)
         json_object_set_new(o, "probes", probes_json(m));
     if (o && m->n_quantiles)
@@ -316,7 +318,12 @@ static drr_status take_head(critic_meta *m, drr_head head, json_t *o, const char
             err, DRR_E_MISMATCH,
             "%s says that the head is \"%.40s\", and config.json beside it \"%s\"; export the critic again", where,
             name, drr_head_name(head));
-    return head == DRR_HEAD_TOKEN ? take_count(&m->n_train_steps, o, "n_train_steps", where, err) : DRR_OK;
+    drr_status status = DRR_OK;
+    if (json_object_get(o, "n_train_beginnings"))
+        status = take_count(&m->n_train_beginnings, o, "n_train_beginnings", where, err);
+    if (status == DRR_OK && head == DRR_HEAD_TOKEN)
+        status = take_count(&m->n_train_steps, o, "n_train_steps", where, err);
+    return status;
 }
 
 drr_status critic_meta_parse(critic_meta *m, drr_head head, json_t *o, const char *where, drr_error *err)

@@ -281,6 +281,7 @@ json_t *policy_json(const drr_policy *p)
     set_number(o, "early_below", p->early_below);
     set_count(o, "early_steps", p->early_steps);
     set_count(o, "early_cuts", p->early_cuts);
+    set_count(o, "early_after", p->early_after);
     json_object_set_new(o, "early_free", json_boolean(p->early_free));
     set_number(o, "first_temperature", (double)p->first_temperature);
     set_number(o, "temperature", (double)p->temperature);

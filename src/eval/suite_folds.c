@@ -113,6 +113,8 @@ static drr_status sign(suite_folds *f, drr_error *err)
                                o->batch, o->max_length, o->patience, o->keep_last, o->learning_rate, o->weight_decay,
                                o->warmup_share, o->clip_norm, o->dropout, o->rank_weight, o->class_weights,
                                o->dev_share, o->max_questions, (int)o->precision, (unsigned long long)o->seed);
+    if (status == DRR_OK && o->beginnings)
+        status = buffer_printf(&b, err, "beginnings %u\n", o->beginnings);
     if (status == DRR_OK) {
         sha256_begin(&h);
         sha256_add(&h, b.data, b.size);

@@ -40,6 +40,7 @@ static const char *const feedback_names[] = {"words", "restart", "score", "step"
         {"early_below", KEY_DOUBLE, OF(drr_policy, early_below), 0, 1, NULL},                                          \
         {"early_steps", KEY_U32, OF(drr_policy, early_steps), 1, 4096, NULL},                                          \
         {"early_cuts", KEY_U32, OF(drr_policy, early_cuts), 0, 64, NULL},                                              \
+        {"early_after", KEY_U32, OF(drr_policy, early_after), 0, 64, NULL},                                            \
         {"early_free", KEY_BOOL, OF(drr_policy, early_free), 0, 0, NULL},                                              \
         {"turn_tokens", KEY_U32, OF(drr_policy, turn_tokens), 1, 1 << 20, NULL},                                       \
         {"threshold", KEY_DOUBLE, OF(drr_policy, threshold), 0, 1, NULL},                                              \
@@ -107,6 +108,7 @@ static const suite_key critic_keys[] = {
     {"head", KEY_CHOICE, TRAIN(head), 0, 0, head_names},
     {"steps", KEY_BOOL, TRAIN(steps), 0, 0, NULL},
     {"text_alone", KEY_BOOL, TRAIN(text_alone), 0, 0, NULL},
+    {"beginnings", KEY_U32, TRAIN(beginnings), 0, 64, NULL},
     {"first_turns_only", KEY_BOOL, TRAIN(first_turns_only), 0, 0, NULL},
     {"epochs", KEY_U32, TRAIN(epochs), 1, 1000, NULL},
     {"batch", KEY_U32, TRAIN(batch), 1, 4096, NULL},

@@ -1,8 +1,8 @@
 /* early.c: answers under way. Where a step ends, what is there so far is scored; where a step's P is below the policy's
  * bound the answer ends, and solve.c goes on from before that step. A critic that scores steps judges each of them in
- * the light of what is there; any other scores the text so far as if it were an answer. Neither is calibrated for
- * beginnings. All that are at a boundary after the same token are scored together, while the reasoner waits. A question
- * whose seconds are over ends here, too. */
+ * the light of what is there; any other scores the text so far, which means something where it was taught beginnings.
+ * All that are at a boundary after the same token are scored together, while the reasoner waits. A question whose
+ * seconds are over ends here, too. */
 #include "critic/critic.h"
 #include "loop/loop_internal.h"
 
@@ -24,8 +24,8 @@ drr_status early_check(loop *l, drr_error *err)
     drr_critic_describe(l->critic, &info);
     if (info.kind == DRR_CRITIC_PROBE)
         return error_set(err, DRR_E_MISMATCH,
-                         "early rejection needs a critic that reads text, and %s is a probe: `drr train --steps` makes "
-                         "one that scores steps",
+                         "early rejection needs a critic that reads text, and %s is a probe: `drr train "
+                         "--beginnings 2` makes one that knows unfinished ones",
                          info.name);
     if (p->grammar)
         return error_set(err, DRR_E_ARGUMENT,
@@ -35,10 +35,10 @@ drr_status early_check(loop *l, drr_error *err)
     l->early_steps = info.head == DRR_HEAD_TOKEN;
     snprintf(l->cut_by, sizeof l->cut_by, "critic %.64s below %.9g from step %u at most %u times", info.sha256,
              p->early_below, p->early_steps, p->early_cuts);
-    if (!l->early_steps)
+    if (!l->early_steps && !info.n_train_beginnings)
         hooks_log(l->hooks, DRR_LOG_WARN,
-                  "the critic %s has no scores for steps: beginnings of answers are scored as if they were answers, "
-                  "which it was not trained on; `drr train --steps` makes one that scores steps",
+                  "the critic %s was not trained on beginnings of answers, and scores them as if they were answers; "
+                  "`drr train --beginnings 2` makes one that knows them, `drr train --steps` one that scores steps",
                   info.name);
     if (!reasoner_get_basis(l->reasoner)->prefixes)
         hooks_log(l->hooks, DRR_LOG_WARN,
@@ -47,13 +47,30 @@ drr_status early_check(loop *l, drr_error *err)
     return DRR_OK;
 }
 
-/* What is stopped must have a turn left in which it is gone on with. */
+static uint32_t whole_answers(const seeker *s)
+{
+    uint32_t n = 0;
+    for (size_t i = 0; i < s->result->n_turns; i++)
+        n += drr_turn_answers(&s->result->turns[i]);
+    return n;
+}
+
+bool early_may_go_on(const loop *l, const seeker *s)
+{
+    return loop_draws_samples(l, s) || l->policy->early_free || loop_turns_spent(l, s) < l->policy->max_turns;
+}
+
+/* What is stopped has a turn left in which it is gone on with, or there is another answer already. */
 bool early_watches(const loop *l, const loop_request *r)
 {
     const drr_policy *p = l->policy;
     if (!l->early || r->role != role_attempt || r->cuts >= p->early_cuts)
         return false;
-    return loop_draws_samples(l, r->s) || p->early_free || loop_turns_spent(l, r->s) + 1 < p->max_turns;
+    if (loop_draws_samples(l, r->s))
+        return r->sample >= p->early_after;
+    if (p->early_after)
+        return whole_answers(r->s) >= p->early_after;
+    return p->early_free || loop_turns_spent(l, r->s) + 1 < p->max_turns;
 }
 
 /* ---- time */

@@ -82,6 +82,7 @@ bool loop_budget_left(const loop *l, const seeker *s); /* tokens and seconds */
 /* early.c: answers under way: their steps, and the question's time. */
 drr_status early_check(loop *l, drr_error *err);
 bool early_watches(const loop *l, const loop_request *r);
+bool early_may_go_on(const loop *l, const seeker *s); /* is there a turn left for what was stopped? */
 void early_watch(void *user, const reasoner_watched *texts, drr_finish *ends, size_t n); /* user: the loop */
 /* The same for an answer that was there at once (recorded, cached): cuts the completion where it would have been cut.
  */

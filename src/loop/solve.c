@@ -189,7 +189,7 @@ static drr_status take_cut(loop *l, const loop_request *r, const char *text, con
                            uint32_t n_written, drr_error *err)
 {
     seeker *s = r->s;
-    const bool goes_on = loop_budget_left(l, s);
+    const bool goes_on = loop_budget_left(l, s) && early_may_go_on(l, s);
     uint32_t n_good = 0;
     if (goes_on && reasoner_get_basis(l->reasoner)->prefixes)
         for (uint32_t i = 0; i < n; i++)

@@ -91,6 +91,9 @@ static drr_status put_head(buffer *b, const card *k, drr_error *err)
     if (status == DRR_OK && k->result->head == DRR_HEAD_TOKEN)
         status = buffer_printf(b, err, "| head | of tokens, read at the last one; trained on %llu labels of steps |\n",
                                (unsigned long long)k->result->n_train_steps);
+    if (status == DRR_OK && k->options->beginnings)
+        status = buffer_printf(b, err, "| beginnings | %llu trained on beside whole answers, %u of a trace at most |\n",
+                               (unsigned long long)k->result->n_train_beginnings, k->options->beginnings);
     if (status == DRR_OK && k->options->rank_weight > 0)
         status =
             buffer_printf(b, err, "| ranking term | weight %g, over %llu questions with right and wrong answers |\n",
@@ -188,6 +191,12 @@ static drr_status put_figures(buffer *b, const card *k, drr_error *err)
                           "\nOf %llu labelled steps of these traces, those from which some continuation ended right "
                           "have the higher logit: AUROC %s.\n",
                           (unsigned long long)r->n_test_steps, number(steps, r->auroc_steps, 3));
+    if (status == DRR_OK && r->n_test_beginnings)
+        status =
+            buffer_printf(b, err,
+                          "\nOf all %llu beginnings of these traces that end with a step, those of right answers have "
+                          "the higher logit: AUROC %s.\n",
+                          (unsigned long long)r->n_test_beginnings, number(steps, r->auroc_beginnings, 3));
     return status;
 }
 

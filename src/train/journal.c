@@ -126,6 +126,8 @@ drr_status work_identity(uint64_t *identity, const corpus *c, const drr_train_op
     uint64_t h = hash_bytes(o->seed, numbers, sizeof numbers);
     if (o->question_only)
         h = hash_string(h, CRITIC_QUESTION_PROMPT);
+    if (o->beginnings)
+        h = hash_mix(hash_string(h, "beginnings"), o->beginnings);
     if (o->kind != DRR_CRITIC_ENCODER)
         h = hash_mix(h, o->kind);
     if (o->kind == DRR_CRITIC_PROBE) {

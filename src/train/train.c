@@ -119,6 +119,11 @@ drr_status train_check_options(const drr_train_options *o, drr_error *err)
             err, DRR_E_ARGUMENT,
             "a critic of questions alone reads no answers: leave out --kind, --rank-weight, --head, --steps "
             "and --target-error");
+    if (o->beginnings && (o->kind == DRR_CRITIC_PROBE || o->head != DRR_HEAD_CLS || o->steps || o->question_only))
+        return error_set(
+            err, DRR_E_ARGUMENT,
+            "beginnings of answers are taught to a critic that reads a text as a whole: leave out --beginnings, or "
+            "--head token, --steps, --question-only and kind probe");
     drr_status status = check_kind(o, err);
     if (status == DRR_OK && o->by_trace)
         status = check_by_trace(o, err);
@@ -228,6 +233,8 @@ static drr_status tokenise(examples *x, uint64_t *n_truncated, uint64_t *n_steps
             status = examples_add(x, ids, n, row->trace.label == DRR_LABEL_ACCEPT, err);
         if (status == DRR_OK && part == CORPUS_TRAIN)
             status = teach_row(x, n_steps, row, tokenizer, o, ids, n, err);
+        if (status == DRR_OK && part == CORPUS_TRAIN && o->beginnings)
+            status = beginnings_teach(x, row, i, tokenizer, max_length, o, ids, err);
         *n_truncated += truncated;
     }
     free(ids);
@@ -300,6 +307,9 @@ static drr_status tokenise_parts(session *s, drr_train_result *result, const drr
     for (size_t i = 0; status == DRR_OK && i < sizeof parts / sizeof *parts; i++)
         status = tokenise(parts[i].x, parts[i].counted ? &result->n_truncated : &ignored, &result->n_train_steps, &s->c,
                           parts[i].part, parts[i].all, s->tokenizer, s->meta.max_length, o, hooks, err);
+    for (size_t i = 0; status == DRR_OK && i < s->c.n; i++)
+        result->n_train_beginnings -= s->c.rows[i].part == CORPUS_TRAIN && has_text(&s->c.rows[i]);
+    result->n_train_beginnings += s->train.n;
     return status;
 }
 
@@ -377,7 +387,7 @@ static drr_status conclude(session *s, drr_train_result *result, const drr_train
                            const drr_hooks *hooks, drr_error *err)
 {
     drr_status status = DRR_OK;
-    result->auroc_steps = NAN;
+    result->auroc_steps = result->auroc_beginnings = NAN;
     for (size_t i = 0; i < s->c.n && !s->e; i++)
         s->c.rows[i].logit = s->c.rows[i].probe;
     if (s->e)
@@ -388,6 +398,8 @@ static drr_status conclude(session *s, drr_train_result *result, const drr_train
         status = session_score(s, CORPUS_GUARANTEE, hooks, err);
     if (status == DRR_OK && s->e)
         status = judge_steps(result, &s->c, s->e, s->tokenizer, s->meta.max_length, hooks, err);
+    if (status == DRR_OK && s->e && o->beginnings)
+        status = beginnings_measure(result, &s->c, s->e, s->tokenizer, s->meta.max_length, hooks, err);
     result->text_alone = o->text_alone || o->question_only;
     result->by_trace = o->by_trace;
     if (status == DRR_OK)
@@ -399,6 +411,7 @@ static drr_status conclude(session *s, drr_train_result *result, const drr_train
     s->meta.n_train_questions = result->n_train_questions;
     s->meta.n_train_traces = result->n_train;
     s->meta.n_train_steps = result->n_train_steps;
+    s->meta.n_train_beginnings = result->n_train_beginnings;
     result->threshold = s->meta.threshold;
     return status;
 }

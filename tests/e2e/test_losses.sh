@@ -93,6 +93,30 @@ a, b = ([json.loads(line) for line in open(name)] for name in ("scored.jsonl", "
 assert all(abs(x["logit"] - y["logit"]) < 1e-4 and abs(x["p_correct"] - y["p_correct"]) < 1e-4 for x, y in zip(a, b))
 assert "step_scores" not in b[0] and len(b) == 60
 PY
+expect "training on beginnings" 0 "${train[@]}" --traces stepped.jsonl --test-traces other.jsonl --out begun.gguf --epochs 6 --beginnings 3 --json
+cp "$work/out" begun.json
+test_that "counts them and measures those of the test traces" json begun.json "j['n_train_beginnings'] > 100 and j['n_test_beginnings'] == 240"
+test_that "and tells those of right answers from the others" json begun.json "j['auroc_beginnings'] > 0.7 and j['auroc_text'] > 0.95"
+test_that "the card says what it read" grep -q "^| beginnings | [1-9][0-9]* trained on" begun.card.md
+expect "and critic show" 0 "$drr" critic show begun.gguf
+test_that "says it too" grep -q "^beginnings  [1-9][0-9]* trained on" "$work/out"
+python3 - <<'PY'
+import json
+rows = [json.loads(line) for line in open("other.jsonl")]
+with open("cut.jsonl", "w") as out:
+    for r in rows:
+        for s in r["steps"][:-1]:
+            out.write(json.dumps({"question": r["question"], "kind": r["kind"], "text": r["text"][:s["end"]], "good": s["value"] > 0}) + "\n")
+PY
+expect "a beginning" 0 "$drr" critic score --critic begun.gguf --in cut.jsonl --out cut-scored.jsonl
+test_that "has a P that falls with the guess in it" python3 - <<'PY'
+import json
+p = {good: [r["p_correct"] for r in map(json.loads, open("cut-scored.jsonl")) if r["good"] == good] for good in (True, False)}
+mean = {good: sum(p[good]) / len(p[good]) for good in p}
+assert mean[True] > 0.45 and mean[False] < 0.25, mean
+PY
+expect "beginnings for a head of tokens are refused" 1 "${train[@]}" --traces stepped.jsonl --out no.gguf --beginnings 2 --steps
+test_that "with the way out" grep -q "leave out --beginnings" "$work/err"
 echo '{"question": "Is 7 a number?", "text": "We look at it. I just guess something here. Yes.\nAnswer: no", "kind": "boolean"}' >line.jsonl
 expect "a line without steps" 0 "$drr" critic score --critic token.gguf --in line.jsonl --steps
 test_that "is cut into some" json "$work/out" "[s['end'] for s in j['step_scores']] == [14, 43, 49, 59]"

@@ -68,6 +68,7 @@ static inline critic_meta small_meta(bool has_stack)
                      .max_length = 16,
                      .n_train_questions = 12345678901234567890u,
                      .n_train_traces = 7,
+                     .n_train_beginnings = 11,
                      .seed = UINT64_MAX,
                      .calibration = {1.0 / 3, -2e-300},
                      .has_stack = has_stack};

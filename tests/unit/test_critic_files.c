@@ -39,6 +39,7 @@ static void assert_same_meta(const critic_meta *a, const critic_meta *b)
     assert_int_equal(a->max_length, b->max_length);
     assert_true(a->n_train_questions == b->n_train_questions);
     assert_true(a->n_train_traces == b->n_train_traces);
+    assert_true(a->n_train_beginnings == b->n_train_beginnings);
     assert_true(a->seed == b->seed);
     assert_int_equal(a->has_stack, b->has_stack);
     assert_int_equal(a->stack.n, b->stack.n);

@@ -106,6 +106,7 @@ static void a_drr_json_that_says_what_cannot_be_is_refused(void **state)
         {"max_length", "-1", "max_length"},
         {"max_length", "1.5", "max_length"},
         {"n_train_traces", "null", "n_train_traces"},
+        {"n_train_beginnings", "-1", "n_train_beginnings"},
         {"calibration", "3", "calibration"},
         {"calibration", "{\"a\": 1}", "\"b\""},
         {"calibration", "{\"a\": 1, \"b\": 0, \"x\": [1], \"y\": []}", "1 values"},

@@ -82,12 +82,12 @@ static void a_critic_is_made_of_traces_for_each_fold(void **state)
     (void)state;
     suite s;
     drr_error err = {0};
-    const drr_status status =
-        read_text(&s,
-                  "[[critic]]\ntraces = \"d/t.jsonl\"\nfolds = 5\nepochs = 2\nkind = \"stack\"\nlearning_rate = 1e-4\n"
-                  "max_questions = 300\nseed = 9\nfirst_turns_only = true\nwith_question_critic = true\n" REST
-                  "parallel_below = 0.5\nhopeless_below = 0.25\ngive_up_below = 0.125\n",
-                  &err);
+    const drr_status status = read_text(
+        &s,
+        "[[critic]]\ntraces = \"d/t.jsonl\"\nfolds = 5\nepochs = 2\nkind = \"stack\"\nlearning_rate = 1e-4\n"
+        "max_questions = 300\nseed = 9\nfirst_turns_only = true\nbeginnings = 2\nwith_question_critic = true\n" REST
+        "early_after = 1\nparallel_below = 0.5\nhopeless_below = 0.25\ngive_up_below = 0.125\n",
+        &err);
     if (status != DRR_OK)
         fail_msg("%s", err.message);
     const suite_critic *c = &s.critics[0];
@@ -96,8 +96,10 @@ static void a_critic_is_made_of_traces_for_each_fold(void **state)
     assert_string_equal(c->train.traces, "d/t.jsonl");
     assert_string_equal(c->train.encoder, "all-minilm-l6-v2"); /* as drr train */
     assert_true(c->train.epochs == 2 && c->train.kind == DRR_CRITIC_STACK && c->train.max_questions == 300);
-    assert_true(c->train.learning_rate == 1e-4 && c->train.seed == 9 && c->train.first_turns_only);
+    assert_true(c->train.learning_rate == 1e-4 && c->train.seed == 9 && c->train.first_turns_only &&
+                c->train.beginnings == 2);
     const drr_policy *p = &s.entries[0].policy;
+    assert_int_equal(p->early_after, 1);
     assert_true(p->parallel_below == 0.5 && p->hopeless_below == 0.25 && p->give_up_below == 0.125);
     suite_clear(&s);
 }

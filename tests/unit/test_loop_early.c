@@ -3,21 +3,23 @@
 #include "eval/eval_internal.h"
 #include "writer_fixture.h"
 
-static char critic_path[] = "/tmp/drr-test-early-XXXXXX", plain_path[] = "/tmp/drr-test-early-XXXXXX";
+static char critic_path[] = "/tmp/drr-test-early-XXXXXX", plain_path[] = "/tmp/drr-test-early-XXXXXX",
+            taught_path[] = "/tmp/drr-test-early-XXXXXX";
 static char warned[1024];
 
 static int make_critics(void **state)
 {
     (void)state;
-    write_word_critic(critic_path, DRR_HEAD_TOKEN);
-    write_word_critic(plain_path, DRR_HEAD_CLS);
+    write_word_critic(critic_path, DRR_HEAD_TOKEN, 0);
+    write_word_critic(plain_path, DRR_HEAD_CLS, 0);
+    write_word_critic(taught_path, DRR_HEAD_CLS, 4711);
     return 0;
 }
 
 static int remove_critics(void **state)
 {
     (void)state;
-    return unlink(critic_path) | unlink(plain_path);
+    return unlink(critic_path) | unlink(plain_path) | unlink(taught_path);
 }
 
 static void hear(void *user, drr_log_level level, const char *message)
@@ -197,6 +199,40 @@ static void the_last_turn_is_not_stopped(void **state)
     stage_close(&s);
 }
 
+/* With an answer in hand the last turn may be stopped, too, and nothing follows it. */
+static void nothing_is_stopped_before_there_is_a_whole_answer(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"It is bad! So 3. And on. Answer: 3", "Bad! So 5. And on. Answer: 5"};
+    stage s;
+    STAGE(s, texts, true);
+    s.policy.early_after = 1;
+    s.policy.threshold = 1;
+    s.policy.max_turns = 3;
+    solve(&s);
+    assert_int_equal(s.r.n_turns, 3);
+    assert_string_equal(s.r.turns[0].role, "attempt");
+    assert_string_equal(s.r.turns[0].answer, "3");
+    assert_string_equal(s.r.turns[1].role, "cut");
+    assert_string_equal(s.r.turns[2].role, "cut");
+    assert_int_equal(s.w.n_asked, 3);
+    assert_int_equal(s.r.n_cuts, 2);
+    assert_int_equal(s.r.n_cut_tokens, 2 + 2); /* "Bad! So" */
+    assert_int_equal(s.r.outcome, DRR_ANSWERED);
+    assert_string_equal(s.r.answer, "3");
+    drr_result_clear(&s.r);
+    s.w.n_asked = 0;
+    s.policy.strategy = DRR_STRATEGY_BEST_OF_N;
+    s.policy.samples = 2;
+    s.policy.early_cuts = 1;
+    solve(&s);
+    assert_int_equal(s.r.n_cuts, 1); /* of the second sample */
+    assert_int_equal(s.r.n_turns, 3);
+    for (size_t i = 0; i < 3; i++)
+        assert_true((strcmp(s.r.turns[i].role, "cut") == 0) <= (s.r.turns[i].sample == 1));
+    stage_close(&s);
+}
+
 /* What follows the kept part makes another step of it, which is bad from its beginning: that part is lost as well. */
 static void what_had_been_kept_and_is_lost_after_all_counts(void **state)
 {
@@ -368,6 +404,12 @@ static void what_cannot_be_done_is_said(void **state)
     assert_int_equal(drr_critic_open(&s.critic, plain_path, NULL), DRR_OK);
     solve(&s);
     assert_non_null(strstr(warned, "as if they were answers"));
+    drr_critic_close(s.critic);
+    assert_int_equal(drr_critic_open(&s.critic, taught_path, NULL), DRR_OK);
+    warned[0] = '\0';
+    drr_result_clear(&s.r);
+    solve(&s);
+    assert_string_equal(warned, "");
     stage_close(&s);
 }
 
@@ -488,6 +530,7 @@ int main(void)
         cmocka_unit_test(what_was_there_at_once_is_cut_at_the_same_word),
         cmocka_unit_test(without_prefixes_it_begins_again_and_says_so),
         cmocka_unit_test(an_answer_is_stopped_so_often_at_most),
+        cmocka_unit_test(nothing_is_stopped_before_there_is_a_whole_answer),
         cmocka_unit_test(the_last_turn_is_not_stopped),
         cmocka_unit_test(what_had_been_kept_and_is_lost_after_all_counts),
         cmocka_unit_test(a_piece_alone_is_no_answer_that_could_not_be_read),

@@ -1,6 +1,7 @@
 /* test_train_tokens.c: what a trace teaches a head of tokens, by its label at every token or by its steps' labels at
  * their ends; that a tiny encoder learns from either, in fp32 and in bf16, so that steps after an error score lower;
- * that an interrupted run ends with the bits of an uninterrupted one. */
+ * that beginnings of an answer are taught its label; that an interrupted run ends with the bits of an uninterrupted
+ * one. */
 #include "train_fixture.h"
 
 #include <math.h>
@@ -107,6 +108,66 @@ static void a_step_without_a_token_of_its_own_teaches_nothing(void **state)
     const taught t = teach("b\n c", DRR_LABEL_ACCEPT, steps, 3, true, DRR_HEAD_TOKEN, ROOM);
     /* steps "b", "\n", " ", and a rest that no step has: "b" is token 3, and nothing else ends there */
     expect(&t, (const uint32_t[]){3, 5}, (const float[]){1, 1}, 2);
+}
+
+/* ---- beginnings */
+
+/* Those of a row with this text, of the question "a"; `at` numbers the row. */
+static examples begin(const char *text, drr_label label, uint32_t most, size_t at)
+{
+    drr_train_options o;
+    wordpiece *w = NULL;
+    examples x = {0};
+    int32_t ids[ROOM];
+    corpus_row row = {.trace = {.question = (char[]){"a"}, .text = string_copy(text), .label = label}, .question = 7};
+    drr_train_options_defaults(&o);
+    o.beginnings = most;
+    assert_int_equal(wordpiece_new(&w, words, N_WORDS, true, NULL), DRR_OK);
+    assert_int_equal(beginnings_teach(&x, &row, at, w, ROOM, &o, ids, NULL), DRR_OK);
+    assert_int_equal(x.lessons.n, x.n);
+    for (size_t i = 0; i < x.n; i++) {
+        assert_int_equal(x.labels[i], label == DRR_LABEL_ACCEPT);
+        assert_int_equal(x.lessons.questions[i], 7);
+    }
+    free(row.trace.text);
+    wordpiece_free(w);
+    return x;
+}
+
+static bool same_ids(const examples *x, size_t i, const int32_t *ids, size_t n)
+{
+    return x->starts[i + 1] - x->starts[i] == n && memcmp(x->ids + x->starts[i], ids, n * sizeof *ids) == 0;
+}
+
+static void beginnings_end_with_a_step_and_bear_the_label_of_the_whole(void **state)
+{
+    (void)state;
+    static const int32_t one[] = {2, 5, 3, 6, 7, 8, 3}, two[] = {2, 5, 3, 6, 7, 8, 7, 8, 3};
+    for (int right = 0; right < 2; right++) {
+        examples x = begin("b c. c. b", right ? DRR_LABEL_ACCEPT : DRR_LABEL_UNPARSED, 5, 0);
+        assert_int_equal(x.n, 2); /* the third step ends the text: nothing is missing there */
+        const bool in_order = same_ids(&x, 0, one, 7);
+        assert_true(same_ids(&x, in_order ? 0 : 1, one, 7) && same_ids(&x, in_order ? 1 : 0, two, 9));
+        examples_clear(&x);
+    }
+    size_t first = 0;
+    for (size_t at = 0; at < 40; at++) {
+        examples x = begin("b c. c. b", DRR_LABEL_ACCEPT, 1, at), again = begin("b c. c. b", DRR_LABEL_ACCEPT, 1, at);
+        assert_int_equal(x.n, 1);
+        assert_int_equal(x.n_ids, again.n_ids);
+        assert_memory_equal(x.ids, again.ids, x.n_ids * sizeof *x.ids);
+        assert_true(same_ids(&x, 0, one, 7) || same_ids(&x, 0, two, 9));
+        first += same_ids(&x, 0, one, 7);
+        examples_clear(&x);
+        examples_clear(&again);
+    }
+    assert_in_range(first, 8, 32); /* either is drawn */
+    static const char *const wholes[] = {"", "b", "b c."};
+    for (size_t i = 0; i < 3; i++) {
+        examples x = begin(wholes[i], DRR_LABEL_ACCEPT, 5, 0);
+        assert_int_equal(x.n, 0);
+        examples_clear(&x);
+    }
 }
 
 static void each_trace_weighs_the_same_however_many_reads_it_has(void **state)
@@ -352,6 +413,7 @@ int main(void)
         cmocka_unit_test(every_token_of_a_text_is_taught_its_label),
         cmocka_unit_test(steps_teach_their_values_at_their_ends),
         cmocka_unit_test(a_step_without_a_token_of_its_own_teaches_nothing),
+        cmocka_unit_test(beginnings_end_with_a_step_and_bear_the_label_of_the_whole),
         cmocka_unit_test(each_trace_weighs_the_same_however_many_reads_it_has),
         cmocka_unit_test(a_head_of_tokens_learns_a_rule_and_tells_it_at_the_end),
         cmocka_unit_test(and_in_bf16_the_loss_falls_as_it_does_in_fp32),

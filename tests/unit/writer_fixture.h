@@ -101,8 +101,8 @@ static inline drr_reasoner *writer_open(writer *w, bool prefixes)
 }
 
 /* Attention and feed-forward are zero: a token's row is its own embedding, normalised, and its logit says whether it is
- * "!" (about -6) or not (about 6). path: a template of mkstemp. */
-static inline void write_word_critic(char *path, drr_head head)
+ * "!" (about -6) or not (about 6). path: a template of mkstemp. n_beginnings: that it says it was taught. */
+static inline void write_word_critic(char *path, drr_head head, uint64_t n_beginnings)
 {
     static const char *const vocabulary[] = {"[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "!"};
     enum { N = 6, WIDTH = 8, BAD = 5 };
@@ -119,6 +119,7 @@ static inline void write_word_critic(char *path, drr_head head)
     wordpiece *w = NULL;
     drr_error err = {0};
     meta.name = meta.reasoner = meta.prompt = meta.encoder = meta.tasks = meta.created = (char *)(uintptr_t) "words";
+    meta.n_train_beginnings = n_beginnings;
     if (head != DRR_HEAD_TOKEN)
         meta.n_train_steps = 0;
     assert_int_equal(encoder_new_headed(&e, &shape, head, &err), DRR_OK);

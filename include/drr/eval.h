@@ -91,10 +91,11 @@ typedef struct drr_cascade_point {
 } drr_cascade_point;
 
 typedef struct drr_cascade_question {
-    const char *id; /* lives as long as the data set */
-    uint64_t text;  /* a hash of the question's: one that is there twice is drawn as one */
-    double p;       /* P(correct) of the first one's answer; NaN where it has none, and is then escalated always */
-    int first, second;
+    const char *id;    /* lives as long as the data set */
+    uint64_t text;     /* a hash of the question's: one that is there twice is drawn as one */
+    double p;          /* P(correct) of the first one's answer; NaN where it has none, and is then escalated always */
+    int first, second; /* is what each of them gives right? An abstention of the second's: its own, and so no */
+    int after;         /* is what stands once it has gone on? Where the second has no answer, the first one's does */
     double cost_first, cost_second; /* in written tokens of the second */
 } drr_cascade_question;
 

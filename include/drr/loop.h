@@ -104,12 +104,14 @@ typedef struct drr_policy {
     float temperature, top_p; /* of what must differ: vote, best-of-n, drr's other turns */
     uint64_t seed;
     bool grammar;
-    /* Early rejection, of drr and best-of-n: an answer under way is scored where a step ends, and stopped where a
-     * step's P is below early_below (0: never). What is before that step is kept, and gone on with by another seed. */
-    double early_below;
+    /* Early rejection, of drr and best-of-n: an answer under way is looked at where a step ends, and stopped where the
+     * critic's P of a step is below early_below, or the confidence of all that is written below early_confidence (0:
+     * never): DeepConf's, the lowest mean over 16 tokens as a probability, which a reasoner without log-probabilities
+     * does not tell. What is before that step is kept, and gone on with by another seed. */
+    double early_below, early_confidence;
     uint32_t early_steps; /* a step before this one, from 1, is never the reason */
     uint32_t early_cuts;  /* an answer is stopped so often at most */
-    uint32_t early_after; /* only once so many answers have been written to an end (best-of-n: never its first ones) */
+    uint32_t early_after; /* only once so many answers that can be read are whole (best-of-n: never its first ones) */
     bool early_free;  /* drr: stopping does not count as a turn; else it does, and the last turn is not stopped unless
                          early_after makes sure that there is an answer */
     drr_judge *judge; /* gives P(correct) instead of the critic; NULL: the critic does. Must outlive the call */

@@ -22,6 +22,10 @@ void checker_cancel(drr_checker *checker);          /* ends what runs and forget
 /* DRR_OK unless the task needs a checker and there is none: then a sentence that says how to allow it. */
 drr_status checker_allows(const drr_checker *checker, const drr_task *task, drr_error *err);
 
+/* What its labels depend on beside task and answer: the Python that runs programs, and the seconds that each has. */
+const char *checker_python(const drr_checker *checker);
+double checker_seconds(const drr_checker *checker);
+
 /* What this machine offers: the value of "checkers" in drr doctor's report. */
 drr_status checker_doctor(json_t **report, drr_error *err);
 

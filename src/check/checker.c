@@ -398,6 +398,16 @@ void drr_checker_close(drr_checker *checker)
     free(checker);
 }
 
+const char *checker_python(const drr_checker *checker)
+{
+    return checker->python;
+}
+
+double checker_seconds(const drr_checker *checker)
+{
+    return checker->options.seconds;
+}
+
 const char *drr_checker_describe(const drr_checker *checker)
 {
     return checker->description;

@@ -488,6 +488,13 @@ void cli_check_critic(const cli_cast *cast);
          .meaning = "stop an answer under way where a step's P is below, and go on from before it; 0: never",          \
          .low = 0,                                                                                                     \
          .high = 1},                                                                                                   \
+        {.name = "early-confidence",                                                                                   \
+         .argument = "P",                                                                                              \
+         .type = CLI_DOUBLE,                                                                                           \
+         .value = &(p).early_confidence,                                                                               \
+         .meaning = "the same where its tokens' log-probabilities fall below this confidence; 0: never",               \
+         .low = 0,                                                                                                     \
+         .high = 1},                                                                                                   \
         {.name = "early-steps",                                                                                        \
          .argument = "N",                                                                                              \
          .type = CLI_UINT32,                                                                                           \

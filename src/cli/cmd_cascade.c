@@ -113,6 +113,7 @@ static drr_status write_lines(const cascading *x, drr_error *err)
         cli_json_number(&j, "p", q->p);
         cli_json_bool(&j, "first", q->first == 1);
         cli_json_bool(&j, "second", q->second == 1);
+        cli_json_bool(&j, "after", q->after == 1);
         cli_json_number(&j, "cost_first", q->cost_first);
         cli_json_number(&j, "cost_second", q->cost_second);
         cli_json_close(&j, '}');

@@ -94,7 +94,8 @@ static drr_status check_questions(const cycle *c, drr_error *err)
 static void describe_training(char *text, size_t size, const cycle *c, const drr_trace_counts *n)
 {
     const drr_train_options *t = &c->training;
-    char patience[16], precision[32] = "", target[160] = "", loss[64] = "", kind[128] = "", steps[80] = "";
+    char patience[16], precision[32] = "", target[160] = "", loss[64] = "", kind[128] = "", steps[80] = "",
+                       begun[32] = "";
     snprintf(patience, sizeof patience, "%u", t->patience);
     if (t->precision != DRR_PRECISION_AUTO)
         snprintf(precision, sizeof precision, " precision %s", drr_precision_name(t->precision));
@@ -109,14 +110,16 @@ static void describe_training(char *text, size_t size, const cycle *c, const drr
     if (t->steps)
         snprintf(steps, sizeof steps, " steps %llu by %llu", (unsigned long long)n->stepped,
                  (unsigned long long)n->rollouts);
+    if (t->beginnings)
+        snprintf(begun, sizeof begun, " beginnings %u", t->beginnings);
     snprintf(
         text, size,
         "drr %s traces %llu questions %llu tokens %llu encoder %.400s epochs %u batch %u length %u patience %s rate %g "
-        "decay %g warmup %g clip %g dropout %g dev %g test %g questions %zu weights %d seed %llu%s%s%s%s%s\n",
+        "decay %g warmup %g clip %g dropout %g dev %g test %g questions %zu weights %d seed %llu%s%s%s%s%s%s\n",
         DRR_VERSION, (unsigned long long)n->traces, (unsigned long long)n->questions, (unsigned long long)n->tokens,
         t->encoder, t->epochs, t->batch, t->max_length, t->keep_last ? "last" : patience, t->learning_rate,
         t->weight_decay, t->warmup_share, t->clip_norm, t->dropout, t->dev_share, t->test_share, t->max_questions,
-        t->class_weights, (unsigned long long)t->seed, precision, target, loss, kind, steps);
+        t->class_weights, (unsigned long long)t->seed, precision, target, loss, kind, steps, begun);
 }
 
 static drr_status distill(cycle *c, drr_trace_counts *counts, drr_error *err)
@@ -313,6 +316,10 @@ static int run(int argc, char **argv)
     if (steps && c.training.kind == DRR_CRITIC_PROBE)
         return cli_usage(&cli_run, "--steps teaches an encoder, and --kind probe has none: leave one of them out");
     c.training.steps = steps != NULL;
+    if (c.training.beginnings && (steps || c.training.head != DRR_HEAD_CLS || c.training.kind == DRR_CRITIC_PROBE))
+        return cli_usage(&cli_run,
+                         "--beginnings teaches a critic that reads a text as a whole: leave out it, or --steps, "
+                         "--head token and --kind probe");
     code = evaluation_strategies(&c.eval, &cli_run, true);
     if (code != CLI_DONE)
         return code;

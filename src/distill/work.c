@@ -17,7 +17,6 @@ typedef struct queue_source {
     const drr_hooks *hooks;
     queue_unit claimed[MOST_CLAIMED];
     size_t n_claimed, next;
-    size_t n_in_hand;
     bool alone;          /* what is in hand is suspected of killing its workers, and nothing is claimed beside it */
     double not_before_s; /* after a claim in vain the next one waits, so that idle workers leave the server in peace */
     int64_t done[MOST_CLAIMED];
@@ -30,7 +29,7 @@ static drr_status claim(queue_source *s, bool idle, size_t most, drr_error *err)
 {
     const double now = clock_seconds();
     s->n_claimed = s->next = 0;
-    if ((s->alone && s->n_in_hand) || now < s->not_before_s)
+    if ((s->alone && !idle) || now < s->not_before_s)
         return DRR_OK;
     drr_status status =
         queue_claim(s->q, s->claimed, most < MOST_CLAIMED ? most : MOST_CLAIMED, idle, &s->n_claimed, err);
@@ -45,7 +44,7 @@ static drr_status queue_next(unit_source *source, unit *u, bool idle, size_t mos
     queue_source *s = (queue_source *)source;
     drr_status status = DRR_OK;
     if (s->next == s->n_claimed)
-        status = claim(s, idle && s->n_in_hand == 0, most, err);
+        status = claim(s, idle, most, err);
     *got = status == DRR_OK && s->next < s->n_claimed;
     if (!*got)
         return status;
@@ -55,7 +54,6 @@ static drr_status queue_next(unit_source *source, unit *u, bool idle, size_t mos
         u->task = drr_dataset_at(u->own, 0);
         u->number = c->number;
         u->sample = c->sample;
-        s->n_in_hand++;
     }
     queue_unit_clear(c);
     return status;
@@ -71,7 +69,6 @@ static drr_status send_done(queue_source *s, drr_error *err)
 static drr_status queue_ended(unit_source *source, const unit *u, const char *failure, drr_error *err)
 {
     queue_source *s = (queue_source *)source;
-    s->n_in_hand--;
     s->counts.done++;
     if (failure)
         return queue_failed(s->q, u->number, failure, err);

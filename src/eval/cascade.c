@@ -34,7 +34,7 @@ static bool goes_on(const drr_cascade_question *q, double below)
 /* Where the second one has no answer the first one's stands, which `second` says already (ask_both). */
 static bool is_right(const drr_cascade_question *q, double below)
 {
-    return goes_on(q, below) ? q->second == 1 : q->first == 1;
+    return goes_on(q, below) ? q->after == 1 : q->first == 1;
 }
 
 static drr_cascade_point point_at(const drr_cascade *c, double below, double cost_second)
@@ -196,7 +196,8 @@ static drr_status ask_both(drr_cascade *c, drr_reasoner *first, drr_reasoner *se
                                                       : a[i].route == DRR_ROUTE_ABSTAIN ? 1 /* never goes on */
                                                                                         : (double)NAN,
                                                  .first = a[i].correct,
-                                                 .second = stands ? a[i].correct : b[i].correct,
+                                                 .second = b[i].correct,
+                                                 .after = stands ? a[i].correct : b[i].correct,
                                                  .cost_first = cost_of(&a[i], 1 / o->price_ratio, o),
                                                  .cost_second = cost_of(&b[i], 1, o)};
     }

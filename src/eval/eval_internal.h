@@ -214,7 +214,7 @@ drr_status part_write(const part_forms *forms, const evaluation *e, drr_error *e
 /* ---- figures.c */
 bool result_first_right(const drr_result *result);  /* its first answer was right */
 bool turn_is_first_reasoners(const drr_turn *turn); /* and not the second's, to whom the question was escalated */
-uint64_t question_cluster(const drr_task *task);    /* of its text: one that is there twice is one */
+uint64_t question_cluster(const drr_task *task);    /* of its text and choices: one that is there twice is one */
 drr_status run_figures(strategy_run *run, size_t n, drr_error *err);
 extern const char *const run_more_heads[RUN_MORE_CELLS];
 extern const char run_more_legend[];

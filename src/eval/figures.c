@@ -130,7 +130,10 @@ static bool any_right(const drr_result *r)
 
 uint64_t question_cluster(const drr_task *task)
 {
-    return hash_string(0, task->question);
+    uint64_t h = hash_string(0, task->question);
+    for (size_t i = 0; i < task->n_choices; i++) /* "Which of these is true?" is many questions */
+        h = hash_string(h, task->choices[i]);
+    return h;
 }
 
 drr_status run_figures(strategy_run *run, size_t n, drr_error *err)

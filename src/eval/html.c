@@ -97,8 +97,10 @@ static drr_status put_about(buffer *b, const evaluation *e, drr_error *err)
         const double own = g ? g->threshold : e->critic.threshold;
         status = put_element(b, "; critic ", e->critic.name, "", err);
         if (status == DRR_OK)
-            status = buffer_printf(b, err, " (%.12s), trained on %llu questions, accepts at %.2f", e->critic.sha256,
-                                   (unsigned long long)e->critic.n_train_questions, isnan(asked) ? own : asked);
+            status = buffer_printf(b, err, " (%.12s), trained on %llu questions", e->critic.sha256,
+                                   (unsigned long long)e->critic.n_train_questions);
+        if (status == DRR_OK && !e->options->entries) /* else each strategy has its own policy */
+            status = buffer_printf(b, err, ", accepts at %.2f", isnan(asked) ? own : asked);
     }
     if (status == DRR_OK)
         status = buffer_printf(b, err, "; seed %llu; %s; drr %s</p>\n", (unsigned long long)e->options->policy.seed,
@@ -215,11 +217,12 @@ static drr_status put_findings(buffer *b, const evaluation *e, const comparison 
 
 /* ---- examples */
 
-typedef enum group { RIGHT_AT_ONCE, RIGHT_LATER, RIGHT, WRONG, ABSTAINED, UNPARSED, FAILED, N_GROUPS } group;
+typedef enum group { RIGHT_AT_ONCE, RIGHT_LATER, RIGHT, WRONG, UNCHECKED, ABSTAINED, UNPARSED, FAILED, N_GROUPS } group;
 static const char *const group_titles[N_GROUPS] = {"Accepted at once, and right",
                                                    "Rejected first, right in the end",
                                                    "Answered, and right",
                                                    "Answered, and wrong",
+                                                   "Answered, and could not be checked",
                                                    "Abstained",
                                                    "No answer could be read",
                                                    "Failed"};
@@ -239,7 +242,7 @@ static group group_of(const drr_result *r)
         break;
     }
     if (r->correct != 1)
-        return WRONG;
+        return r->correct < 0 ? UNCHECKED : WRONG;
     switch (r->n_turns ? r->turns[0].verdict : DRR_VERDICT_NONE) {
     case DRR_VERDICT_ACCEPT:
         return RIGHT_AT_ONCE;

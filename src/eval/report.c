@@ -279,6 +279,7 @@ json_t *policy_json(const drr_policy *p)
     json_object_set_new(o, "feedback", json_string(drr_feedback_name(p->feedback)));
     set_number(o, "max_seconds", p->max_seconds);
     set_number(o, "early_below", p->early_below);
+    set_number(o, "early_confidence", p->early_confidence);
     set_count(o, "early_steps", p->early_steps);
     set_count(o, "early_cuts", p->early_cuts);
     set_count(o, "early_after", p->early_after);

@@ -3,6 +3,7 @@
  * from the same files is kept; so a study that was stopped goes on, and one of which a critic or a policy has changed
  * is scored again from the texts that are there. Critics that a suite makes of traces are suite_folds.c's; the study's
  * report (suite_report.c) is made of the parts'. */
+#include "check/check.h"
 #include "eval/suite_internal.h"
 #include "trace/trace.h"
 
@@ -63,7 +64,7 @@ static drr_status sign_judge(buffer *b, const suite_critic *judge, drr_error *er
                             : status;
 }
 
-static drr_status sign(plan *p, const suite *s, drr_error *err)
+static drr_status sign(plan *p, const suite *s, const drr_checker *checker, drr_error *err)
 {
     buffer b = {0};
     sha256 h;
@@ -86,9 +87,13 @@ static drr_status sign(plan *p, const suite *s, drr_error *err)
     if (status == DRR_OK && s->escalate.source)
         status = suite_sign_file(&b, "escalates to", s->escalate.source, err);
     if (status == DRR_OK && s->escalate.source)
+        status = buffer_printf(
+            &b, err, "model %s replay %s %s context %u\n", s->escalate.options.model ? s->escalate.options.model : "",
+            s->escalate.options.replay_reasoner ? s->escalate.options.replay_reasoner : "",
+            s->escalate.options.replay_prompt ? s->escalate.options.replay_prompt : "", s->escalate.options.context);
+    if (status == DRR_OK && checker)
         status =
-            buffer_printf(&b, err, "model %s replay %s\n", s->escalate.options.model ? s->escalate.options.model : "",
-                          s->escalate.options.replay_reasoner ? s->escalate.options.replay_reasoner : "");
+            buffer_printf(&b, err, "checked by %s in %.17g s\n", checker_python(checker), checker_seconds(checker));
     if (status == DRR_OK && s->question_critic)
         status = suite_sign_file(&b, "question critic", s->question_critic, err);
     if (status == DRR_OK && p->reasoner->prompts)
@@ -351,7 +356,7 @@ static drr_status do_part(suite_part *part, plan *p, const suite *s, const drr_s
     if (status != DRR_OK)
         return status;
     part->folder = buffer_take(&folder);
-    status = sign(p, s, err);
+    status = sign(p, s, options->checker, err);
     if (status == DRR_OK && is_finished(p, part)) {
         hooks_log(hooks, DRR_LOG_INFO, "part %zu of %zu, %s: finished before", number, n, part->name);
     } else if (status == DRR_OK) {

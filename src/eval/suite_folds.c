@@ -174,6 +174,7 @@ static drr_status make_one(drr_critic **critic, const suite_folds *f, uint32_t f
         o.head = DRR_HEAD_CLS;
         o.steps = false;
         o.rank_weight = 0;
+        o.beginnings = 0;
     }
     hooks_log(hooks, DRR_LOG_INFO, "critic %s, %s %u of %u: %s", f->critic->name, what, fold, f->critic->folds,
               o.resume ? "training goes on" : "training");

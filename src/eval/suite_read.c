@@ -38,6 +38,7 @@ static const char *const feedback_names[] = {"words", "restart", "score", "step"
         {"max_tokens", KEY_U64, OF(drr_policy, max_tokens), 0, 1e12, NULL},                                            \
         {"max_seconds", KEY_DOUBLE, OF(drr_policy, max_seconds), 0, 1e9, NULL},                                        \
         {"early_below", KEY_DOUBLE, OF(drr_policy, early_below), 0, 1, NULL},                                          \
+        {"early_confidence", KEY_DOUBLE, OF(drr_policy, early_confidence), 0, 1, NULL},                                \
         {"early_steps", KEY_U32, OF(drr_policy, early_steps), 1, 4096, NULL},                                          \
         {"early_cuts", KEY_U32, OF(drr_policy, early_cuts), 0, 64, NULL},                                              \
         {"early_after", KEY_U32, OF(drr_policy, early_after), 0, 64, NULL},                                            \
@@ -349,6 +350,9 @@ static drr_status read_escalate(suite *s, drr_error *err)
     const drr_status status = take_table(s, table, "escalate", reasoner_keys, &s->escalate, err);
     if (status == DRR_OK && !s->escalate.source)
         return wrong(s, "escalate", err, "[escalate] needs a source: a model's name, a file or an address");
+    if (status == DRR_OK && s->escalate.prompts)
+        return wrong(s, "escalate", err,
+                     "[escalate] takes no prompts: the second reasoner is asked in the first one's words");
     return status;
 }
 

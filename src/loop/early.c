@@ -1,21 +1,21 @@
-/* early.c: answers under way. Where a step ends, what is there so far is scored; where a step's P is below the policy's
- * bound the answer ends, and solve.c goes on from before that step. A critic that scores steps judges each of them in
- * the light of what is there; any other scores the text so far, which means something where it was taught beginnings.
- * All that are at a boundary after the same token are scored together, while the reasoner waits. A question whose
- * seconds are over ends here, too. */
+/* early.c: answers under way. Where a step ends, what is there so far is scored, by the critic or by the reasoner's own
+ * certainty; where that is below the policy's bound the answer ends, and solve.c goes on from before that step. A
+ * critic that scores steps judges each of them in the light of what is there; any other scores the text so far, which
+ * means something where it was taught beginnings. All that are at a boundary after the same token are scored together,
+ * while the reasoner waits. A question whose seconds are over ends here, too. */
 #include "critic/critic.h"
 #include "loop/loop_internal.h"
+#include "loop/weigh.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-drr_status early_check(loop *l, drr_error *err)
+/* Can it say anything of an answer under way? */
+static drr_status check_critic(loop *l, drr_error *err)
 {
     const drr_policy *p = l->policy;
     drr_critic_info info;
-    if (!(p->early_below > 0) || (p->strategy != DRR_STRATEGY_DRR && p->strategy != DRR_STRATEGY_BEST_OF_N))
-        return DRR_OK;
     if (!l->critic)
         return error_set(err, DRR_E_ARGUMENT,
                          "early rejection scores the steps of an answer under way, which a critic's file does and the "
@@ -27,11 +27,6 @@ drr_status early_check(loop *l, drr_error *err)
                          "early rejection needs a critic that reads text, and %s is a probe: `drr train "
                          "--beginnings 2` makes one that knows unfinished ones",
                          info.name);
-    if (p->grammar)
-        return error_set(err, DRR_E_ARGUMENT,
-                         "early rejection goes on from the middle of an answer, where no grammar can begin: leave out "
-                         "one of the two");
-    l->early = true;
     l->early_steps = info.head == DRR_HEAD_TOKEN;
     snprintf(l->cut_by, sizeof l->cut_by, "critic %.64s below %.9g from step %u at most %u times", info.sha256,
              p->early_below, p->early_steps, p->early_cuts);
@@ -40,6 +35,33 @@ drr_status early_check(loop *l, drr_error *err)
                   "the critic %s was not trained on beginnings of answers, and scores them as if they were answers; "
                   "`drr train --beginnings 2` makes one that knows them, `drr train --steps` one that scores steps",
                   info.name);
+    return DRR_OK;
+}
+
+drr_status early_check(loop *l, drr_error *err)
+{
+    const drr_policy *p = l->policy;
+    const bool confidence = p->early_confidence > 0;
+    if ((!(p->early_below > 0) && !confidence) ||
+        (p->strategy != DRR_STRATEGY_DRR && p->strategy != DRR_STRATEGY_BEST_OF_N))
+        return DRR_OK;
+    if (p->grammar)
+        return error_set(err, DRR_E_ARGUMENT,
+                         "early rejection goes on from the middle of an answer, where no grammar can begin: leave out "
+                         "one of the two");
+    l->early = true;
+    drr_status status = p->early_below > 0 ? check_critic(l, err) : DRR_OK;
+    if (status != DRR_OK)
+        return status;
+    if (confidence) {
+        const size_t n = strlen(l->cut_by);
+        snprintf(l->cut_by + n, sizeof l->cut_by - n, "%sconfidence below %.9g from step %u at most %u times",
+                 n ? "; " : "", p->early_confidence, p->early_steps, p->early_cuts);
+    }
+    if (confidence && reasoner_get_basis(l->reasoner)->recording[0])
+        hooks_log(l->hooks, DRR_LOG_WARN,
+                  "%s has no log-probabilities, so that no answer is stopped for want of confidence",
+                  drr_reasoner_id(l->reasoner));
     if (!reasoner_get_basis(l->reasoner)->prefixes)
         hooks_log(l->hooks, DRR_LOG_WARN,
                   "%s cannot go on from the middle of an answer: what is stopped early begins again",
@@ -47,11 +69,12 @@ drr_status early_check(loop *l, drr_error *err)
     return DRR_OK;
 }
 
+/* That can be read: one that cannot is none to fall back on. */
 static uint32_t whole_answers(const seeker *s)
 {
     uint32_t n = 0;
     for (size_t i = 0; i < s->result->n_turns; i++)
-        n += drr_turn_answers(&s->result->turns[i]);
+        n += drr_turn_answers(&s->result->turns[i]) && s->result->turns[i].answer;
     return n;
 }
 
@@ -109,6 +132,7 @@ typedef struct beginning { /* of an answer, up to a step's end */
     char *text;
     uint32_t *ends; /* of its steps: n of them, the last one its size */
     size_t n;
+    double confidence; /* NaN: not known, or not asked for */
     bool bad;
 } beginning;
 
@@ -119,26 +143,51 @@ static void beginning_clear(beginning *b)
     *b = (beginning){0};
 }
 
+typedef struct written { /* so far: the text with what was kept, and the tokens behind that */
+    const char *text;
+    const reasoner_token *tokens; /* their ends counted from behind what was kept */
+    size_t n;
+} written;
+
+/* Of the first `size` bytes, by the tokens that end there. */
+static drr_status confidence_at(double *confidence, const loop_request *r, const written *w, size_t size,
+                                drr_error *err)
+{
+    const size_t n_kept = r->kept ? strlen(r->kept) : 0;
+    size_t n = r->n_kept_tokens;
+    float *logprobs = calloc(n + w->n + 1, sizeof *logprobs);
+    if (!logprobs)
+        return error_memory(err);
+    for (size_t i = 0; i < n; i++)
+        logprobs[i] = r->kept_tokens[i].logprob;
+    for (size_t i = 0; i < w->n && n_kept + w->tokens[i].end <= size; i++)
+        logprobs[n++] = w->tokens[i].logprob;
+    *confidence = w->n ? weigh_lowest_group(logprobs, n) : (double)NAN;
+    free(logprobs);
+    return DRR_OK;
+}
+
 /* A step has ended once another one has begun: only then does it show. found: at a step's end that is new, and that is
  * not too early. */
-static drr_status find_boundary(bool *found, beginning *b, const loop *l, loop_request *r, const char *text,
+static drr_status find_boundary(bool *found, beginning *b, const loop *l, loop_request *r, const written *w,
                                 drr_error *err)
 {
     uint32_t *ends = NULL;
     size_t n = 0;
     *found = false;
-    drr_status status = task_step_ends(&ends, &n, r->s->task->kind, text, err);
+    drr_status status = task_step_ends(&ends, &n, r->s->task->kind, w->text, err);
     if (status == DRR_OK && n >= 2 && ends[n - 2] > r->n_looked_at) {
         r->n_looked_at = ends[n - 2];
         if (n - 1 >= l->policy->early_steps) {
-            *b = (beginning){.r = r, .text = string_copy_n(text, ends[n - 2]), .ends = ends, .n = n - 1};
+            *b = (beginning){
+                .r = r, .text = string_copy_n(w->text, ends[n - 2]), .ends = ends, .n = n - 1, .confidence = NAN};
+            status = b->text ? DRR_OK : error_memory(err);
+            if (status == DRR_OK && l->policy->early_confidence > 0)
+                status = confidence_at(&b->confidence, r, w, ends[n - 2], err);
             ends = NULL;
-            *found = true;
-            if (!b->text) {
+            *found = status == DRR_OK;
+            if (!*found)
                 beginning_clear(b);
-                *found = false;
-                status = error_memory(err);
-            }
         }
     }
     free(ends);
@@ -192,10 +241,13 @@ static drr_status score_beginnings(loop *l, beginning *list, size_t n, drr_error
     const double began = clock_seconds();
     if (n == 0)
         return DRR_OK;
-    if (!l->early_steps)
+    if (l->policy->early_below > 0 && !l->early_steps)
         status = score_texts(l, list, n, err);
     for (size_t i = 0; status == DRR_OK && l->early_steps && i < n; i++)
         status = score_steps(l, &list[i], err);
+    for (size_t i = 0; i < n; i++)
+        if (!list[i].bad && list[i].confidence < l->policy->early_confidence)
+            note_bad(&list[i], list[i].n - 1, list[i].confidence);
     const double each = (clock_seconds() - began) / (double)n;
     for (size_t i = 0; i < n; i++)
         list[i].r->s->result->judge_seconds += each;
@@ -219,7 +271,8 @@ static drr_status watch(loop *l, const reasoner_watched *texts, drr_finish *ends
         if (out_of_time(l, r->s, texts[i].seconds))
             ends[i] = DRR_FINISH_TIME;
         else if (early_watches(l, r))
-            status = find_boundary(&found, &list[n_found], l, r, texts[i].text, err);
+            status = find_boundary(&found, &list[n_found], l, r,
+                                   &(written){texts[i].text, texts[i].tokens, texts[i].n_tokens}, err);
         if (found)
             where[n_found++] = i;
     }
@@ -247,14 +300,13 @@ void early_watch(void *user, const reasoner_watched *texts, drr_finish *ends, si
 
 /* ---- afterwards */
 
-/* Keeps what there would be had the completion ended after `size` bytes and n tokens. */
-static void shorten(reasoner_completion *c, size_t size, uint32_t n)
+/* Keeps what there would be had the completion ended after `size` bytes and n tokens; known: it tells of each. */
+static void shorten(reasoner_completion *c, size_t size, uint32_t n, bool known)
 {
     c->text[size] = '\0';
     c->seconds *= c->n_tokens ? (double)n / c->n_tokens : 1;
     c->n_tokens = n;
-    if (c->tokens)
-        c->n_token_stats = n;
+    c->n_token_stats = known ? n : 0;
     c->finish = DRR_FINISH_CUT;
     free(c->hidden);
     c->hidden = NULL;
@@ -284,13 +336,13 @@ drr_status early_cut_ready(loop *l, loop_request *r, reasoner_completion *c, drr
         so_far.size = n_kept;
         status = buffer_append(&so_far, c->text, end < size ? end : size, err);
         if (status == DRR_OK)
-            status = find_boundary(&found, &b, l, r, so_far.data, err);
+            status = find_boundary(&found, &b, l, r, &(written){so_far.data, c->tokens, known ? i + 1 : 0}, err);
         if (status == DRR_OK && found)
             status = score_beginnings(l, &b, 1, err);
         const bool bad = b.bad;
         beginning_clear(&b);
         if (bad) {
-            shorten(c, end, (uint32_t)i + 1);
+            shorten(c, end < size ? end : size, (uint32_t)i + 1, known);
             break;
         }
     }

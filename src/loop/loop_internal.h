@@ -52,7 +52,7 @@ struct loop {
     bool probes;      /* the critic has a probe, and the reasoner gives what it reads */
     bool early;       /* answers under way are scored */
     bool early_steps; /* by a critic that scores steps */
-    char cut_by[160];
+    char cut_by[200];
     drr_status watch_status; /* what went wrong where nobody could be told */
     drr_error watch_error;
     drr_turn_fn on_turn;

@@ -91,7 +91,7 @@ void drr_policy_guaranteed(drr_policy *policy, const drr_guarantee *g)
     policy->max_turns = g->turns;
     policy->max_tokens = 0;
     policy->max_seconds = 0;
-    policy->early_below = 0;
+    policy->early_below = policy->early_confidence = 0;
     policy->judge = NULL;
     policy->sure_above = NAN;
     policy->parallel_below = policy->hopeless_below = policy->give_up_below = 0;
@@ -122,7 +122,7 @@ bool drr_guarantee_holds(char *why, size_t size, const drr_guarantee *g, const d
         status = buffer_puts(&b, "there is a token budget; ", NULL);
     if (status == DRR_OK && p->max_seconds > 0)
         status = buffer_puts(&b, "there is a budget of seconds; ", NULL);
-    if (status == DRR_OK && p->early_below > 0)
+    if (status == DRR_OK && (p->early_below > 0 || p->early_confidence > 0))
         status = buffer_puts(&b, "answers are stopped early; ", NULL);
     if (status == DRR_OK && p->judge && !drr_judge_calibrated(p->judge))
         status = buffer_printf(&b, NULL, "the judge is %s; ", drr_judge_name(p->judge));

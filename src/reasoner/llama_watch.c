@@ -13,7 +13,8 @@ void slots_watch(llama_backend *b, const uint32_t *rows, size_t n)
         const slot *s = &b->slots[rows[row]];
         if (!s->watch || s->ended || s->closing)
             continue;
-        texts[n_watched] = (reasoner_watched){s->complete_user, s->text.data, now - s->started_s};
+        texts[n_watched] =
+            (reasoner_watched){s->complete_user, s->text.data, now - s->started_s, s->stats, s->n_written};
         ends[n_watched] = DRR_FINISH_STOP;
         slots[n_watched++] = rows[row];
     }

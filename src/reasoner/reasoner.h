@@ -14,6 +14,9 @@ typedef struct reasoner_watched { /* a completion under way, as a watch sees it 
     void *user;                   /* the request's complete_user */
     const char *text;             /* the prefix included, NUL-terminated */
     double seconds;               /* since it was admitted */
+    /* Of what is written behind the prefix, `end` counted from there; none where the backend does not know. */
+    const struct reasoner_token *tokens;
+    size_t n_tokens;
 } reasoner_watched;
 
 typedef struct reasoner_request {

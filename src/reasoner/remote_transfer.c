@@ -57,7 +57,8 @@ static void cut_if_complete(remote_transfer *t, size_t before)
     t->cut_as = DRR_FINISH_ANSWERED;
     t->cut = q->complete && q->complete(q->complete_user, answer->data, answer->size);
     if (q->watch && !t->cut) {
-        const reasoner_watched text = {q->complete_user, answer->data, clock_seconds() - t->started_s};
+        const reasoner_watched text = {q->complete_user, answer->data, clock_seconds() - t->started_s, t->reply.tokens,
+                                       t->reply.n_tokens};
         drr_finish end = DRR_FINISH_STOP;
         q->watch(q->watch_user, &text, &end, 1);
         t->cut = end == DRR_FINISH_CUT || end == DRR_FINISH_TIME;

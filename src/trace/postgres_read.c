@@ -93,7 +93,8 @@ static drr_status read_row(drr_trace *t, const PGresult *r, int row, const drr_s
 
 /* ---- many rows */
 
-/* Tells the server to stop, where the callee has seen enough, and reads what is still on its way. */
+/* Reads what is still on its way; with `stop` tells the server that it may end there, which a transaction would not
+ * survive. */
 static void drain(PGconn *db, bool stop)
 {
     char unused[256];
@@ -126,7 +127,7 @@ static drr_status stream(postgres_store *s, const char *sql, int n, const char *
         drr_trace_clear(&t);
         PQclear(r);
     }
-    drain(s->db, !more || status != DRR_OK);
+    drain(s->db, (!more || status != DRR_OK) && !s->batch);
     return status;
 }
 

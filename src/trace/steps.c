@@ -3,6 +3,7 @@
  */
 #include "trace/trace.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,8 +29,8 @@ static bool read_step(drr_step *step, json_t *object, uint32_t least, size_t mos
 {
     const double end = json_number_or(object, "end", -1), right = json_number_or(object, "right", 0),
                  of = json_number_or(object, "of", 0), value = json_number_or(object, "value", -1);
-    if (!json_is_object(object) || !(end > least && end <= (double)most) || !(of >= 0 && of <= UINT32_MAX) ||
-        !(right >= 0 && right <= of) || !(value >= 0 && value <= 1))
+    if (!json_is_object(object) || !(end > least && end <= (double)most) || end != floor(end) ||
+        !(of >= 0 && of <= UINT32_MAX) || !(right >= 0 && right <= of) || !(value >= 0 && value <= 1))
         return false;
     *step = (drr_step){(uint32_t)end, (uint32_t)right, (uint32_t)of, (float)value};
     return true;

@@ -9,31 +9,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Where the steps of a trace end, but for the last one, behind which nothing is missing; *ends is NULL for none. */
-static drr_status cuts_of(uint32_t **ends, size_t *n, const drr_trace *t, drr_error *err)
+/* How long the beginnings of a trace are that end with a step: all but the whole. *sizes is the caller's to free. */
+static drr_status sizes_of(size_t **sizes, size_t *n, const drr_trace *t, drr_error *err)
 {
-    *ends = NULL;
+    uint32_t *ends = NULL;
+    size_t n_steps = 0;
     *n = 0;
-    drr_status status = t->text ? task_step_ends(ends, n, t->kind, t->text, err) : DRR_OK;
-    *n -= *n > 0;
+    drr_status status = t->text ? task_step_ends(&ends, &n_steps, t->kind, t->text, err) : DRR_OK;
+    *sizes = status == DRR_OK ? calloc(n_steps + 1, sizeof **sizes) : NULL;
+    if (status == DRR_OK && !*sizes)
+        status = error_memory(err);
+    for (size_t i = 0; status == DRR_OK && i + 1 < n_steps; i++)
+        (*sizes)[(*n)++] = ends[i];
+    free(ends);
     return status;
 }
 
-/* Moves `most` of the n to the front, drawn at random; returns how many there are then. */
-static size_t draw(uint32_t *ends, size_t n, size_t most, uint64_t seed)
-{
-    rng r;
-    rng_seed(&r, seed);
-    for (size_t i = 0; i < n && i < most; i++) {
-        const size_t k = i + (size_t)rng_below(&r, n - i);
-        const uint32_t drawn = ends[k];
-        ends[k] = ends[i];
-        ends[i] = drawn;
-    }
-    return n < most ? n : most;
-}
-
-static drr_status add(examples *x, const corpus_row *row, uint32_t size, const wordpiece *tokenizer, size_t max_length,
+static drr_status add(examples *x, const corpus_row *row, size_t size, const wordpiece *tokenizer, size_t max_length,
                       int32_t *ids, drr_error *err)
 {
     size_t n = 0;
@@ -48,17 +40,18 @@ static drr_status add(examples *x, const corpus_row *row, uint32_t size, const w
 drr_status beginnings_teach(examples *x, const corpus_row *row, size_t at, const wordpiece *tokenizer,
                             size_t max_length, const drr_train_options *o, int32_t *ids, drr_error *err)
 {
-    uint32_t *ends = NULL;
-    size_t n = 0;
-    drr_status status = cuts_of(&ends, &n, &row->trace, err);
+    size_t *sizes, n;
+    rng r;
+    rng_seed(&r, hash_mix(o->seed, at));
+    drr_status status = sizes_of(&sizes, &n, &row->trace, err);
     if (status == DRR_OK)
-        n = draw(ends, n, o->beginnings, hash_mix(o->seed, at));
-    for (size_t i = 0; status == DRR_OK && i < n; i++) {
-        status = add(x, row, ends[i], tokenizer, max_length, ids, err);
+        rng_shuffle(&r, sizes, n);
+    for (size_t i = 0; status == DRR_OK && i < n && i < o->beginnings; i++) {
+        status = add(x, row, sizes[i], tokenizer, max_length, ids, err);
         if (status == DRR_OK)
             status = examples_teach(x, row->question, NULL, NULL, 0, err);
     }
-    free(ends);
+    free(sizes);
     return status;
 }
 
@@ -71,14 +64,13 @@ drr_status beginnings_measure(drr_train_result *result, const corpus *c, const e
     int32_t *ids = calloc(max_length, sizeof *ids);
     drr_status status = ids ? DRR_OK : error_memory(err);
     for (size_t i = 0; status == DRR_OK && i < c->n; i++) {
-        uint32_t *ends = NULL;
-        size_t n = 0;
+        size_t *sizes, n;
         if (c->rows[i].part != CORPUS_TEST)
             continue;
-        status = cuts_of(&ends, &n, &c->rows[i].trace, err);
+        status = sizes_of(&sizes, &n, &c->rows[i].trace, err);
         for (size_t k = 0; status == DRR_OK && k < n; k++)
-            status = add(&x, &c->rows[i], ends[k], tokenizer, max_length, ids, err);
-        free(ends);
+            status = add(&x, &c->rows[i], sizes[k], tokenizer, max_length, ids, err);
+        free(sizes);
     }
     if (status == DRR_OK) {
         scores = calloc(x.n + 1, sizeof *scores);

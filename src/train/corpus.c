@@ -88,6 +88,7 @@ static bool take_trace(void *user, const drr_trace *trace)
     }
     row->logit = row->probe = NAN;
     c->n++;
+    row->test_file = r->test;
     row->part = r->test ? CORPUS_TEST : CORPUS_TRAIN;
     c->n_empty += !r->options->question_only && blank(trace->text);
     if (r->status == DRR_OK)
@@ -132,7 +133,7 @@ static drr_status split(corpus *c, const drr_train_options *o, drr_error *err)
         for (size_t i = 0, end; i < c->n; i = end, c->n_questions++) {
             bool in_test = false, in_train = false;
             for (end = i; end < c->n && keys[end].order == keys[i].order && keys[end].hash == keys[i].hash; end++) {
-                const bool test = o->test_traces && c->rows[keys[end].row].part == CORPUS_TEST;
+                const bool test = c->rows[keys[end].row].test_file;
                 in_test |= test;
                 in_train |= !test;
             }
@@ -155,10 +156,7 @@ static drr_status split(corpus *c, const drr_train_options *o, drr_error *err)
             for (size_t k = i; k < end; k++) {
                 corpus_row *row = &c->rows[keys[k].row];
                 row->question = c->n_questions;
-                if (!in_test)
-                    row->part = part;
-                else if (row->part != CORPUS_TEST)
-                    row->part = CORPUS_UNUSED;
+                row->part = !in_test ? part : row->test_file ? CORPUS_TEST : CORPUS_UNUSED;
             }
         }
     }

@@ -11,11 +11,11 @@
 /* ---- the division */
 
 /* Questions that rows of a test file hold; the caller frees. */
-static bool *tested_elsewhere(const corpus *c, const drr_train_options *o)
+static bool *tested_elsewhere(const corpus *c)
 {
     bool *list = calloc(c->n_questions + 1, sizeof *list);
-    for (size_t i = 0; i < c->n && list && o->test_traces; i++)
-        if (c->rows[i].part == CORPUS_TEST)
+    for (size_t i = 0; i < c->n && list; i++)
+        if (c->rows[i].test_file)
             list[c->rows[i].question] = true;
     return list;
 }
@@ -28,7 +28,7 @@ static void assign(corpus *c, const corpus_part *parts)
 
 drr_status corpus_fold(corpus *c, const drr_train_options *o, uint32_t fold, uint32_t folds, drr_error *err)
 {
-    bool *elsewhere = tested_elsewhere(c, o);
+    bool *elsewhere = tested_elsewhere(c);
     corpus_part *parts = calloc(c->n_questions + 1, sizeof *parts);
     size_t n = 0, seen = 0, trained = 0;
     if (!elsewhere || !parts) {

@@ -90,7 +90,30 @@ static uint64_t mix_text(uint64_t h, const char *text)
     return hash_mix(h, hash_string(text != NULL, text ? text : ""));
 }
 
-static uint64_t mix_rows(uint64_t h, const corpus *c)
+/* What a stack learns from beside the text, and of what steps are worth. */
+static uint64_t mix_turn(uint64_t h, const drr_trace *t, bool steps)
+{
+    const drr_token_stats *s = &t->stats;
+    const double numbers[] = {t->kind,
+                              s->n,
+                              s->answer_n,
+                              (double)s->mean,
+                              (double)s->min,
+                              (double)s->tail_mean,
+                              (double)s->entropy_mean,
+                              (double)s->answer_mean,
+                              (double)s->answer_min,
+                              (double)s->answer_entropy,
+                              (double)s->answer_margin};
+    h = hash_bytes(h, numbers, sizeof numbers);
+    for (uint32_t i = 0; steps && i < t->n_steps; i++) {
+        const double step[] = {t->steps[i].end, (double)t->steps[i].value};
+        h = hash_bytes(h, step, sizeof step);
+    }
+    return h;
+}
+
+static uint64_t mix_rows(uint64_t h, const corpus *c, bool steps)
 {
     for (size_t i = 0; i < c->n; i++) {
         const drr_trace *t = &c->rows[i].trace;
@@ -100,7 +123,7 @@ static uint64_t mix_rows(uint64_t h, const corpus *c)
         h = mix_text(h, t->answer);
         h = mix_text(h, t->reasoner);
         h = mix_text(h, t->task);
-        h = hash_bytes(h, numbers, sizeof numbers);
+        h = mix_turn(hash_bytes(h, numbers, sizeof numbers), t, steps);
         if (t->hidden) /* of a critic without a probe, no row has any */
             h = hash_bytes(h, t->hidden, t->hidden_size);
     }
@@ -131,14 +154,14 @@ drr_status work_identity(uint64_t *identity, const corpus *c, const drr_train_op
     if (o->kind != DRR_CRITIC_ENCODER)
         h = hash_mix(h, o->kind);
     if (o->kind == DRR_CRITIC_PROBE) {
-        *identity = mix_rows(h, c);
+        *identity = mix_rows(h, c, o->steps);
         return DRR_OK;
     }
     drr_status status = drr_cache_path(folder, sizeof folder, o->encoder, err);
     if (status == DRR_OK)
         status = encoder_open_hf(&e, &tokenizer, &has_head, folder, o->seed, err);
     if (status == DRR_OK)
-        *identity = mix_rows(hash_bytes(h, e->parameters, e->n_parameters * sizeof(float)), c);
+        *identity = mix_rows(hash_bytes(h, e->parameters, e->n_parameters * sizeof(float)), c, o->steps);
     encoder_free(e);
     wordpiece_free(tokenizer);
     return status;

@@ -257,7 +257,7 @@ static drr_status run_trial(searching *s, drr_trial *t, drr_error *err)
         t->kinds[k].log_loss = t->kinds[k].auroc = t->kinds[k].within = NAN;
     status = fit_trial(s, t, &f, &w.hooks, &why);
     if (status == DRR_OK)
-        take_figures(t, &f, s->o->text_alone);
+        take_figures(t, &f, s->o->text_alone || s->o->question_only);
     t->seconds = clock_seconds() - began;
     if (status != DRR_OK && !is_lost(s, status)) {
         if (err)

@@ -192,6 +192,7 @@ typedef struct corpus_row {
     drr_trace trace;
     size_t question;  /* index of its question */
     corpus_part part; /* its question's */
+    bool test_file;   /* read from options->test_traces */
     double logit;     /* set once the encoder is fitted; of a probe alone, the probe's; NaN before */
     double probe;     /* the probe's log-odds; NaN without one, and without hidden states */
 } corpus_row;

@@ -160,7 +160,7 @@ test_that "by critics of questions" bash -c '[ "$(ls ways/critics/made.*/questio
 
 study 1 "" "" >plain.toml
 expect "a study without them" 0 "$drr" eval --suite plain.toml --out toggled
-study 1 "with_question_critic = true" "" >asked.toml
+study 1 $'with_question_critic = true\nbeginnings = 1' "" >asked.toml
 expect "and with them" 0 "$drr" eval --suite asked.toml --out toggled
 test_that "is another part" bash -c '! grep -q "finished before" "$1" && grep -q "\"route\":\"sequence\"" toggled/questions.jsonl' - "$work/err"
 

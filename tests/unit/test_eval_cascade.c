@@ -19,6 +19,7 @@ static drr_cascade four(void)
     assert_non_null(c.questions);
     for (size_t i = 0; i < 4; i++) {
         c.questions[i] = questions[i];
+        c.questions[i].after = questions[i].second;
         c.questions[i].cost_first = 1;
         c.questions[i].cost_second = 10;
     }
@@ -92,6 +93,22 @@ static void the_picked_point_stands_beside_the_second(void **state)
     drr_cascade_clear(&c);
 }
 
+/* What the first one had right stands where the second has none: right in the cascade, and not in the second alone. */
+static void the_second_alone_is_not_helped_by_the_first(void **state)
+{
+    (void)state;
+    drr_cascade c = four();
+    drr_cascade_options o;
+    drr_error err = {0};
+    drr_cascade_options_defaults(&o);
+    c.questions[0].second = 0; /* a: no answer */
+    assert_int_equal(cascade_points(&c, &o, &err), DRR_OK);
+    assert_true(fabs(c.accuracy_second - 0.5) < 1e-12);
+    assert_true(fabs(c.points[3].accuracy - 0.75) < 1e-12);
+    assert_int_equal(c.picked, 0); /* gets as much right as the second alone */
+    drr_cascade_clear(&c);
+}
+
 /* The same four questions nine times over say no more than once. */
 static void a_question_that_is_there_often_is_drawn_as_one(void **state)
 {
@@ -133,6 +150,7 @@ int main(void)
         cmocka_unit_test(every_threshold_is_a_point),
         cmocka_unit_test(the_target_picks_one),
         cmocka_unit_test(the_picked_point_stands_beside_the_second),
+        cmocka_unit_test(the_second_alone_is_not_helped_by_the_first),
         cmocka_unit_test(a_question_that_is_there_often_is_drawn_as_one),
         cmocka_unit_test(a_second_reasoner_that_writes_nothing_costs_nothing),
     };

@@ -199,6 +199,52 @@ static void the_last_turn_is_not_stopped(void **state)
     stage_close(&s);
 }
 
+/* DeepConf's rule, with no critic's word: the log-probabilities of what is kept count as well. */
+static void an_unsure_step_ends_an_answer_too(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"We add them. Is it that? And so on. Answer: 3",
+                                        " It makes 7! Now.\nAnswer: 7"};
+    for (int deaf = 0; deaf < 2; deaf++) { /* while it is written, and where it was there at once */
+        stage s;
+        STAGE(s, texts, true);
+        s.w.deaf = deaf;
+        s.policy.early_below = 0;
+        s.policy.early_confidence = 0.5; /* (3 words of -0.1): 0.90; with 3 more of which one has -9: 0.21 */
+        solve(&s);
+        assert_int_equal(s.r.n_cuts, 1);
+        assert_string_equal(s.r.turns[0].role, "cut");
+        assert_string_equal(s.r.turns[0].text, "We add them. Is it that? And");
+        assert_true(fabs(s.r.turns[0].p_correct - exp(-(5 * 0.1 + 9) / 6)) < 1e-5);
+        assert_string_equal(s.w.prefixes[1], "We add them.");
+        assert_string_equal(s.r.turns[1].text, "We add them. It makes 7! Now.\nAnswer: 7"); /* "!" is the critic's */
+        assert_string_equal(s.r.answer, "7");
+        stage_close(&s);
+    }
+}
+
+static void what_is_kept_counts_in_the_confidence_of_what_follows(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"Is it? We see! And so on. Answer: 3", " So it is. And on. Answer: 7"};
+    stage s;
+    STAGE(s, texts, true);
+    s.policy.early_confidence = 0.01; /* -9.1 over 2 words is 0.0106 */
+    s.policy.early_below = 0.5;       /* the critic stops it behind the "!" */
+    solve(&s);
+    assert_string_equal(s.r.turns[0].role, "cut");
+    assert_string_equal(s.w.prefixes[1], "Is it?");
+    assert_int_equal(s.r.n_cuts, 1);
+    drr_result_clear(&s.r);
+    s.w.n_asked = 0;
+    s.policy.early_confidence = 0.2; /* exp(-9.4 / 5) is 0.15; its own three words alone have 0.9 */
+    s.policy.early_steps = 2;
+    solve(&s);
+    assert_true(s.r.turns[0].p_correct < 0.2);
+    assert_true(s.r.n_cuts > 1);
+    stage_close(&s);
+}
+
 /* With an answer in hand the last turn may be stopped, too, and nothing follows it. */
 static void nothing_is_stopped_before_there_is_a_whole_answer(void **state)
 {
@@ -531,6 +577,8 @@ int main(void)
         cmocka_unit_test(without_prefixes_it_begins_again_and_says_so),
         cmocka_unit_test(an_answer_is_stopped_so_often_at_most),
         cmocka_unit_test(nothing_is_stopped_before_there_is_a_whole_answer),
+        cmocka_unit_test(an_unsure_step_ends_an_answer_too),
+        cmocka_unit_test(what_is_kept_counts_in_the_confidence_of_what_follows),
         cmocka_unit_test(the_last_turn_is_not_stopped),
         cmocka_unit_test(what_had_been_kept_and_is_lost_after_all_counts),
         cmocka_unit_test(a_piece_alone_is_no_answer_that_could_not_be_read),

@@ -315,6 +315,8 @@ static void steps_that_do_not_fit_the_text_are_refused(void **state)
         "[]",
         "[3]",
         "[{\"end\": 0, \"value\": 1}]",
+        "[{\"end\": 0.5, \"value\": 1}]",
+        "[{\"end\": 3.5, \"value\": 1}, {\"end\": 3.9, \"value\": 1}]",
         "[{\"end\": 21, \"value\": 1}]", /* the text has 20 bytes */
         "[{\"end\": 4, \"value\": 1}, {\"end\": 4, \"value\": 1}]",
         "[{\"end\": 4}]",

@@ -95,16 +95,16 @@ static void a_test_file_is_nobodys_fold_and_fewer_questions_are_the_first(void *
     corpus c = read_corpus(&o);
     assert_int_equal(c.n_leaks, 4);
     size_t tested = 0;
+    corpus own = read_corpus(&o); /* the same rows for all folds, as repetitions have them */
     for (uint32_t f = 0; f < 3; f++) {
-        corpus own = read_corpus(&o);
         assert_int_equal(corpus_fold(&own, &o, f, 3, NULL), DRR_OK);
         parts_of(parts, &own);
         for (size_t i = 0; i < own.n; i++)
             if (i >= FIXTURE_QUESTIONS * FIXTURE_SAMPLES)
                 assert_int_equal(own.rows[i].part, CORPUS_UNUSED);
         tested += corpus_questions(&own, CORPUS_TEST);
-        corpus_clear(&own);
     }
+    corpus_clear(&own);
     assert_int_equal(tested, FIXTURE_QUESTIONS - 4);
     o.test_traces = NULL;
     corpus_clear(&c);

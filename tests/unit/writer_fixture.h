@@ -51,13 +51,15 @@ static inline drr_status writer_submit(void *self, const reasoner_request *r, dr
         word += strcspn(text + word, " \n");
         assert_int_equal(buffer_append(&b, text, word, NULL), DRR_OK);
         text += word;
-        c.tokens[c.n_tokens++] = (reasoner_token){(uint32_t)(b.size - prefix), -0.1f, 0.1f, 1};
+        const float logprob = b.data[b.size - 1] == '?' ? -9 : -0.1f; /* it is not sure of what it asks */
+        c.tokens[c.n_tokens++] = (reasoner_token){(uint32_t)(b.size - prefix), logprob, 0.1f, 1};
         if (r->complete && r->complete(r->complete_user, b.data, b.size)) {
             c.finish = DRR_FINISH_ANSWERED;
         } else if (c.n_tokens == r->max_tokens) {
             c.finish = DRR_FINISH_LENGTH;
         } else if (r->watch && !w->deaf) {
-            const reasoner_watched seen = {r->complete_user, b.data, c.n_tokens * w->seconds_a_word};
+            const reasoner_watched seen = {r->complete_user, b.data, c.n_tokens * w->seconds_a_word, c.tokens,
+                                           c.n_tokens};
             r->watch(r->watch_user, &seen, &c.finish, 1);
         }
     }

@@ -74,7 +74,7 @@ const char *http_query(const http_call *call, const char *name);  /* NULL: not t
 const char *http_query_string(const http_call *call);             /* all of it as it came, behind the "?"; "" */
 const char *http_header(const http_call *call, const char *name); /* the same, any case */
 /* A key that the client shows to somebody behind us, in its Authorization or x-api-key: NULL where there is none, or
- * where it is the one that opened this server. */
+ * where it is one of those that open this server. */
 const char *http_other_key(const http_call *call, const char *name);
 const char *http_body(const http_call *call, size_t *size); /* NUL-terminated behind size bytes */
 const char *http_id(const http_call *call); /* the client's x-request-id where it is a sane one, else one made here;

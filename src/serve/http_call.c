@@ -269,26 +269,26 @@ static size_t find_key(const http_keys *keys, const char *given)
     return found;
 }
 
-static const char *bearer_of(const http_call *call)
+static const char *bearer_of(const char *given)
 {
-    const char *given = http_header(call, "authorization");
     return given && strncasecmp(given, "bearer ", 7) == 0 ? given + 7 + strspn(given + 7, " ") : NULL;
 }
 
 static bool has_key(http_call *call)
 {
-    const char *given[] = {bearer_of(call), http_header(call, "x-api-key")};
-    static const char *const names[] = {"authorization", "x-api-key"};
-    for (size_t i = 0; i < 2 && call->key == call->keys->n; i++) {
+    const char *given[] = {bearer_of(http_header(call, "authorization")), http_header(call, "x-api-key")};
+    for (size_t i = 0; i < 2 && call->key == call->keys->n; i++)
         call->key = find_key(call->keys, given[i] ? given[i] : "");
-        call->opened_by = names[i];
-    }
     return call->key < call->keys->n;
 }
 
+/* A client may show the same key in both headers, or two that are both ours, or forget the "Bearer". */
 const char *http_other_key(const http_call *call, const char *name)
 {
-    return call->opened_by && strcasecmp(call->opened_by, name) == 0 ? NULL : http_header(call, name);
+    const char *value = http_header(call, name), *bearer = bearer_of(value);
+    const bool ours = value && (find_key(call->keys, value) < call->keys->n ||
+                                (bearer && find_key(call->keys, bearer) < call->keys->n));
+    return ours ? NULL : value;
 }
 
 /* The host of "host:port", without the brackets of IPv6. */

@@ -79,9 +79,8 @@ struct http_call {
     buffer body;
     size_t n_dropped; /* of a body that nobody will read */
     http_keys *keys;
-    size_t key;            /* which one; keys->n: none */
-    const char *opened_by; /* the header that it came in; NULL: none was needed */
-    bool admitted;         /* counted among those in flight */
+    size_t key;    /* which one; keys->n: none */
+    bool admitted; /* counted among those in flight */
     double began;
     atomic_size_t n_sent;
 

@@ -68,6 +68,7 @@ def the_only_model_needs_no_name(up, critic):
 
 def a_clients_key_is_forwarded_where_that_is_wanted(up, critic):
     theirs, ours, long = "Bearer sk-the-clients-own", "a-key-of-this-server", "Bearer " + "x" * 3000
+    other = "another-key-of-it"
     up.key, key = None, up.key
     asked = {"messages": [{"role": "user", "content": "Is it true? plan:g"}], "model": "test-model"}
 
@@ -89,10 +90,18 @@ def a_clients_key_is_forwarded_where_that_is_wanted(up, critic):
         check("and not what it says of the server's", request(server.port, "POST", "/v1/chat/completions", asked)[0] == 502)
         up.key = None
     with Served(os.path.join(WORK, "log"), "--upstream", up.url, "--samples", "1", "--forward-key", DRR_UPSTREAM_API_KEY=KEY,
-                DRR_API_KEY=ours) as server:
+                DRR_API_KEY=f"{ours},{other}") as server:
         check("what opens the server does not leave it", sent(server, Authorization=f"Bearer {ours}") == (200, own, None) and
               sent(server, "/v1/messages", x_api_key=ours) == (200, own, KEY))
         check("beside it the upstream's does", sent(server, Authorization=theirs, x_api_key=ours) == (200, theirs, None))
+        for what, shown in (("shown twice", {"Authorization": f"Bearer {ours}", "x_api_key": ours}),
+                            ("beside another of them", {"Authorization": f"Bearer {other}", "x_api_key": ours}),
+                            ("in the other order", {"Authorization": f"Bearer {ours}", "x_api_key": other}),
+                            ("without a scheme", {"Authorization": ours, "x_api_key": other}),
+                            ("with one too many", {"Authorization": f"bearer  {ours}", "x_api_key": f"Bearer {ours}"})):
+            seen = sent(server, "/v1/embeddings", **shown), sent(server, "/v1/messages", **shown), sent(server, **shown)
+            check(f"nor does any other of its keys: {what}", all(status == 200 and ours not in (str(a) + str(x)) and other not in (str(a) + str(x))
+                  for status, a, x in seen), seen)
         check("and opens nothing", request(server.port, "POST", "/v1/chat/completions", asked, {"Authorization": theirs})[0] == 401)
     with served(up, "--samples", "1") as server:
         check("without --forward-key none leaves", sent(server, Authorization=theirs) == (200, own, None) and

@@ -91,7 +91,7 @@ void cli_quiet(void); /* no notes, no progress; errors remain */
 uint32_t cli_follow_rank(void);
 bool cli_silent(void);
 void cli_note(const char *format, ...) __attribute__((format(printf, 1, 2))); /* a line, below any progress line */
-/* Says what failed and returns the exit code. Interrupted: says how to go on. */
+/* Says what failed and returns the exit code. Interrupted: says how to go on, but for a server, which is done then. */
 int cli_fail(const drr_error *err);
 int cli_fail_errno(const char *what, const char *path);
 /* Hooks of a long job. The first call makes Ctrl-C and SIGTERM end it in order; a second signal ends at once. */
@@ -100,7 +100,7 @@ bool cli_interrupted(void);
 double cli_seconds(void);      /* of a clock that only goes forward */
 void cli_clear_progress(void); /* before writing to stdout, which may be the same terminal */
 void cli_remember_command(int argc, char **argv);
-const char *cli_command_line(void); /* quoted for a shell */
+const char *cli_command_line(void); /* quoted for a shell; asterisks for keys and passwords */
 
 /* ---- numbers and tables for people (print_common.c) */
 const char *cli_size(char text[16], uint64_t bytes);

@@ -20,6 +20,7 @@ static struct {
     uint64_t last_done;
     char last_phase[32];
     char *command;
+    bool serves; /* it is `drr serve` */
 } talk;
 
 static volatile sig_atomic_t interrupted;
@@ -70,6 +71,10 @@ int cli_fail(const drr_error *err)
     cli_clear_progress();
     if (talk.silent && (err->status == DRR_E_INTERRUPTED || !*err->message)) /* rank 0 says it */
         return err->status == DRR_E_INTERRUPTED ? CLI_INTERRUPTED : CLI_FAILED;
+    if (err->status == DRR_E_INTERRUPTED && talk.serves) { /* nothing to go on with: this is its orderly end */
+        cli_note("drr: stopped before it was ready");
+        return CLI_DONE;
+    }
     if (err->status == DRR_E_INTERRUPTED) {
         uint32_t rank, n;
         char mpirun[32] = "";
@@ -93,7 +98,31 @@ int cli_fail_errno(const char *what, const char *path)
     return cli_fail(&err);
 }
 
-/* ---- the command, to be shown again */
+/* ---- the command, to be shown again, without what is secret in it */
+
+/* URLs with a password are refused where they are opened (remote.c, postgres.c), but the command may be shown before.
+ */
+static void hide_secrets(char *word, bool is_key)
+{
+    static const char key[] = "--api-key=", parameter[] = "password=";
+    const bool holds_key = strncmp(word, key, sizeof key - 1) == 0;
+    if (is_key || holds_key) {
+        word += holds_key ? sizeof key - 1 : 0;
+        memset(word, '*', strlen(word));
+        return;
+    }
+    for (char *host = word; (host = strstr(host, "://"));) {
+        host += 3;
+        char *at = memrchr(host, '@', strcspn(host, "/?# ")),
+             *user_end = at ? memchr(host, ':', (size_t)(at - host)) : NULL;
+        if (user_end)
+            memset(user_end + 1, '*', (size_t)(at - user_end - 1));
+        for (char *value = host; (value = strstr(value, parameter));) {
+            value += sizeof parameter - 1;
+            memset(value, '*', strcspn(value, "&# "));
+        }
+    }
+}
 
 static char *quote_word(char *at, const char *word)
 {
@@ -120,11 +149,20 @@ void cli_remember_command(int argc, char **argv)
     for (int i = 0; i < argc; i++)
         room += 4 * strlen(argv[i]) + 3;
     free(talk.command);
+    talk.serves = argc > 1 && strcmp(argv[1], "serve") == 0;
     char *at = talk.command = malloc(room);
     for (int i = 0; at && i < argc; i++) {
+        char *word = strdup(argv[i]);
+        if (!word) {
+            free(talk.command);
+            talk.command = NULL;
+            return;
+        }
+        hide_secrets(word, i && strcmp(argv[i - 1], "--api-key") == 0);
         if (i)
             *at++ = ' ';
-        at = quote_word(at, argv[i]);
+        at = quote_word(at, word);
+        free(word);
     }
     if (at)
         *at = '\0';

@@ -144,12 +144,11 @@ def test_storm():
           asked(server, "quota-always") <= 3, done.stderr)
 
 
-def test_interrupt():
-    server = Server()
-    data = questions("late.jsonl", ["", "silent-always"])
-    command = [DRR, "distill", "--reasoner", server.url, "--data", data, "--out", "late.db", "--samples", "1", "--turns", "1"]
-    command = ["env", "--default-signal=INT", *command]  # whoever runs the tests may have it ignored
-    run = subprocess.Popen(command, cwd=WORK, stderr=subprocess.PIPE, text=True, env={**os.environ, "DRR_UPSTREAM_API_KEY": KEY})
+def interrupted(server, *words):
+    """What the command said that Ctrl-C ended while the server was silent; its exit code; how long it took to end."""
+    command = ["env", "--default-signal=INT", DRR, *words]  # whoever runs the tests may have it ignored
+    run = subprocess.Popen(command, cwd=WORK, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+                           env={**os.environ, "DRR_UPSTREAM_API_KEY": KEY})
     while asked(server, "silent-always") == 0 and run.poll() is None:
         time.sleep(0.05)
     time.sleep(0.3)
@@ -157,8 +156,23 @@ def test_interrupt():
     started = time.monotonic()
     said.append(run.communicate(timeout=30)[1])
     server.stop()
-    check("Ctrl-C ends a wait at once", run.returncode == 130 and time.monotonic() - started < 3, said[-1])
+    return said[-1], run.returncode, time.monotonic() - started
+
+
+def test_interrupt():
+    server = Server()
+    data = questions("late.jsonl", ["", "silent-always"])
+    words, code, seconds = interrupted(server, "distill", "--reasoner", server.url, "--data", data, "--out", "late.db", "--samples", "1",
+                                       "--turns", "1")
+    check("Ctrl-C ends a wait at once", code == 130 and seconds < 3, words)
     check("and keeps what was answered", len(traces("late.db")) == 1)
+    question = "fault:silent-always postgres://me:p4ss@w0rd@host/db?sslpassword=s3cret&user=me https://you:t0ken@host:8080/v1 http://h/a:b@c"
+    server = Server()
+    words, code, seconds = interrupted(server, "reason", "--reasoner", server.url, "--kind", "text", question)
+    shown = "postgres://me:*********@host/db?sslpassword=******&user=me https://you:*****@host:8080/v1 http://h/a:b@c"
+    check("no password of a URL is in the command that is shown to go on with", code == 130 and "To go on" in words and
+          not any(secret in words for secret in ("p4ss", "w0rd", "s3cret", "t0ken")), words)
+    check("all else is", f"{DRR} reason --reasoner {server.url} --kind text 'fault:silent-always {shown}'" in words, words)
 
 
 # ---- budgets

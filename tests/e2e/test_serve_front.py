@@ -297,12 +297,36 @@ def hung(server):
         return "cut"
 
 
-def it_says_that_it_loads():
+def loading(*words):
+    """A server whose model is not there yet."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = Server("--port", str(port), reasoner="smollm2-135m", DRR_OFFLINE="1")
+    server = Server("--port", str(port), *words, reasoner="smollm2-135m", DRR_OFFLINE="1")
     server.port = port
+    return server
+
+
+def it_ends_in_order_while_it_loads():
+    for form, words in (("json", ("--api-key", FIRST)), ("text", (f"--api-key={FIRST}",))):
+        server, status = loading(*words, "--log-format", form), None
+        while status is None and server.process.poll() is None:
+            try:
+                status = server.ask("GET", "/health", seconds=2)[0]
+            except OSError:
+                time.sleep(0.002)
+        if server.process.poll() is not None:
+            print("ok - ending while it loads # skip: the model is not in the cache")
+            return
+        code, said = server.stop(), "".join(server.lines)
+        check(f"SIGTERM while the model loads is an orderly end too ({form})", status == 503 and code == 0, status, code, said)
+        check("which shows no key, and no command to go on with", FIRST not in said and "run it again" not in said, said)
+        check("and nothing that is no line of the log" if form == "json" else "and says that it never was ready",
+              all(line.startswith("{") for line in server.lines) if form == "json" else "stopped before it was ready" in said, said)
+
+
+def it_says_that_it_loads():
+    server = loading()
     seen, told = set(), set()
     while not server.is_ready.is_set() and server.process.poll() is None:
         try:
@@ -368,4 +392,5 @@ settings_come_from_three_places()
 abusers_are_cut()
 termination_waits_for_what_is_under_way()
 it_says_that_it_loads()
+it_ends_in_order_while_it_loads()
 sys.exit(1 if failures() else 0)

@@ -36,15 +36,23 @@ int main(void)
     return 0;
 }
 C
-llama=$(dirname "$(ldd "$drr" | awk '/libllama/ { print $3 }')")
 # shellcheck disable=SC2046
-expect "a C program links with the library" 0 cc mine.c -Imoved/include -Lmoved/lib -ldrr -L"$llama" "-Wl,-rpath,$llama" \
+expect "a C program links with the library" 0 cc mine.c -Imoved/include -Lmoved/lib -ldrr -Lmoved/lib/drr "-Wl,-rpath,$work/moved/lib/drr" \
     -lllama -lggml -lggml-base -ldnnl $(pkg-config --libs jansson sqlite3 zlib libutf8proc libcurl libpq libmicrohttpd gnutls) -fopenmp -lstdc++ -lm -o mine
 expect "and runs" 0 ./mine
 test_that "and gets the library's sentences" grep -q absent.gguf "$work/out"
 
-# An empty folder is mounted over the source tree, for these commands alone.
-hidden=(unshare -m sh -c 'mount -t tmpfs none "$1" && shift && exec "$@"' - "$source_root")
+# Nothing that it loads may lie in a home, where a service's ProtectHome hides it: libllama is the system's, or comes along.
+ldd "$drr" mine moved/lib/drr/libggml-cpu-*.so >loaded 2>&1
+test_that "every library is found" bash -c '! grep "not found" loaded'
+test_that "and is the installed one or the system's" bash -c '! grep "=> /" loaded | grep -vE "=> (/lib|/usr|$1/)"' - "$work/moved"
+test_that "and no other place is looked into" bash -c '! readelf -d "$1" | grep -E "RUNPATH|RPATH" | grep -vE "\[(\\\$ORIGIN/\.\./lib/drr|/usr/.*)\]"' - "$drr"
+
+# An empty folder is mounted over the source tree, and one over the cache's libllama, for these commands alone.
+mkdir -p "$work/empty"
+llama=$cache/llama
+[ -d "$llama" ] || llama=$work/empty
+hidden=(unshare -m sh -c 'mount -t tmpfs none "$1" && mount -t tmpfs none "$2" && shift 2 && exec "$@"' - "$source_root" "$llama")
 case $cache/ in "$source_root"/*) inside=yes ;; *) inside= ;; esac
 if [ -z "$inside" ] && "${hidden[@]}" test ! -e "$source_root/CMakeLists.txt" 2>/dev/null; then
     expect "models list without the source tree" 0 "${hidden[@]}" "$drr" models list
@@ -56,6 +64,8 @@ if [ -z "$inside" ] && "${hidden[@]}" test ! -e "$source_root/CMakeLists.txt" 2>
         expect "doctor --reasoner without the source tree" 0 "${hidden[@]}" env DRR_CACHE="$work/few" "$drr" doctor \
             --reasoner smollm2-135m --json
         test_that "has the stored logits" json "$work/out" "j['reasoner']['first_logits']['verdict'] == 'as stored'"
+        here=$(find moved/lib/drr -name 'libggml-cpu-*.so' | wc -l) # 0: the system's
+        test_that "and the CPU paths that were installed" json "$work/out" "$here == 0 or len(j['reasoner']['cpu_paths']) > 1"
     else
         skip "doctor without the source tree (smollm2-135m is not in the cache)"
     fi

@@ -4,10 +4,12 @@ decision and rerank routes); and real upstreams behind it: llama-server, the emb
 `tools/setup client-python` makes; what else is missing is skipped by name."""
 import asyncio
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -189,6 +191,29 @@ async def check_openai_async(served):
 
 # ---- curl
 
+def documented_curls():
+    """The curl commands of the README and the manual, as a reader pastes them."""
+    for name in ("README.md", os.path.join("packaging", "drr-serve.1")):
+        with open(os.path.join(ROOT, name)) as file:
+            text = file.read().replace("\\-", "-").replace("\\(aq", "'")
+        yield name, re.findall(r"^ *(curl [^'\n]*-d '[^']*')$", text, re.M)
+
+
+def check_documents(bare):
+    def pasted(*words):
+        words = [word.replace("127.0.0.1:8377", f"127.0.0.1:{bare.port}") for word in words]
+        done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60)
+        return done.stdout + done.stderr
+
+    for name, commands in documented_curls():
+        said = [pasted("sh", "-c", command) for command in commands]
+        check(f"curl: what {name} says is answered as it is pasted", said and all('"chat.completion"' in one for one in said), commands, said)
+    with open(os.path.join(ROOT, "README.md")) as file:
+        snippet = re.search(r"^    from openai .*?(?=^$)", file.read(), re.M | re.S)[0]
+    said = pasted(sys.executable, "-c", textwrap.dedent(snippet))
+    check("openai: so is README.md's Python", re.search(r"^(accept|reject) [01]\.?\d*$", said, re.M), said)
+
+
 def check_curl(served):
     def curl(*words, path="/chat/completions"):
         done = subprocess.run(["curl", "-sS", "--max-time", "60", "-H", f"Authorization: Bearer {KEY}", "-H",
@@ -331,6 +356,7 @@ def check_no_critic(upstream):
                            ("/v1/rerank", {"query": "x", "documents": ["y"]})):
             code, _, seen = request(bare.port, "POST", path, body)
             check(f"and {path} says that there is none", code == 501 and is_error(seen, "not_supported_error"), code, seen)
+        check_documents(bare)
 
 
 def main():

@@ -1,8 +1,8 @@
 /* llama_internal.h: what the files of the embedded backend share. llama_runtime.c starts libllama and chooses the CPU
  * path, llama_width.c reckons how many sequences fit, llama.c opens and closes the model, llama_slots.c admits requests
  * and runs batches, llama_sample.c draws tokens and keeps their statistics, llama_check.c looks whether the CPU path
- * computes what it should, llama_hidden.c listens to hidden states, llama_quantize.c writes a model in another format.
- */
+ * computes what it should, llama_hidden.c listens to hidden states, llama_grammar.c reads grammars before libllama
+ * does, llama_quantize.c writes a model in another format. */
 #ifndef DRR_REASONER_LLAMA_INTERNAL_H
 #define DRR_REASONER_LLAMA_INTERNAL_H
 
@@ -42,7 +42,8 @@ typedef struct slot {
 
 typedef struct queued {
     reasoner_request request; /* messages and question are not kept: the prompt is already tokens */
-    char *grammar, *prefix;
+    struct llama_sampler *grammar;
+    char *prefix;
     llama_token *prompt;
     uint32_t n_prompt;
 } queued;
@@ -114,6 +115,13 @@ drr_status llama_next(void *self, reasoner_completion *completion, drr_error *er
 void llama_timing(void *self, drr_reasoner_timing *timing);
 void llama_cancel(void *self);
 void slots_clear(llama_backend *b);
+
+/* llama_grammar.c */
+/* Whether libllama can be given it: refuses, in words, what is no GBNF and what would be too much for it. vocab: NULL
+ * takes whatever looks like a token for one. */
+drr_status grammar_check(const char *text, const struct llama_vocab *vocab, drr_error *err);
+/* *grammar: NULL where there is none (text NULL or empty). DRR_E_FORMAT: it cannot be used. */
+drr_status grammar_open(struct llama_sampler **grammar, const llama_backend *b, const char *text, drr_error *err);
 
 /* llama_watch.c */
 /* Asks the watch once for all of these n slots that have one: it may have something to compute, and does so together.

@@ -148,9 +148,11 @@ drr_status llama_submit(void *self, const reasoner_request *request, drr_error *
             reasoner_completion_clear(&refused);
         goto done;
     }
-    item.grammar = string_copy(request->grammar);
+    status = grammar_open(&item.grammar, b, request->grammar, err);
+    if (status != DRR_OK)
+        goto done;
     item.prefix = string_copy(request->prefix);
-    if ((request->grammar && !item.grammar) || (request->prefix && !item.prefix)) {
+    if (request->prefix && !item.prefix) {
         status = error_memory(err);
         goto done;
     }
@@ -171,11 +173,12 @@ drr_status llama_submit(void *self, const reasoner_request *request, drr_error *
     item.request.cut_by = NULL;
     b->queue[b->n_queue++] = item;
     item.prompt = NULL;
-    item.grammar = item.prefix = NULL;
+    item.grammar = NULL;
+    item.prefix = NULL;
 done:
     free(text);
     free(item.prompt);
-    free(item.grammar);
+    llama_sampler_free(item.grammar);
     free(item.prefix);
     return status;
 }
@@ -307,23 +310,15 @@ static drr_status admit(llama_backend *b, size_t item_index, uint32_t slot_index
     s->text.size = 0;
     s->started_s = clock_seconds();
     s->ended = false;
-    s->grammar = NULL;
+    s->grammar = item.grammar;
     status = buffer_puts(&s->text, item.prefix ? item.prefix : "", err);
     s->n_prefix = (uint32_t)s->text.size;
-    if (status == DRR_OK && item.grammar) {
-        s->grammar = llama_sampler_init_grammar(b->vocab, item.grammar, "root");
-        if (!s->grammar)
-            status = error_set(err, DRR_E_FORMAT,
-                               "the grammar of the prompts (--prompts FILE, \"grammar\") is not valid GBNF: %s",
-                               llama_runtime_last_message());
-    }
     if (status == DRR_OK && s->answer_at)
         status = hidden_slot_begin(b, s, s->max_tokens, err);
     s->active = true;
     if (status == DRR_OK)
         status = prefill(b, slot_index, err);
     free(item.prompt);
-    free(item.grammar);
     free(item.prefix);
     return status;
 }
@@ -537,7 +532,7 @@ void llama_cancel(void *self)
     llama_backend *b = self;
     for (size_t i = 0; i < b->n_queue; i++) {
         free(b->queue[i].prompt);
-        free(b->queue[i].grammar);
+        llama_sampler_free(b->queue[i].grammar);
         free(b->queue[i].prefix);
     }
     b->n_queue = 0;

@@ -29,7 +29,8 @@ typedef struct reasoner_request {
     uint32_t max_tokens;
     float temperature, top_p; /* temperature 0: greedy */
     uint64_t seed;
-    const char *grammar; /* GBNF or NULL; a backend without grammars ignores it */
+    const char *grammar; /* GBNF or NULL; a backend without grammars ignores it, else what cannot be used is
+                            DRR_E_FORMAT when it is submitted */
     /* Optional: asked after each token with the text so far, the prefix included; true ends the completion
      * (DRR_FINISH_ANSWERED). */
     bool (*complete)(void *user, const char *text, size_t length);

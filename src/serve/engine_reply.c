@@ -388,7 +388,7 @@ static void stream_refusal(request *r, const upstream_reply *reply, const char *
     json_t *error = json_object_get(root, "error");
     const char *theirs = upstream_error_words(root);
     stream_error(r, json_string_or(error, "type", type ? type : http_error_type(reply->status)),
-                 json_string_or(error, "param", NULL), json_string_or(error, "code", reply->code),
+                 json_string_or(error, "param", reply->param), json_string_or(error, "code", reply->code),
                  *theirs ? theirs : words);
     json_decref(root);
 }
@@ -411,7 +411,7 @@ void reply_failure(request *r, upstream_reply *reply)
         http_add_header(r->call, "Retry-After", seconds);
     }
     if (reply->message || !reply->body.size) {
-        http_reply_error(r->call, reply->status, type, NULL, reply->code, "%s", words);
+        http_reply_error(r->call, reply->status, type, reply->param, reply->code, "%s", words);
     } else {
         const size_t size = reply->body.size;
         http_reply(r->call, reply->status, *reply->type ? reply->type : "application/json", buffer_take(&reply->body),

@@ -216,7 +216,7 @@ static bool check_embedded(json_t *body, refusal *r)
 {
     static const char *const cannot[] = {"tools", "functions", "logprobs", "logit_bias", "modalities", "audio"};
     const char *format = json_string_or(json_object_get(body, "response_format"), "type", "text");
-    json_t *stop = json_object_get(body, "stop"), *item;
+    json_t *stop = json_object_get(body, "stop"), *grammar = json_object_get(body, "grammar"), *item;
     size_t i;
     for (i = 0; i < sizeof cannot / sizeof *cannot; i++)
         if (present(body, cannot[i])) {
@@ -230,6 +230,8 @@ static bool check_embedded(json_t *body, refusal *r)
         r->status = 501;
         return false;
     }
+    if (grammar && !json_is_null(grammar) && !json_is_string(grammar))
+        return refuse(r, "grammar", "grammar must be a text (GBNF)");
     if (json_number_or(body, "n", 1) != 1)
         return refuse(r, "n", "the embedded model gives one answer: n must be 1");
     if (stop && !json_is_null(stop) && !json_is_string(stop)) {

@@ -26,6 +26,7 @@ typedef struct upstream_reply {
                              words. 429, 500..504: no answer, and `message` says why */
     char *message;        /* one sentence, without the key */
     const char *code;     /* a slug: static, or NULL */
+    const char *param;    /* what is wrong in the request, where that is known: static, or NULL */
     uint32_t retry_after; /* seconds; 0: not known */
     buffer body;          /* as it came, the key hidden */
     char type[96];        /* the body's */

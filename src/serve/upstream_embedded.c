@@ -398,6 +398,11 @@ static void fill_reply(upstream_reply *reply, embedded_call *c)
     reasoner_completion *done = &c->completion;
     const uint32_t context = reasoner_get_basis(c->b->reasoner)->context;
     reply->seconds = done->seconds;
+    if (c->failure.status == DRR_E_FORMAT && c->grammar) { /* refused when it was submitted: nobody else's affair */
+        upstream_reply_fail(reply, 400, NULL, "%.500s", c->failure.message);
+        reply->param = "grammar";
+        return;
+    }
     if (c->failure.status != DRR_OK) {
         upstream_reply_fail(reply, 500, "model_failed", "the model failed: %.400s", c->failure.message);
         return;

@@ -45,6 +45,17 @@ static bool goes_on(float progress, void *user)
     return !hooks_cancelled(user);
 }
 
+/* Bytes of text. Special tokens count as they are written, for prompts hold them. */
+static uint32_t longest_piece(const struct llama_vocab *vocab, uint32_t n_vocab)
+{
+    uint32_t longest = 1;
+    for (uint32_t i = 0; i < n_vocab; i++) {
+        const int32_t n = llama_token_to_piece(vocab, (llama_token)i, NULL, 0, 0, true); /* no room: minus the size */
+        longest = n < 0 && (uint32_t)-n > longest ? (uint32_t)-n : longest;
+    }
+    return longest;
+}
+
 static drr_status load_model(llama_backend *b, const char *path, const drr_reasoner_options *options, drr_error *err)
 {
     struct llama_model_params params = llama_model_default_params();
@@ -59,6 +70,7 @@ static drr_status load_model(llama_backend *b, const char *path, const drr_reaso
                          llama_runtime_last_message());
     b->vocab = llama_model_get_vocab(b->model);
     b->n_vocab = (uint32_t)llama_vocab_n_tokens(b->vocab);
+    b->longest_piece = longest_piece(b->vocab, b->n_vocab);
     b->chat_template = llama_model_chat_template(b->model, NULL);
     if (!b->chat_template)
         b->chat_template = "chatml";

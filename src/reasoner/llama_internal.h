@@ -78,6 +78,7 @@ typedef struct llama_backend {
     const char *chat_template;
     const char *cpu_path; /* the model was opened on */
     uint32_t width, n_context, n_vocab, n_batch;
+    uint32_t longest_piece; /* bytes of text that one token can stand for, at most */
     slot *slots;
     queued *queue;
     size_t n_queue, queue_capacity;

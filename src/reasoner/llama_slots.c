@@ -120,32 +120,46 @@ static drr_status push_done(llama_backend *b, const reasoner_completion *complet
     return DRR_OK;
 }
 
+/* A completion that says so, and no error: the others go on. least: "at least ", or "". */
+static drr_status refuse_long(llama_backend *b, const reasoner_request *request, const char *least, uint32_t n_prompt,
+                              drr_error *err)
+{
+    reasoner_completion refused = {.tag = request->tag, .finish = DRR_FINISH_FAILED, .n_prompt_tokens = n_prompt};
+    buffer why = {0};
+    drr_status status =
+        buffer_printf(&why, err,
+                      "the prompt has %s%u tokens and the context of one sequence holds %u: shorten the question "
+                      "or raise --context",
+                      least, n_prompt, b->n_context);
+    if (status != DRR_OK)
+        return status;
+    refused.failure = buffer_take(&why);
+    refused.text = string_copy("");
+    status = push_done(b, &refused, err);
+    if (status != DRR_OK)
+        reasoner_completion_clear(&refused);
+    return status;
+}
+
 drr_status llama_submit(void *self, const reasoner_request *request, drr_error *err)
 {
     llama_backend *b = self;
     queued item = {.request = *request};
     char *text = NULL;
     drr_status status = render_prompt(b, request, &text, err);
-    if (status == DRR_OK)
-        status = tokenize(b, text, &item.prompt, &item.n_prompt, err);
+    if (status != DRR_OK)
+        goto done;
+    /* Megabytes take seconds to tokenize, during which nobody's text goes on: not where the size alone says enough. */
+    const size_t least = strlen(text) / b->longest_piece;
+    if (least > b->n_context) {
+        status = refuse_long(b, request, "at least ", least < INT32_MAX ? (uint32_t)least : INT32_MAX, err);
+        goto done;
+    }
+    status = tokenize(b, text, &item.prompt, &item.n_prompt, err);
     if (status != DRR_OK)
         goto done;
     if (item.n_prompt + REASONER_LEAST_ROOM > b->n_context) {
-        reasoner_completion refused = {
-            .tag = request->tag, .finish = DRR_FINISH_FAILED, .n_prompt_tokens = item.n_prompt};
-        buffer why = {0};
-        status =
-            buffer_printf(&why, err,
-                          "the prompt has %u tokens and the context of one sequence holds %u: shorten the question "
-                          "or raise --context",
-                          item.n_prompt, b->n_context);
-        if (status != DRR_OK)
-            goto done;
-        refused.failure = buffer_take(&why);
-        refused.text = string_copy("");
-        status = push_done(b, &refused, err);
-        if (status != DRR_OK)
-            reasoner_completion_clear(&refused);
+        status = refuse_long(b, request, "", item.n_prompt, err);
         goto done;
     }
     status = grammar_open(&item.grammar, b, request->grammar, err);

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The model inside `drr serve` and clients that mean it harm: grammars that libllama cannot read, would recurse or expand without end
-for. Each is refused alone, in words that name it, while the answer that another client is waiting for is written to its end."""
+for, and prompts of megabytes. Each is refused alone, in words that name it, while the answer that another client is waiting for is
+written to its end."""
 import json
 import os
 import shutil
@@ -68,6 +69,19 @@ def grammars_are_refused_alone(server):
     check("an empty one is none", status == 200, said)
 
 
+def long_prompts_hold_up_nobody(server):
+    other = Other(server, 150)
+    began = time.monotonic()
+    status, _, said = ask(server, "a b, " * 800_000, drr={"samples": 3})
+    seconds = time.monotonic() - began
+    check("4 MB are refused before they are tokenized", status == 400 and said["error"]["type"] == "exceed_context_size_error" and
+          "at least" in said["error"]["message"] and "1024" in said["error"]["message"] and seconds < 4, seconds, said)
+    check("and the answer under way is written to its end", other.answered(), other.said)
+    status, _, said = ask(server, "word " * 1100)
+    check("what its size does not tell is counted", status == 400 and said["error"]["type"] == "exceed_context_size_error" and
+          "at least" not in said["error"]["message"], said)
+
+
 def is_json(line):
     try:
         return isinstance(json.loads(line), dict)
@@ -83,6 +97,7 @@ def main():
     try:
         with Served(os.path.join(WORK, "log"), "--reasoner", MODEL, "--context", "1024", seconds=120) as server:
             grammars_are_refused_alone(server)
+            long_prompts_hold_up_nobody(server)
             check("and it stops at SIGTERM", server.stop() == 0, server.said()[-500:])
     finally:
         shutil.rmtree(WORK, ignore_errors=True)

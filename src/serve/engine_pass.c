@@ -185,11 +185,13 @@ static void learn(engine *e, json_t *root)
     free(before);
 }
 
-/* A server without a list will have none for the next request either; one that cannot be reached may. */
+/* A server without a list will have none for the next request either. One that cannot be reached may, and so may one
+ * that refuses this request's key: with --forward-key the next brings another. */
 static void learn_from(engine *e, const buffer *b, const upstream_reply *reply)
 {
-    json_t *root = read_models(b);
-    if (!reply->message)
+    const bool none = reply->status == 404 || reply->status == 405;
+    json_t *root = none ? NULL : read_models(b);
+    if (none || (reply->status == 200 && !reply->message))
         learn(e, root);
     json_decref(root);
 }
@@ -272,7 +274,7 @@ static void on_models(void *user, upstream_reply *reply)
         else
             reply_error(r, 502, "upstream_error", "the upstream %s sent no list of models", upstream_name(e->up));
     } else {
-        if (json_is_array(theirs))
+        if (json_is_array(theirs) && reply->status == 200)
             learn(e, root);
         answer_models(r, merge(theirs, e->options.model));
     }

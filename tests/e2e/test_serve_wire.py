@@ -109,6 +109,18 @@ def a_clients_key_is_forwarded_where_that_is_wanted(up, critic):
     up.key = key
 
 
+def a_refused_key_tells_nothing_about_models(up, critic):
+    up.key, key = "sk-the-clients-own", up.key
+    with Served(os.path.join(WORK, "log"), "--upstream", up.url, "--samples", "1", "--forward-key") as server:
+        for path, body in (("/v1/chat/completions", chat("Is it true? plan:g refused key")), ("/v1/models", None)):
+            status, _, said = request(server.port, "POST" if body else "GET", path, body, {"Authorization": "Bearer sk-a-wrong-one"})
+            check(f"a wrong key is refused by the upstream: {path}", status == 401, status, said)
+        good = {"Authorization": f"Bearer {up.key}"}
+        status, _, said = request(server.port, "POST", "/v1/chat/completions", chat("Is it true? plan:g good key"), good)
+        check("the only model needs no name after that either", status == 200 and up.bodies[-1].get("model") == "test-model", said, up.bodies[-1])
+    up.key = key
+
+
 def streams_of_any_charset_are_not_kept_back(up, critic):
     with served(up) as server:
         _, headers, _, found = ask(server, "Is it true? plan:g", tools=TOOLS, stream=True)
@@ -168,6 +180,7 @@ def main():
     try:
         critic = make_critic(os.path.join(WORK, "critic"))
         for test in (models_have_all_that_clients_read, the_only_model_needs_no_name, a_clients_key_is_forwarded_where_that_is_wanted,
+                     a_refused_key_tells_nothing_about_models,
                      streams_of_any_charset_are_not_kept_back, errors_come_whole_after_comments_too,
                      shadow_leaves_the_answer_alone, one_sample_is_said_as_documented):
             test(up, critic)

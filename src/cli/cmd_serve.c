@@ -244,17 +244,23 @@ static void take_hangup(int number)
     hung_up = 1;
 }
 
+/* Again under the same number: a thread that is about to write an event has read it, and a number that was closed may
+ * be a client's connection by then. */
 static bool open_log(const char *path)
 {
     const int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (fd < 0)
         return false;
-    const int before = server.to_file ? server.log : -1;
-    server.log = fd;
-    server.to_file = true;
-    if (before >= 0)
-        close(before);
-    return true;
+    if (!server.to_file) {
+        server.log = fd;
+        server.to_file = true;
+        return true;
+    }
+    const bool good = dup3(fd, server.log, O_CLOEXEC) >= 0;
+    const int code = errno;
+    close(fd);
+    errno = code;
+    return good;
 }
 
 static void write_event(void *user, const char *line)

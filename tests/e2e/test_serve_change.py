@@ -125,6 +125,50 @@ def hangup_changes_it_while_it_runs():
     server.stop()
 
 
+def the_log_file_changes_under_its_number():
+    """A rotated log is opened anew while clients ask: no line is lost, and none can go where its old descriptor's number went."""
+    log = os.path.join(WORK, "rotated.jsonl")
+    server = Server("--samples", "1", "--log-file", log)
+    until = time.monotonic() + 20
+    while time.monotonic() < until and "listening on" not in "".join(server.lines):
+        time.sleep(0.02)
+    server.port = int("".join(server.lines).split("http://127.0.0.1:")[1].split()[0])
+    folder, ends, n_asked, wrong = f"/proc/{server.process.pid}/fd", threading.Event(), [0] * 4, []
+
+    def numbers():
+        return [number for number in os.listdir(folder) if os.path.realpath(os.path.join(folder, number)).startswith(log)]
+
+    def ask_on(client):
+        while not ends.is_set():
+            n_asked[client] += 1
+            if not answered(server):
+                wrong.append(client)
+
+    before, after = numbers(), []
+    clients = [threading.Thread(target=ask_on, args=(client,), daemon=True) for client in range(4)]
+    for client in clients:
+        client.start()
+    files = [log]
+    for turn in range(5):
+        files.append(f"{log}.{turn}")
+        os.rename(log, files[-1])
+        server.process.send_signal(signal.SIGHUP)
+        until = time.monotonic() + 5
+        while time.monotonic() < until and not (os.path.exists(log) and os.path.getsize(log)):
+            time.sleep(0.01)
+        after.append(numbers())
+        time.sleep(0.2)
+    ends.set()
+    for client in clients:
+        client.join()
+    server.stop()
+    lines = [line for path in files for line in open(path)]
+    n_chats = sum('"event":"request"' in line and "/chat/" in line for line in lines)
+    check("SIGHUP opens the log anew under the number that it had", after == [before] * 5 and len(before) == 1, before, after)
+    check("each request is in it or in what it was before, and was answered", n_chats == sum(n_asked) > 20 and not wrong and
+          all(line.startswith("{") and line.endswith("}\n") for line in lines), n_chats, n_asked, wrong)
+
+
 def another_key_closes_the_pages_texts():
     keys = write("page.keys", FIRST + "\n")
     server = Server("--samples", "2", "--api-key-file", keys).ready()
@@ -217,6 +261,7 @@ def another_critic_takes_over_under_load():
 
 tls_keeps_it_private()
 hangup_changes_it_while_it_runs()
+the_log_file_changes_under_its_number()
 another_key_closes_the_pages_texts()
 another_critic_takes_over_under_load()
 sys.exit(1 if failures() else 0)

@@ -67,6 +67,9 @@ typedef struct drr_serve_options {
     void *user;
     void (*ready)(void *user, uint32_t port);         /* everything is loaded */
     void (*event)(void *user, const char *json_line); /* what happens, for logs: one at a time, from any thread */
+    /* Where and how `event` writes, in the caller's own words: all that the server does is to say, when `reload` gives
+     * others, that they need a restart. */
+    const char *log_file, *log_format;
     /* Asked as often as hooks->cancelled. DRR_E_EMPTY: nothing is new; DRR_OK: *fresh are the options from now on, as
      * far as they can change while it runs (critic, keys, certificates, policy); else *err says why they stay. */
     drr_status (*reload)(void *user, const struct drr_serve_options **fresh, drr_error *err);

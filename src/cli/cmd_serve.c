@@ -34,7 +34,7 @@ typedef struct serving {
     drr_serve_options o;
     cli_list api_keys, redact;
     const char *keys[CLI_LIST_MOST];
-    const char *config, *log_file, *share;
+    const char *config, *share;
     int on_judge_error, stream_mode, abstain_as, log_format;
     struct serving *older; /* the settings before these: the server may still read their strings, so none is freed */
     char **words;
@@ -114,6 +114,7 @@ static int settle(serving *s, char *const *visible)
     s->o.pass_unjudged = s->on_judge_error == 0;
     s->o.live = s->stream_mode == 1;
     s->o.abstain_refusal = s->abstain_as == 1;
+    s->o.log_format = log_formats[s->log_format];
     s->o.redact = s->redact.items;
     s->o.n_redact = s->redact.n;
     s->o.judge_threads = s->o.reasoner_options.threads;
@@ -205,7 +206,7 @@ static int read_settings(serving *s, int argc, char **argv, char *const *visible
         CHOICE("page-texts", o.page_texts, page_texts,
                "with what was asked and answered; auto: unless several keys would see each other's"),
         FLAG("log-prompts", o.log_prompts, "questions and answers in the log too"),
-        TEXT("log-file", "FILE", log_file, "JSON lines are appended to it"),
+        TEXT("log-file", "FILE", o.log_file, "JSON lines are appended to it"),
         CHOICE("log-format", log_format, log_formats,
                "on stderr: sentences, or JSON lines; auto: sentences on a terminal or beside --log-file"),
         TEXT("config", "FILE", config, "TOML with any of these; also DRR_CONFIG"),
@@ -312,8 +313,8 @@ static drr_status reload(void *user, const drr_serve_options **fresh, drr_error 
     if (!hung_up)
         return DRR_E_EMPTY;
     hung_up = 0;
-    if (before->log_file && !open_log(before->log_file))
-        cli_fail_errno("the log cannot be opened again:", before->log_file);
+    if (before->o.log_file && !open_log(before->o.log_file))
+        cli_fail_errno("the log cannot be opened again:", before->o.log_file);
     serving *s = malloc(sizeof *s);
     char **words = copy_words(server.argc, server.argv);
     if (!s || !words) {
@@ -351,11 +352,11 @@ static int run(int argc, char **argv)
     s->words = words;
     server.newest = s;
     drr_hooks hooks = *cli_hooks();
-    if (s->log_file && !open_log(s->log_file))
-        return cli_fail_errno("the log file cannot be opened:", s->log_file);
+    if (s->o.log_file && !open_log(s->o.log_file))
+        return cli_fail_errno("the log file cannot be opened:", s->o.log_file);
     const bool json =
-        s->log_format == LOG_JSON || (s->log_format == LOG_AUTO && !s->log_file && isatty(STDERR_FILENO) != 1);
-    if (json && !s->log_file)
+        s->log_format == LOG_JSON || (s->log_format == LOG_AUTO && !s->o.log_file && isatty(STDERR_FILENO) != 1);
+    if (json && !s->o.log_file)
         server.log = STDERR_FILENO;
     if (json) { /* the events say all of it */
         hooks.log = NULL;

@@ -1,5 +1,6 @@
 /* serve_fixed.c: what SIGHUP cannot change. A setting that was changed and does nothing until a restart is said so by
  * its name, so that nobody takes it for done. */
+#include "reasoner/reasoner.h"
 #include "serve/serve_internal.h"
 
 #include <string.h>
@@ -58,6 +59,22 @@ static void note_redacted(serve *s, const drr_serve_options *o)
                   "other fields to redact need a restart; until then those of the start are taken out, and no others");
 }
 
+/* A key that was changed where it lies, in the file of the same name: the server goes on with the one it has read. */
+static void note_upstream_key(serve *s, const drr_serve_options *o)
+{
+    const char *file = s->first.upstream_key_file;
+    char *key = NULL;
+    drr_error why = {0};
+    if (s->first.reasoner || !file || !o->upstream_key_file || strcmp(file, o->upstream_key_file) != 0)
+        return;
+    if (reasoner_key_load(&key, file, s->first.upstream, &why) != DRR_OK)
+        hooks_log(&s->hooks, DRR_LOG_WARN, "the old upstream key stays, for the new one cannot be read: %s",
+                  why.message);
+    else
+        note_text(s, "key in upstream-key-file", s->upstream_key, key);
+    reasoner_key_free(key);
+}
+
 void serve_note_fixed(serve *s, const drr_serve_options *o)
 {
     const drr_serve_options *f = &s->first;
@@ -67,11 +84,14 @@ void serve_note_fixed(serve *s, const drr_serve_options *o)
         hooks_log(&s->hooks, DRR_LOG_WARN, "to speak TLS, or to speak it no more, needs a restart");
     note_text(s, "upstream", f->upstream, o->upstream);
     note_text(s, "upstream-key-file", f->upstream_key_file, o->upstream_key_file);
+    note_upstream_key(s, o);
     note_text(s, "ca-file", f->reasoner_options.ca_file, o->reasoner_options.ca_file);
     note_text(s, "reasoner", f->reasoner, o->reasoner);
     note_text(s, "model", f->model, o->model);
     note_text(s, "host", f->host, o->host);
     note_text(s, "trace store", f->record, o->record);
+    note_text(s, "log-file", f->log_file, o->log_file);
+    note_text(s, "log-format", f->log_format, o->log_format);
     note_redacted(s, o);
     note_numbers(s, o);
 }

@@ -15,7 +15,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.dont_write_bytecode = True
 from checks import check, failures  # noqa: E402
-from front import FIRST, SECOND, URL, WORK, Server, answered, refused, write  # noqa: E402
+from front import FIRST, SECOND, UPSTREAM_KEY, URL, WORK, Server, Upstream, answered, refused, write  # noqa: E402
 from serving import make_critic  # noqa: E402
 
 
@@ -123,6 +123,37 @@ def hangup_changes_it_while_it_runs():
     check("a broken file changes nothing, and the log says so", "not reloaded" in "".join(server.lines[since:]) and
           server.ask("GET", "/props", key=SECOND)[2]["policy"]["max_turns"] == 5, "".join(server.lines[since:]))
     server.stop()
+
+
+def what_is_changed_in_vain_is_named():
+    """What needs a restart, though its setting is the same or is the command's own; and no key."""
+    key, config = write("upstream.key", UPSTREAM_KEY + "\n"), write("vain.toml", "samples = 1\n")
+    server = Server("--config", config, "--upstream-key-file", key).ready()
+
+    def reload():
+        since = len(server.lines)
+        server.process.send_signal(signal.SIGHUP)
+        server.said("reloaded", 5, since)
+        return "".join(server.lines[since:])
+
+    said = reload()
+    check("with the same key nothing is named", "restart" not in said and "reloaded" in said, said)
+    write("upstream.key", "sk-another-upstream-key\n")
+    said = reload()
+    check("another key in the same file is", said.count("needs a restart") == 1 and "another key in upstream-key-file" in said, said)
+    Upstream.seen.clear()
+    check("and the old one goes on", answered(server) and UPSTREAM_KEY in Upstream.seen[-1] and "another" not in Upstream.seen[-1], Upstream.seen)
+    os.remove(key)
+    said = reload()
+    check("one that is gone is told of", "reloaded" in said and "the old upstream key stays" in said and "upstream.key" in said, said)
+    write("upstream.key", UPSTREAM_KEY)
+    write("vain.toml", f"samples = 1\nlog-file = \"{WORK}/vain.jsonl\"\nlog-format = \"text\"\n")
+    said = reload()
+    check("another log file and format are named", said.count("needs a restart") == 2 and "another log-file" in said and
+          "another log-format" in said and not os.path.exists(os.path.join(WORK, "vain.jsonl")), said)
+    server.stop()
+    log = "".join(server.lines)
+    check("no key is in the log", UPSTREAM_KEY not in log and "sk-another" not in log, log)
 
 
 def the_log_file_changes_under_its_number():
@@ -261,6 +292,7 @@ def another_critic_takes_over_under_load():
 
 tls_keeps_it_private()
 hangup_changes_it_while_it_runs()
+what_is_changed_in_vain_is_named()
 the_log_file_changes_under_its_number()
 another_key_closes_the_pages_texts()
 another_critic_takes_over_under_load()

@@ -64,11 +64,18 @@ static bool limit_tokens(const request *r, json_t *body)
     const uint32_t at_once = r->e->options.critic ? 1 : r->most;
     const uint64_t all = r->policy.max_tokens > r->n_written ? r->policy.max_tokens - r->n_written : 1;
     const uint64_t left = all > at_once ? all / at_once : 1;
-    const char *name = json_object_get(body, "max_completion_tokens") || !json_object_get(body, "max_tokens")
-                           ? "max_completion_tokens"
-                           : "max_tokens";
-    const double own = json_number_or(body, name, INFINITY);
-    return own <= (double)left || json_object_set_new(body, name, json_integer((json_int_t)left)) == 0;
+    /* Which of them a server heeds is its affair; llama-server takes its own n_predict before either, and -1 of any for
+     * no bound. What is no number bounds nothing. */
+    static const char *const names[] = {"max_completion_tokens", "max_tokens", "n_predict"};
+    const bool told =
+        json_is_number(json_object_get(body, names[0])) || json_is_number(json_object_get(body, names[1]));
+    bool good = true;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        const double own = json_number_or(body, names[i], NAN);
+        const bool wanted = isnan(own) ? i == 0 && !told : own < 0 || own > (double)left;
+        good = good && (!wanted || json_object_set_new(body, names[i], json_integer((json_int_t)left)) == 0);
+    }
+    return good;
 }
 
 /* NULL: the client's own bytes will do. *good: whether memory has sufficed. */
@@ -226,13 +233,18 @@ static void count_others(const request *r, attempt *a)
     }
 }
 
-static void count_tokens(request *r, const upstream_reply *reply)
+/* What is not counted is reckoned, or --max-tokens would bound nothing; metrics are of what was counted. */
+static void count_tokens(request *r, upstream_reply *reply)
 {
+    json_t *messages = r->history ? r->history : json_object_get(r->body, "messages");
+    if (reply->counted)
+        metrics_upstream_tokens(r->e->options.counts, reply->n_prompt, reply->n_written);
+    else
+        upstream_reply_reckon(reply, json_dumpb(messages, NULL, 0, JSON_COMPACT));
     r->n_prompt += reply->n_prompt;
     r->n_cached += reply->n_cached;
     r->n_written += reply->n_written;
     r->n_thought += reply->n_thought;
-    metrics_upstream_tokens(r->e->options.counts, reply->n_prompt, reply->n_written);
 }
 
 /* ---- an attempt's end */

@@ -62,14 +62,23 @@ static double p_of(const attempt *a)
     return a && isfinite(a->p_correct) ? a->item.p_correct : NAN;
 }
 
+/* The upstream did not count its tokens. */
+static bool is_estimated(const attempt *a)
+{
+    return a->good && !a->reply.counted;
+}
+
 json_t *reply_turn(const attempt *a)
 {
     json_t *answer = a->answer ? json_string(a->answer) : json_null();
-    return json_pack("{s:i, s:s, s:o, s:o, s:i, s:i, s:o, s:s}", "turn", (int)a->number, "verdict",
-                     drr_verdict_name(a->verdict), "p_correct", json_number_or_null(a->p_correct), "answer",
-                     answer ? answer : json_null(), "prompt_tokens", (int)a->reply.n_prompt, "completion_tokens",
-                     (int)a->reply.n_written, "seconds", json_real(a->reply.seconds), "finish_reason",
-                     a->good ? a->reply.finish : "error");
+    json_t *turn = json_pack("{s:i, s:s, s:o, s:o, s:i, s:i, s:o, s:s}", "turn", (int)a->number, "verdict",
+                             drr_verdict_name(a->verdict), "p_correct", json_number_or_null(a->p_correct), "answer",
+                             answer ? answer : json_null(), "prompt_tokens", (int)a->reply.n_prompt,
+                             "completion_tokens", (int)a->reply.n_written, "seconds", json_real(a->reply.seconds),
+                             "finish_reason", a->good ? a->reply.finish : "error");
+    if (turn && is_estimated(a))
+        json_object_set_new(turn, "estimated", json_true());
+    return turn;
 }
 
 static bool put(json_t *o, const char *name, json_t *value)
@@ -102,8 +111,11 @@ static json_t *make_drr(const request *r, const attempt *chosen, double p, const
     json_t *o = json_object(), *turns = json_array();
     bool good = o && turns && put(o, "verdict", json_string(verdict)) && put(o, "p_correct", json_number_or_null(p)) &&
                 put(o, "threshold", r->unjudged ? json_null() : json_real(r->threshold)) && put_judge(r, o);
-    for (uint32_t i = 0; good && i < r->n_attempts; i++)
+    bool estimated = false;
+    for (uint32_t i = 0; good && i < r->n_attempts; i++) {
         good = !r->attempts[i].ended || json_array_append_new(turns, reply_turn(&r->attempts[i])) == 0;
+        estimated = estimated || is_estimated(&r->attempts[i]);
+    }
     good = good && json_object_set(o, "turns", turns) == 0;
     json_decref(turns);
     if (good && chosen_by)
@@ -119,7 +131,7 @@ static json_t *make_drr(const request *r, const attempt *chosen, double p, const
                    json_pack("{s:f, s:f, s:i}", "target_error", r->guarantee->target_error, "delta",
                              r->guarantee->delta, "turns", (int)r->guarantee->turns));
     if (good)
-        good = put(o, "usage", json_string("all turns"));
+        good = put(o, "usage", json_string(estimated ? "all turns, estimated" : "all turns"));
     if (good)
         return o;
     json_decref(o);

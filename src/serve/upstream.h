@@ -37,8 +37,9 @@ typedef struct upstream_reply {
     json_t *deltas;  /* of a stream with `other`: those deltas that held it */
     char finish[32]; /* "stop", "length" */
     char *model;     /* as the server calls it; NULL: it did not say */
-    bool counted;    /* the next ones are the server's own numbers */
+    bool counted;    /* the next ones are the server's own numbers; else 0, or what upstream_reply_reckon made of it */
     uint32_t n_prompt, n_cached, n_written, n_thought;
+    uint32_t n_pieces;      /* of a stream: those that held something */
     reasoner_token *tokens; /* n_tokens of them: log-probabilities, where known */
     uint32_t n_tokens;
     void *hidden; /* the answer's hidden states (core/hidden.h); NULL: none */
@@ -107,6 +108,8 @@ bool upstream_reply_read(upstream_reply *reply, const char *from);
 /* An event of a stream: adds to *reply and calls `piece` (may be NULL). False as above. *ended: "[DONE]". */
 bool upstream_reply_event(upstream_reply *reply, const char *data, size_t size, bool *ended, upstream_piece piece,
                           void *user, const char *from);
+/* An estimate where the server has counted no tokens. prompt_bytes: of the messages that were sent. */
+void upstream_reply_reckon(upstream_reply *reply, size_t prompt_bytes);
 const char *upstream_error_words(json_t *root); /* what a refusal says; "" where nothing is understood */
 void upstream_reply_fail(upstream_reply *reply, int status, const char *code, const char *format, ...)
     __attribute__((format(printf, 4, 5)));

@@ -96,6 +96,26 @@ static void take_usage(upstream_reply *reply, json_t *usage)
     take_count(&reply->n_thought, json_object_get(usage, "completion_tokens_details"), "reasoning_tokens");
 }
 
+static uint32_t tokens_of(size_t bytes)
+{
+    enum { BYTES = 4 }; /* of a token, in most languages and vocabularies rather fewer than more */
+    const size_t n = (bytes + BYTES - 1) / BYTES;
+    return n < INT32_MAX ? (uint32_t)n : INT32_MAX;
+}
+
+/* As drr distill reckons (remote_reply_written): a piece of a stream is a token or more. */
+void upstream_reply_reckon(upstream_reply *reply, size_t prompt_bytes)
+{
+    if (reply->counted)
+        return;
+    const size_t n_thoughts = reply->thoughts ? strlen(reply->thoughts) : 0;
+    uint32_t n = tokens_of(n_thoughts + (reply->text ? strlen(reply->text) : 0));
+    n = reply->n_pieces > n ? reply->n_pieces : n;
+    reply->n_written = reply->n_tokens > n ? reply->n_tokens : n;
+    reply->n_thought = tokens_of(n_thoughts);
+    reply->n_prompt = tokens_of(prompt_bytes);
+}
+
 static void add_token(upstream_reply *reply, json_t *row, uint32_t end)
 {
     const double logprob = json_number_or(row, "logprob", NAN);
@@ -244,6 +264,7 @@ static bool take_delta(upstream_reply *reply, json_t *choice, upstream_piece pie
     }
     take_logprobs(reply, choice, before, reply->own_text.size);
     take_finish(reply, choice);
+    reply->n_pieces += n_thoughts + n_text > 0;
     if (good && piece && n_thoughts + n_text)
         piece(user, thoughts, n_thoughts, text, n_text, json_object_get(choice, "logprobs"));
     return good;

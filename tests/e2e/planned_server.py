@@ -60,14 +60,15 @@ class Handler(fault_server.Handler):
         if not body.get("stream"):
             choices = [{"index": i, "message": message, "finish_reason": finish} for i in range(body.get("n") or 1)]
             return self.reply(200, {"id": "chatcmpl-up", "object": "chat.completion", "created": 1, "model": "test-model",
-                                    "choices": choices, "usage": USAGE, "timings": {"own": 0.1}})
+                                    "choices": choices, "timings": {"own": 0.1}, **({"usage": USAGE} if self.server.counts else {})})
         self.begin("text/event-stream; charset=utf-8")
         self.event({"role": "assistant", "content": ""})
         for piece in re.findall(r"\S+\s*", text):
             time.sleep(self.server.pause)
             self.event({"content": piece}, logprob=-0.25 if body.get("logprobs") else None)
         self.event({}, finish)
-        self.chunk("data: " + json.dumps({"choices": [], "usage": USAGE}) + "\n\n")
+        if self.server.counts:
+            self.chunk("data: " + json.dumps({"choices": [], "usage": USAGE}) + "\n\n")
         self.chunk("data: [DONE]\n\n")
         self.chunk("")
 
@@ -93,6 +94,7 @@ class Upstream(fault_server.Server):
         self.RequestHandlerClass = Handler
         self.seen, self.passed, self.gone, self.after_words = [], [], [], "g"
         self.open = set()
+        self.counts = True  # tokens
 
     def stop(self):
         super().stop()

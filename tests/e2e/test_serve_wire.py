@@ -121,6 +121,38 @@ def a_refused_key_tells_nothing_about_models(up, critic):
     up.key = key
 
 
+def max_tokens_binds_without_usage_too(up, critic):
+    up.counts = False
+    with served(up, "--critic", critic, "--threshold", "1", "--max-turns", "4", "--max-tokens", "30", "--metrics") as server:
+        up.bodies.clear()
+        _, _, body, _ = ask(server, "Is it true? plan:bbbb uncounted")
+        turns, limits = body["drr"]["turns"], [sent["max_completion_tokens"] for sent in up.bodies]
+        n = -(-len(BAD) // 4)
+        check("an upstream that counts no tokens is bounded by what they seem to be", body["drr"]["ended_by"] == "tokens" and
+              [turn["completion_tokens"] for turn in turns] == [n, n] and limits == [30, 30 - n], body["drr"], limits)
+        check("which is said to be an estimate, wherever it is told", all(turn["estimated"] is True for turn in turns) and
+              body["drr"]["usage"] == "all turns, estimated" and body["usage"]["completion_tokens"] == 2 * n and
+              body["usage"]["prompt_tokens"] > 0, body)
+        check("and not counted as the upstream's", server.metric("drr_upstream_tokens_total") == 0)
+        _, _, _, found = ask(server, "Is it true? plan:b streamed", stream=True, stream_options={"include_usage": True},
+                             drr={"stream_mode": "live", "max_turns": 1})
+        account = next(event["drr"] for event in reversed(found) if "verdict" in event.get("drr", {}))
+        check("a stream has no zeros either", found[-1]["usage"]["completion_tokens"] >= n and account["usage"] == "all turns, estimated",
+              found[-2:])
+        _, _, body, _ = ask(server, "Is it true? plan:g once", drr={"judge": False})
+        check("one answer alone is as the upstream sent it", "usage" not in body and body["drr"]["turns"][0]["estimated"], body)
+    up.counts = True
+    with served(up, "--critic", critic, "--threshold", "0", "--max-tokens", "1000") as server:
+        for more, wanted in (({"max_tokens": 50, "max_completion_tokens": None}, (None, 50, None)), ({"max_tokens": 5000}, (None, 1000, None)),
+                             ({"max_tokens": None}, (1000, None, None)), ({}, (1000, None, None)), ({"max_tokens": -1}, (None, 1000, None)),
+                             ({"max_completion_tokens": 20, "max_tokens": 5000, "n_predict": -1}, (20, 1000, 1000)),
+                             ({"n_predict": 7}, (1000, None, 7))):
+            _, _, body, _ = ask(server, f"Is it true? plan:g {more}", **more)
+            sent = tuple(up.bodies[-1].get(name) for name in ("max_completion_tokens", "max_tokens", "n_predict"))
+            check(f"of {more} and 1000 the smaller is asked for", sent == wanted and "estimated" not in body["drr"]["turns"][0] and
+                  body["drr"]["usage"] == "all turns", sent, body["drr"])
+
+
 def streams_of_any_charset_are_not_kept_back(up, critic):
     with served(up) as server:
         _, headers, _, found = ask(server, "Is it true? plan:g", tools=TOOLS, stream=True)
@@ -180,7 +212,7 @@ def main():
     try:
         critic = make_critic(os.path.join(WORK, "critic"))
         for test in (models_have_all_that_clients_read, the_only_model_needs_no_name, a_clients_key_is_forwarded_where_that_is_wanted,
-                     a_refused_key_tells_nothing_about_models,
+                     a_refused_key_tells_nothing_about_models, max_tokens_binds_without_usage_too,
                      streams_of_any_charset_are_not_kept_back, errors_come_whole_after_comments_too,
                      shadow_leaves_the_answer_alone, one_sample_is_said_as_documented):
             test(up, critic)

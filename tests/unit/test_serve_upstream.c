@@ -121,6 +121,34 @@ static void events_add_up_to_an_answer(void **state)
     upstream_reply_clear(&r);
 }
 
+static void what_no_server_counted_is_reckoned(void **state)
+{
+    static const char whole[] =
+        "{\"choices\":[{\"message\":{\"content\":\"Answer: 5\",\"reasoning_content\":\"hm\"}}]%s}";
+    static const char event[] = "{\"choices\":[{\"index\":0,\"delta\":{\"content\":\"%d\"}}]}";
+    char text[256];
+    (void)state;
+    snprintf(text, sizeof text, whole, "");
+    upstream_reply r = read_whole(text);
+    upstream_reply_reckon(&r, 21);
+    assert_true(!r.counted && r.n_written == 3 && r.n_thought == 1 && r.n_prompt == 6);
+    upstream_reply_clear(&r);
+    snprintf(text, sizeof text, whole, ",\"usage\":{\"prompt_tokens\":2,\"completion_tokens\":0}");
+    r = read_whole(text);
+    upstream_reply_reckon(&r, 21);
+    assert_true(r.counted && r.n_written == 0 && r.n_prompt == 2); /* its own number, whatever it is */
+    upstream_reply_clear(&r);
+    bool ended = false;
+    for (int i = 0; i < 9; i++) {
+        snprintf(text, sizeof text, event, i);
+        assert_true(upstream_reply_event(&r, text, strlen(text), &ended, NULL, NULL, "here"));
+    }
+    r.text = r.own_text.data;
+    upstream_reply_reckon(&r, 0);
+    assert_int_equal(r.n_written, 9); /* 9 bytes, and as many pieces */
+    upstream_reply_clear(&r);
+}
+
 static void an_event_that_is_an_error_ends_it(void **state)
 {
     static const char *const events[] = {"{not json}", "[1]", "{\"error\":{\"message\":\"the engine died\"}}"};
@@ -180,6 +208,7 @@ int main(void)
         cmocka_unit_test(tool_calls_are_noticed),
         cmocka_unit_test(what_is_no_completion_is_a_failure),
         cmocka_unit_test(events_add_up_to_an_answer),
+        cmocka_unit_test(what_no_server_counted_is_reckoned),
         cmocka_unit_test(an_event_that_is_an_error_ends_it),
         cmocka_unit_test(the_key_is_hidden),
         cmocka_unit_test(damaged_replies_do_no_harm),

@@ -152,6 +152,7 @@ static void request_free(request *r)
     json_decref(r->wishes_object);
     json_decref(r->history);
     policy_release(r->box);
+    judge_release(r->e->options.critic, r->seat);
     question_clear(&r->question);
     free(r->model);
     free(r->pass_bytes);
@@ -393,7 +394,7 @@ drr_status request_judge(request *r, attempt *a, drr_error *err)
     atomic_fetch_add(&r->e->n_judging, 1);
     r->judging = true;
     a->judge_began_s = clock_seconds();
-    drr_status status = judge_submit(r->e->options.critic, &a->item, 1, on_judged, r, err);
+    drr_status status = judge_submit_to(r->e->options.critic, r->seat, &a->item, 1, on_judged, r, err);
     if (status != DRR_OK) {
         r->judging = false;
         atomic_fetch_sub(&r->e->n_judging, 1);

@@ -105,9 +105,10 @@ struct request {
     drr_guarantee guarantee_space;
     double temperature; /* that a guarantee asks for; NaN: the client's */
     double threshold;
-    const char *dm, *unjudged; /* unjudged: why; NULL: it is judged */
+    judge_seat *seat;          /* the critic that judges all of its turns; NULL: it has none, or is not judged */
+    const char *dm, *unjudged; /* dm: its name; unjudged: why; NULL: it is judged */
     question question;
-    char id[64], dm_space[96];
+    char id[64];
     long long created;
     char *model; /* as the client was told */
 

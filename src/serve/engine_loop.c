@@ -343,12 +343,6 @@ void chat_judged(request *r)
         return;
     }
     a->p_correct = a->item.p_correct;
-    if (a->item.critic && r->dm && strcmp(a->item.critic, r->dm) != 0) { /* another critic has come meanwhile */
-        r->dm = a->item.critic;
-        if (isnan(r->policy.threshold))
-            r->threshold = a->item.threshold;
-        r->guarantee = NULL; /* the other one made it */
-    }
     metrics_judged(r->e->options.counts, a->p_correct, clock_seconds() - a->judge_began_s);
     decide(r, a);
 }

@@ -137,9 +137,8 @@ static bool settle_threshold(request *r, json_t *object, refusal *no)
                  "drr.target_error needs a critic with a guarantee, and this server has no critic");
         return false;
     }
-    const drr_critic_info info = judge_info(r->e->options.critic);
-    snprintf(r->dm_space, sizeof r->dm_space, "%s", judge_name(r->e->options.critic));
-    r->dm = r->dm_space;
+    drr_critic_info info;
+    r->seat = judge_hold(r->e->options.critic, &info, &r->dm);
     if (!isnan(r->target_error)) {
         const bool told = json_object_get(object, "max_turns") != NULL;
         const drr_guarantee *g = guarantee_for(&info, r->target_error, told ? p->max_turns : 0);

@@ -1,6 +1,7 @@
 /* judge.c: the judge's thread. Whatever waits when it is free is scored in one pass, cut to a budget of tokens. Items
  * are taken from the submissions in turn, one of each, so a list of thousands never stands before a single text. A
- * submission keeps the critic that it was given to: after a swap both are open until the old one's are scored. */
+ * submission keeps the critic that it was given to, and a request the one that it holds: after a swap both are open
+ * until nobody needs the old one. */
 #include "serve/judge.h"
 
 #include "critic/critic.h"
@@ -18,13 +19,13 @@ enum {
     MOST_WAITING = 100000 /* items; more are refused */
 };
 
-typedef struct seat seat;
-struct seat { /* a critic that is, or was, the judge's */
+typedef struct judge_seat seat;
+struct judge_seat { /* a critic that is, or was, the judge's */
     seat *next;
     drr_critic *critic;
     drr_critic_info info; /* its strings are the critic's, which keeps them when it is shed */
     char *name;           /* "name@cc324af0" */
-    size_t users;         /* submissions that wait for it */
+    size_t users;         /* submissions that wait for it, and requests that hold it */
     bool retired, shed;
     bool missed_probe; /* it was said that hidden states are missing */
     drift drifts;
@@ -461,7 +462,33 @@ const char *judge_name(judge *j)
     return name;
 }
 
+judge_seat *judge_hold(judge *j, drr_critic_info *info, const char **name)
+{
+    pthread_mutex_lock(&j->lock);
+    seat *held = j->current;
+    held->users++;
+    pthread_mutex_unlock(&j->lock);
+    *info = held->info;
+    *name = held->name;
+    return held;
+}
+
+void judge_release(judge *j, judge_seat *held)
+{
+    if (!held)
+        return;
+    pthread_mutex_lock(&j->lock);
+    seat_leave(held);
+    pthread_mutex_unlock(&j->lock);
+}
+
 drr_status judge_submit(judge *j, judge_item *items, size_t n, judge_done done, void *user, drr_error *err)
+{
+    return judge_submit_to(j, NULL, items, n, done, user, err);
+}
+
+drr_status judge_submit_to(judge *j, judge_seat *to, judge_item *items, size_t n, judge_done done, void *user,
+                           drr_error *err)
 {
     for (size_t i = 0; i < n; i++)
         if (!items[i].question || !items[i].text)
@@ -477,7 +504,7 @@ drr_status judge_submit(judge *j, judge_item *items, size_t n, judge_done done, 
     else if (j->waiting && j->waiting + n > MOST_WAITING)
         status = error_set(err, DRR_E_LIMIT, "%zu texts wait to be judged already; try again later", j->waiting);
     else {
-        s->by = j->current;
+        s->by = to ? to : j->current;
         s->by->users++;
         *j->last = s;
         j->last = &s->next;

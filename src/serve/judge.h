@@ -36,15 +36,24 @@ drr_status judge_open(judge **j, const char *critic_path, drr_precision precisio
 void judge_close(judge *j);                  /* what waits is ended with DRR_E_INTERRUPTED */
 void judge_count(judge *j, metrics *counts); /* batches and drift go there; before anything is submitted */
 /* Takes another file for all that is submitted from now on; what waits is scored by the critic that it was submitted
- * to, so that no request is judged by two. The old critic stays when the new one cannot be read, or when `may` (NULL:
- * any may) refuses it, and where the file is the same, byte for byte. Of each critic that leaves some KB remain: what
- * was judged by it may be combined anew, and may be asked for its name. */
+ * to, and what is held (judge_hold) is scored by that one. The old critic stays when the new one cannot be read, or
+ * when `may` (NULL: any may) refuses it, and where the file is the same, byte for byte. Of each critic that leaves some
+ * KB remain: what was judged by it may be combined anew, and may be asked for its name. */
 typedef drr_status (*judge_may)(void *user, const drr_critic_info *info, drr_error *err);
 drr_status judge_swap(judge *j, const char *critic_path, judge_may may, void *user, drr_error *err);
 drr_critic_info judge_info(judge *j); /* a copy, consistent; its strings live as long as j, also over swaps */
 const char *judge_name(judge *j);     /* "name@sha256 cut to 8": the dm field; lives as long as j, also over swaps */
 /* items live until done is called. DRR_E_LIMIT: too much waits already (503); done is not called then. */
 drr_status judge_submit(judge *j, judge_item *items, size_t n, judge_done done, void *user, drr_error *err);
+/* A critic that a request of several turns holds, so that one critic judges all of them, whatever judge_swap brings. It
+ * keeps its memory until it is released, which must be before judge_close. */
+typedef struct judge_seat judge_seat;
+/* The one that judges now; *info and *name: as judge_info and judge_name. */
+judge_seat *judge_hold(judge *j, drr_critic_info *info, const char **name);
+void judge_release(judge *j, judge_seat *held); /* NULL is fine */
+/* As judge_submit, to the critic that is held; NULL: the one that judges now. */
+drr_status judge_submit_to(judge *j, judge_seat *to, judge_item *items, size_t n, judge_done done, void *user,
+                           drr_error *err);
 /* p_correct and p_alone again, from the items' logits and what is known of other answers by now: no encoder pass, at
  * once, on the caller's thread, by the critic that scored them. */
 void judge_combine(judge *j, judge_item *items, size_t n);

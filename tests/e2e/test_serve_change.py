@@ -227,9 +227,30 @@ def another_key_closes_the_pages_texts():
     server.stop()
 
 
-def another_critic_takes_over_under_load():
-    sizes = {"layers": 1, "width": 16, "heads": 2, "positions": 32}
-    first, second = (make_critic(os.path.join(WORK, name), ff=ff, **sizes) for name, ff in (("one", 16), ("two", 24)))
+def a_request_keeps_its_critic(first, second):
+    live = os.path.join(WORK, "kept.gguf")
+    shutil.copy(first, live)
+    server, got = Server("--critic", live, "--max-turns", "3", "--threshold", "1").ready(), []
+    slow = threading.Thread(target=lambda: got.append(server.chat("slow:1 question")))
+    slow.start()
+    time.sleep(1.5)  # the first turn is judged, the second is being written
+    names = [server.ask("GET", "/props")[2]["critic"]["dm"]]
+    shutil.copy(second, live + ".new")
+    os.rename(live + ".new", live)
+    since = len(server.lines)
+    server.process.send_signal(signal.SIGHUP)
+    reloaded = server.said("reloaded", 10, since)
+    names.append(server.ask("GET", "/props")[2]["critic"]["dm"])
+    after = server.chat()
+    slow.join()
+    status, headers, body = got[0]
+    check("a request that began before another critic came is judged by its own to the end", reloaded and names[0] != names[1] and
+          status == 200 and len(body["drr"]["turns"]) == 3 and body["drr"]["dm"] == headers["x-drr-dm"] == names[0], names, body)
+    check("and the next one by the other", after[0] == 200 and after[2]["drr"]["dm"] == names[1], names, after[2])
+    server.stop()
+
+
+def another_critic_takes_over_under_load(first, second):
     live = os.path.join(WORK, "live.gguf")
     shutil.copy(first, live)
     keys = write("swap.keys", FIRST + "\n")
@@ -295,5 +316,8 @@ hangup_changes_it_while_it_runs()
 what_is_changed_in_vain_is_named()
 the_log_file_changes_under_its_number()
 another_key_closes_the_pages_texts()
-another_critic_takes_over_under_load()
+SIZES = {"layers": 1, "width": 16, "heads": 2, "positions": 32}
+CRITICS = [make_critic(os.path.join(WORK, name), ff=ff, **SIZES) for name, ff in (("one", 16), ("two", 24))]
+a_request_keeps_its_critic(*CRITICS)
+another_critic_takes_over_under_load(*CRITICS)
 sys.exit(1 if failures() else 0)

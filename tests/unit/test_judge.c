@@ -340,6 +340,39 @@ static void a_swap_under_load_mixes_nothing(void **state)
     judge_close(j);
 }
 
+static void what_is_held_judges_on_after_a_swap(void **state)
+{
+    (void)state;
+    put_critic(at("one"), 1, "one", 0.25);
+    put_critic(at("two"), 2, "two", 0.75);
+    judge *j = open_judge(at("one"), NULL);
+    drr_critic_info info;
+    const char *name;
+    judge_seat *held = judge_hold(j, &info, &name), *again = judge_hold(j, &info, &name);
+    judge_item before = some_item(3, true), after = before, other = before;
+    judge_now(j, &before, 1);
+    assert_int_equal(judge_swap(j, at("two"), NULL, NULL, NULL), DRR_OK);
+    judge_release(j, again);
+    ticket t = A_TICKET;
+    assert_int_equal(judge_submit_to(j, held, &after, 1, on_done, &t, NULL), DRR_OK);
+    wait_for(&t);
+    judge_now(j, &other, 1);
+    assert_int_equal(t.status, DRR_OK);
+    assert_ptr_equal(after.critic, before.critic);
+    assert_ptr_equal(after.critic, name);
+    assert_string_equal(info.name, "one");
+    assert_true(after.logit == before.logit && after.threshold == 0.25);
+    assert_string_equal(other.critic, judge_name(j));
+    assert_true(other.logit != before.logit && other.threshold == 0.75);
+    const size_t kept = mallinfo2().uordblks; /* 0 in builds with a sanitizer */
+    judge_release(j, held);
+    assert_true(mallinfo2().uordblks < kept || kept == 0); /* nobody needs its weights any more */
+    judge_combine(j, &after, 1);                           /* what it scored can be combined all the same */
+    assert_true(after.p_correct == before.p_correct);
+    judge_release(j, NULL);
+    judge_close(j);
+}
+
 /* ---- what goes wrong */
 
 /* A supervisor may send SIGHUP every minute: what is read again and is the same leaves nothing behind. */
@@ -553,6 +586,7 @@ int main(void)
         IN_A_PLACE(batches_are_counted),
         IN_A_PLACE(others_count_and_can_be_added_later),
         IN_A_PLACE(a_swap_under_load_mixes_nothing),
+        IN_A_PLACE(what_is_held_judges_on_after_a_swap),
         IN_A_PLACE(the_same_file_again_leaves_nothing_behind),
         IN_A_PLACE(what_cannot_be_scored_is_refused),
         IN_A_PLACE(more_than_can_wait_is_refused),

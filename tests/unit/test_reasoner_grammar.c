@@ -37,6 +37,25 @@ static void grammars_are_taken(void **state)
             fail_msg("%s: %s", good[i], err.message);
 }
 
+static void our_own_are_taken(void **state)
+{
+    static const char *const letters[] = {"one", "two", "three"};
+    drr_prompts *prompts = NULL;
+    drr_error err = {0};
+    size_t n = 0;
+    (void)state;
+    assert_int_equal(drr_prompts_open(&prompts, NULL, NULL), DRR_OK);
+    for (int kind = DRR_KIND_CHOICE; kind <= DRR_KIND_CHECKED; kind++) {
+        const drr_task task = {.kind = (drr_kind)kind, .question = "?", .choices = letters, .n_choices = 3};
+        const char *grammar = prompts_grammar(prompts, &task);
+        n += grammar != NULL;
+        if (grammar && grammar_check(grammar, NULL, &err) != DRR_OK)
+            fail_msg("%s: %s", grammar, err.message);
+    }
+    assert_true(n >= 4);
+    drr_prompts_free(prompts);
+}
+
 static void check_refused(const char *text, const char *why)
 {
     drr_error err = {0};
@@ -177,6 +196,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(grammars_are_taken),
+        cmocka_unit_test(our_own_are_taken),
         cmocka_unit_test(what_is_no_grammar_is_refused_in_words),
         cmocka_unit_test(what_libllama_could_not_bear_is_refused),
         cmocka_unit_test(what_is_taken_libllama_takes_without_a_word),

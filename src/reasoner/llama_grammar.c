@@ -14,7 +14,7 @@ enum {
     MOST_REPEATED = 2000,    /* libllama's own bound, of the rules that a repetition makes */
     MOST_ELEMENTS = 1 << 18, /* letters, ranges and names, once repetitions are expanded */
     MOST_CHAIN = 4096,       /* rules that each begin with the next */
-    MOST_WAYS = 8192,        /* from a rule's beginning to letters: libllama keeps all that may still be meant */
+    MOST_WAYS = 2048,        /* from a rule's beginning to letters: libllama keeps all that may still be meant */
     MOST_STEPS = 1 << 24,    /* of its search for left recursion, which does not remember where it was */
     NAME_SLOTS = 1 << 17     /* more than twice as many as MOST_BYTES can name; a power of two */
 };

@@ -36,7 +36,7 @@ class Other(threading.Thread):
 
     def run(self):
         try:
-            self.said = ask(self.server, "Count on and on.", max_tokens=self.n, grammar='root ::= [^\\x00]+', seconds=120)
+            self.said = ask(self.server, "Count on and on.", max_tokens=self.n, grammar='root ::= [^\\x00]{1999}', seconds=120)
         except OSError as error:
             self.said = 0, {}, str(error)
 

@@ -256,7 +256,8 @@ static drr_status check(const drr_serve_options *o, drr_error *err)
                          "%s: an upstream (--upstream http://host/v1), or a reasoner that runs here (--reasoner NAME)",
                          o->upstream ? "two models cannot both answer; choose one" : "which model is to answer?");
     if (o->reasoner && (strncmp(o->reasoner, "http://", 7) == 0 || strncmp(o->reasoner, "https://", 8) == 0))
-        return error_set(err, DRR_E_ARGUMENT, "%s is the address of a server: give it as --upstream", o->reasoner);
+        return error_set(err, DRR_E_ARGUMENT, /* without repeating it: it may hold a password */
+                         "the reasoner is the address of a server: give it as --upstream");
     if (o->feedback == DRR_FEEDBACK_STEP)
         return error_set(err, DRR_E_ARGUMENT, "--feedback step: " ENGINE_NO_STEPS);
     if (!o->max_turns || o->max_turns > ENGINE_MOST_TURNS || !o->samples || o->samples > ENGINE_MOST_TURNS)

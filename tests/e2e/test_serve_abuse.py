@@ -29,15 +29,27 @@ class Honest(threading.Thread):
 
     def __init__(self, port):
         super().__init__(daemon=True)
-        self.port, self.n, self.slowest, self.bad, self.ended = port, 0, 0.0, [], threading.Event()
+        self.port, self.n, self.slowest, self.bad, self.ended, self.cut = port, 0, 0.0, [], threading.Event(), 0
         self.start()
+
+    def ask(self, nonce):
+        """A connection that is closed before its request is there may be tried again, as HTTP's clients do: where all places are taken
+        and this machine is slow, it may be the one to go. How often that happens is counted."""
+        body = chat(f"What of {nonce}?", drr={"threshold": 0})
+        try:
+            return request(self.port, "POST", "/v1/chat/completions", body, seconds=20)
+        except OSError as error:
+            if "RemoteDisconnected" not in str(error):
+                raise
+            self.cut += 1
+            return request(self.port, "POST", "/v1/chat/completions", body, seconds=20)
 
     def run(self):
         while not self.ended.is_set():
             self.n += 1
             nonce, began = f"nonce-honest-{self.n}", time.monotonic()
             try:
-                status, _, said = request(self.port, "POST", "/v1/chat/completions", chat(f"What of {nonce}?", drr={"threshold": 0}), seconds=20)
+                status, _, said = self.ask(nonce)
                 good = status == 200 and said["choices"][0]["message"]["content"] == ANSWER.replace("{nonce}", nonce)
             except (OSError, KeyError, TypeError) as error:
                 good, status, said = False, 0, repr(error)
@@ -308,6 +320,7 @@ def main():
                 honest.stop()
             print(f"# the honest client asked {honest.n} times, the slowest took {honest.slowest:.2f} s", flush=True)
             check("the honest client was answered right every time", honest.n > 100 and not honest.bad, len(honest.bad), *honest.bad[:5])
+            check("and hardly ever had to ask again", honest.cut <= honest.n // 200, honest.cut, honest.n)
             check("and never waited long", honest.slowest < 5, honest.slowest)
             time.sleep(1)
             check("in the end it holds no more files than before, and little memory", served.open_files() < files + 64 and

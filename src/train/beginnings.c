@@ -5,9 +5,7 @@
 #include "task/task.h"
 #include "train/train.h"
 
-#include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 /* How long the beginnings of a trace are that end with a step: all but the whole. *sizes is the caller's to free. */
 static drr_status sizes_of(size_t **sizes, size_t *n, const drr_trace *t, drr_error *err)
@@ -37,8 +35,9 @@ static drr_status add(examples *x, const corpus_row *row, size_t size, const wor
     return status == DRR_OK ? examples_add(x, ids, n, row->trace.label == DRR_LABEL_ACCEPT, err) : status;
 }
 
-drr_status beginnings_teach(examples *x, const corpus_row *row, size_t at, const wordpiece *tokenizer,
-                            size_t max_length, const drr_train_options *o, int32_t *ids, drr_error *err)
+drr_status beginnings_teach(examples *x, uint64_t *n_beginnings, const corpus_row *row, size_t at,
+                            const wordpiece *tokenizer, size_t max_length, const drr_train_options *o, int32_t *ids,
+                            drr_error *err)
 {
     size_t *sizes, n;
     rng r;
@@ -50,6 +49,7 @@ drr_status beginnings_teach(examples *x, const corpus_row *row, size_t at, const
         status = add(x, row, sizes[i], tokenizer, max_length, ids, err);
         if (status == DRR_OK)
             status = examples_teach(x, row->question, NULL, NULL, 0, err);
+        *n_beginnings += status == DRR_OK;
     }
     free(sizes);
     return status;

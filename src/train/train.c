@@ -208,10 +208,11 @@ static bool has_text(const corpus_row *row)
     return text && text[strspn(text, " \t\r\n")] != '\0';
 }
 
-/* Tokenises the rows of a part; `all` takes those without text too. Those to train on are taught what `o` asks for. */
-static drr_status tokenise(examples *x, uint64_t *n_truncated, uint64_t *n_steps, const corpus *c, corpus_part part,
-                           bool all, const wordpiece *tokenizer, uint32_t max_length, const drr_train_options *o,
-                           const drr_hooks *hooks, drr_error *err)
+/* Tokenises the rows of a part; `all` takes those without text too. Those to train on are taught what `o` asks for,
+ * which the result counts. */
+static drr_status tokenise(examples *x, uint64_t *n_truncated, drr_train_result *result, const corpus *c,
+                           corpus_part part, bool all, const wordpiece *tokenizer, uint32_t max_length,
+                           const drr_train_options *o, const drr_hooks *hooks, drr_error *err)
 {
     drr_status status = DRR_OK;
     int32_t *ids = calloc(max_length, sizeof *ids);
@@ -232,9 +233,9 @@ static drr_status tokenise(examples *x, uint64_t *n_truncated, uint64_t *n_steps
         if (status == DRR_OK)
             status = examples_add(x, ids, n, row->trace.label == DRR_LABEL_ACCEPT, err);
         if (status == DRR_OK && part == CORPUS_TRAIN)
-            status = teach_row(x, n_steps, row, tokenizer, o, ids, n, err);
+            status = teach_row(x, &result->n_train_steps, row, tokenizer, o, ids, n, err);
         if (status == DRR_OK && part == CORPUS_TRAIN && o->beginnings)
-            status = beginnings_teach(x, row, i, tokenizer, max_length, o, ids, err);
+            status = beginnings_teach(x, &result->n_train_beginnings, row, i, tokenizer, max_length, o, ids, err);
         *n_truncated += truncated;
     }
     free(ids);
@@ -305,11 +306,8 @@ static drr_status tokenise_parts(session *s, drr_train_result *result, const drr
     uint64_t ignored = 0;
     drr_status status = DRR_OK;
     for (size_t i = 0; status == DRR_OK && i < sizeof parts / sizeof *parts; i++)
-        status = tokenise(parts[i].x, parts[i].counted ? &result->n_truncated : &ignored, &result->n_train_steps, &s->c,
-                          parts[i].part, parts[i].all, s->tokenizer, s->meta.max_length, o, hooks, err);
-    for (size_t i = 0; status == DRR_OK && i < s->c.n; i++)
-        result->n_train_beginnings -= s->c.rows[i].part == CORPUS_TRAIN && has_text(&s->c.rows[i]);
-    result->n_train_beginnings += s->train.n;
+        status = tokenise(parts[i].x, parts[i].counted ? &result->n_truncated : &ignored, result, &s->c, parts[i].part,
+                          parts[i].all, s->tokenizer, s->meta.max_length, o, hooks, err);
     return status;
 }
 

@@ -255,9 +255,10 @@ drr_status judge_measure(drr_train_result *result, reliability_bin bins[2][JUDGE
 drr_status teach_row(examples *x, uint64_t *n_steps, const corpus_row *row, const wordpiece *tokenizer,
                      const drr_train_options *o, const int32_t *ids, size_t n, drr_error *err);
 /* Adds up to options->beginnings of a row's beginnings, which its question is taught with; `at` numbers the row, for
- * the draw (beginnings.c). */
-drr_status beginnings_teach(examples *x, const corpus_row *row, size_t at, const wordpiece *tokenizer,
-                            size_t max_length, const drr_train_options *o, int32_t *ids, drr_error *err);
+ * the draw. *n_beginnings counts them (beginnings.c). */
+drr_status beginnings_teach(examples *x, uint64_t *n_beginnings, const corpus_row *row, size_t at,
+                            const wordpiece *tokenizer, size_t max_length, const drr_train_options *o, int32_t *ids,
+                            drr_error *err);
 /* n_test_beginnings and auroc_beginnings: all beginnings of the test rows, right where the whole answer was. */
 drr_status beginnings_measure(drr_train_result *result, const corpus *c, const encoder *e, const wordpiece *tokenizer,
                               uint32_t max_length, const drr_hooks *hooks, drr_error *err);

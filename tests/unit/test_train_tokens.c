@@ -118,13 +118,15 @@ static examples begin(const char *text, drr_label label, uint32_t most, size_t a
     drr_train_options o;
     wordpiece *w = NULL;
     examples x = {0};
+    uint64_t n = 0;
     int32_t ids[ROOM];
     corpus_row row = {.trace = {.question = (char[]){"a"}, .text = string_copy(text), .label = label}, .question = 7};
     drr_train_options_defaults(&o);
     o.beginnings = most;
     assert_int_equal(wordpiece_new(&w, words, N_WORDS, true, NULL), DRR_OK);
-    assert_int_equal(beginnings_teach(&x, &row, at, w, ROOM, &o, ids, NULL), DRR_OK);
+    assert_int_equal(beginnings_teach(&x, &n, &row, at, w, ROOM, &o, ids, NULL), DRR_OK);
     assert_int_equal(x.lessons.n, x.n);
+    assert_int_equal(n, x.n);
     for (size_t i = 0; i < x.n; i++) {
         assert_int_equal(x.labels[i], label == DRR_LABEL_ACCEPT);
         assert_int_equal(x.lessons.questions[i], 7);

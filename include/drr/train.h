@@ -100,6 +100,11 @@ typedef struct drr_train_result {
 /* Which of the processes that Open MPI's mpirun started this one is, and how many there are; 0 of 1 without mpirun. */
 void drr_ranks(uint32_t *rank, uint32_t *n);
 
+/* What drr_train would say before it reads a trace: of options that do not go together, and of an encoder that is not
+ * there or cannot be read. For programs that make the traces first, which takes hours. Nothing is read of
+ * options->traces and nothing is written. Errors: those of drr_train. */
+drr_status drr_train_check(const drr_train_options *options, drr_error *err);
+
 /* Writes the critic, and beside it what it is for people to read: NAME.card.md with its plot NAME.card.svg. Where
  * mpirun started several processes they train together: all must call it with the same options and traces. Rank 0's
  * hooks alone are told anything, and it alone writes; all return the same status, and a message only where rank 0 does

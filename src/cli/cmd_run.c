@@ -49,6 +49,8 @@ static void place_files(cycle *c)
     snprintf(c->store, sizeof c->store, "%.4000s/traces.db", c->out);
     snprintf(c->critic, sizeof c->critic, "%.4000s/critic.gguf", c->out);
     snprintf(c->key, sizeof c->key, "%.4000s/critic.key", c->out);
+    c->training.traces = c->store;
+    c->training.out = c->critic;
 }
 
 /* Published sets have a few doubles (ARC has), which change no figure much; more of them are a mistake. */
@@ -150,8 +152,6 @@ static drr_status train(cycle *c, const drr_trace_counts *counts, drr_error *err
     }
     cli_note("2 of 3: train %s", c->critic);
     unlink(c->key);
-    c->training.traces = c->store;
-    c->training.out = c->critic;
     if (c->retrain)
         c->training.resume = false;
     drr_status status = drr_train(&result, &c->training, cli_hooks(), err);
@@ -184,7 +184,9 @@ static drr_status go(cycle *c, drr_error *err)
 {
     drr_trace_counts counts = {0};
     const bool is_new = access(c->store, F_OK) != 0;
-    drr_status status = check_questions(c, err);
+    drr_status status = drr_train_check(&c->training, err); /* now, and not when hours have been distilled */
+    if (status == DRR_OK)
+        status = check_questions(c, err);
     if (status == DRR_OK)
         status = cli_make_folder(c->out, err);
     if (status == DRR_OK)
@@ -313,13 +315,7 @@ static int run(int argc, char **argv)
         return cli_usage(&cli_run, "this is for one process; mpirun starts `drr train` alone");
     if (steps && !distill_parse_steps(&c.distill, steps))
         return cli_usage(&cli_run, NOT_STEPS, steps);
-    if (steps && c.training.kind == DRR_CRITIC_PROBE)
-        return cli_usage(&cli_run, "--steps teaches an encoder, and --kind probe has none: leave one of them out");
     c.training.steps = steps != NULL;
-    if (c.training.beginnings && (steps || c.training.head != DRR_HEAD_CLS || c.training.kind == DRR_CRITIC_PROBE))
-        return cli_usage(&cli_run,
-                         "--beginnings teaches a critic that reads a text as a whole: leave out it, or --steps, "
-                         "--head token and --kind probe");
     code = evaluation_strategies(&c.eval, &cli_run, true);
     if (code != CLI_DONE)
         return code;

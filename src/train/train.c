@@ -130,6 +130,26 @@ drr_status train_check_options(const drr_train_options *o, drr_error *err)
     return status == DRR_OK && !isnan(o->target_error) ? check_guarantee_options(o, err) : status;
 }
 
+drr_status drr_train_check(const drr_train_options *o, drr_error *err)
+{
+    char folder[4096];
+    encoder *e = NULL;
+    wordpiece *tokenizer = NULL;
+    bool has_head;
+    drr_precision precision = o->precision;
+    drr_status status = train_check_options(o, err);
+    if (status != DRR_OK || o->kind == DRR_CRITIC_PROBE)
+        return status;
+    status = drr_cache_path(folder, sizeof folder, o->encoder, err);
+    if (status == DRR_OK)
+        status = encoder_open_hf(&e, &tokenizer, &has_head, folder, o->seed, err);
+    if (status == DRR_OK)
+        status = encoder_set_precision(e, &precision, err);
+    encoder_free(e);
+    wordpiece_free(tokenizer);
+    return status;
+}
+
 static void count_labels(const corpus *c, corpus_part part, uint64_t *n, uint64_t *right)
 {
     *n = *right = 0;

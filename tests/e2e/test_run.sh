@@ -39,8 +39,16 @@ refuses "a question to learn from without its answer" "open.jsonl:61 q999" --tra
 refuses "a question to compare on without its answer" "open.jsonl:61 q999" --train compare.jsonl --test open.jsonl
 sed '7s/.*/{"id": "torn", "question/' compare.jsonl >torn.jsonl
 refuses "a damaged row" "torn.jsonl:7" --train learn.jsonl --test torn.jsonl
+
+# --- what training would refuse, before answers are made for it
+both=(--train learn.jsonl --test compare.jsonl)
+refuses "a probe has nothing to teach by steps" "probe --steps" "${both[@]}" --kind probe --steps mc=2
+refuses "an encoder that is not there" "nowhere" "${both[@]}" --encoder nowhere
+refuses "an error that cannot be promised" "between" "${both[@]}" --target-error 2
+refuses "beginnings for a head of tokens" "--beginnings --head" "${both[@]}" --beginnings 2 --head token
+
+# --- steps
 expect "steps that are none are refused" 2 "${cycle[@]}" --reasoner first.replay.jsonl --steps many
-expect "a probe has nothing to teach by steps" 2 "${cycle[@]}" --reasoner first.replay.jsonl --kind probe --steps mc=2
 expect "recorded answers cannot go on from a step" 1 "${cycle[@]}" --reasoner first.replay.jsonl --steps mc=2
 says "which is said" "from the middle of an answer"
 rm -rf made

@@ -66,13 +66,22 @@ static void print_default(const cli_option *o)
     }
 }
 
+/* What llama.cpp's users write for it, in every command that has the option; '\0': there is none. */
+static char letter_of(const cli_option *o)
+{
+    return strcmp(o->name, "threads") == 0 ? 't' : strcmp(o->name, "model") == 0 ? 'm' : '\0';
+}
+
 static void print_help(const cli_command *command, const cli_option *options)
 {
     printf("drr %s: %s\n\nUsage: drr %s [options]%s%s\n\n%s\nOptions:\n", command->name, command->summary,
            command->name, command->arguments ? " " : "", command->arguments ? command->arguments : "", command->help);
     for (const cli_option *o = options; o->name; o++) {
-        char left[64];
-        snprintf(left, sizeof left, "--%s%s%s", o->name, o->argument ? " " : "", o->argument ? o->argument : "");
+        char left[64], letter[5] = "";
+        if (letter_of(o))
+            snprintf(letter, sizeof letter, "-%c, ", letter_of(o));
+        snprintf(left, sizeof left, "%s--%s%s%s", letter, o->name, o->argument ? " " : "",
+                 o->argument ? o->argument : "");
         printf("  %-24s %s", left, o->meaning);
         if (o->required)
             printf("; needed");
@@ -254,21 +263,27 @@ bool cli_parse(const cli_command *command, const cli_option *options, int *argc,
                int *code)
 {
     struct option list[MOST_OPTIONS] = {{0}};
+    char letters[16] = ":hq";
     bool *given = last_parsed.given;
     char where[64];
-    size_t n = 0;
+    size_t n = 0, n_letters = strlen(letters);
     memset(&last_parsed, 0, sizeof last_parsed);
     last_parsed.options = options;
-    for (; options[n].name && n < MOST_OPTIONS - 3; n++)
+    for (; options[n].name && n < MOST_OPTIONS - 3; n++) {
         list[n] = (struct option){options[n].name, options[n].argument ? required_argument : no_argument, NULL,
                                   FIRST + (int)n};
+        if (letter_of(&options[n])) {
+            letters[n_letters++] = letter_of(&options[n]);
+            letters[n_letters++] = ':';
+        }
+    }
     list[n] = (struct option){"help", no_argument, NULL, HELP};
     list[n + 1] = (struct option){"quiet", no_argument, NULL, QUIET};
     opterr = 0;
     optind = 0; /* glibc: begin anew */
     for (;;) {
         const int at = optind ? optind : 1;
-        const int got = getopt_long(*argc, *argv, ":hq", list, NULL);
+        int got = getopt_long(*argc, *argv, letters, list, NULL);
         if (got == -1)
             break;
         if (got == HELP || got == 'h') {
@@ -280,6 +295,9 @@ bool cli_parse(const cli_command *command, const cli_option *options, int *argc,
             cli_quiet();
             continue;
         }
+        for (size_t i = 0; i < n; i++)
+            if (got == letter_of(&options[i]))
+                got = FIRST + (int)i;
         const char *word = (*argv)[optind > at ? optind - 1 : at];
         if (got == ':') {
             *code = cli_usage(command, "%s needs a value", word);

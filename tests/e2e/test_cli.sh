@@ -30,6 +30,12 @@ expect "the short form as well" 0 "$drr" train --traces -h
 expect "another option is no value either" 2 "$drr" eval --data --json
 test_that "which is said of both" grep -q -e "--data needs a value, and --json is another option" "$work/err"
 test_that "with nothing on stdout" test ! -s "$work/out"
+expect "-t is --threads" 2 "$drr" train -t many
+test_that "as the sentence about its value says" grep -q -e "--threads takes a whole number" "$work/err"
+expect "-m and -t need a value" 2 "$drr" serve -m
+test_that "which is said of them as they were written" grep -q -e "-m needs a value" "$work/err"
+expect "a letter is known only where its option is" 2 "$drr" critic show -t 2
+test_that "and the help has them" bash -c "'$drr' serve --help | grep -q -e '^  -m, --model NAME'"
 expect "unless it is written as one" 1 "$drr" data show --format=--json "$work/absent.jsonl"
 expect "a missing file is a failure" 1 "$drr" data show "$work/absent.jsonl"
 test_that "that names the file" grep -q absent.jsonl "$work/err"

@@ -142,10 +142,11 @@ drr_status drr_train_repeat(drr_train_result *result, drr_repeats *repeats, cons
  * Reads the traces like it. */
 drr_status drr_train_fold(drr_train_result *result, const drr_train_options *options, uint32_t fold, uint32_t folds,
                           const drr_hooks *hooks, drr_error *err);
-/* The division: hears each question of the traces, as drr_trace.question, once, and the fold that leaves it out. */
+/* The division: hears each question of the traces, as drr_trace.question, once, and the fold that leaves it out.
+ * *identity: a hash of the traces as they were read, of the encoder and of the options. */
 typedef void (*drr_fold_fn)(void *user, const char *question, uint32_t fold);
-drr_status drr_train_divide(drr_fold_fn each, void *user, const drr_train_options *options, uint32_t folds,
-                            const drr_hooks *hooks, drr_error *err);
+drr_status drr_train_divide(drr_fold_fn each, void *user, uint64_t *identity, const drr_train_options *options,
+                            uint32_t folds, const drr_hooks *hooks, drr_error *err);
 
 /* What a critic judges by, of kinds that one trained encoder can be measured as. */
 typedef enum drr_trial_kind { DRR_TRIAL_TEXT, DRR_TRIAL_STACK } drr_trial_kind;

@@ -84,3 +84,30 @@ char *string_copy_n(const char *text, size_t length)
     copy[length] = '\0';
     return copy;
 }
+
+size_t utf8_character(const char *text, size_t size)
+{
+    const unsigned char *s = (const unsigned char *)text, c = size ? s[0] : 0xff;
+    const size_t n = c < 0x80                ? 1
+                     : c >= 0xc2 && c < 0xe0 ? 2
+                     : c >= 0xe0 && c < 0xf0 ? 3
+                     : c >= 0xf0 && c < 0xf5 ? 4
+                                             : 0;
+    if (n == 0 || n > size)
+        return 0;
+    for (size_t i = 1; i < n; i++)
+        if ((s[i] & 0xc0) != 0x80)
+            return 0;
+    if ((c == 0xe0 && s[1] < 0xa0) || (c == 0xed && s[1] >= 0xa0) || (c == 0xf0 && s[1] < 0x90) ||
+        (c == 0xf4 && s[1] >= 0x90))
+        return 0;
+    return n;
+}
+
+size_t utf8_sound(const char *text, size_t size)
+{
+    size_t at = 0, n = 1;
+    while (at < size && (n = utf8_character(text + at, size - at)) != 0)
+        at += n;
+    return at;
+}

@@ -44,6 +44,9 @@ void buffer_clear(buffer *b);
 
 char *string_copy(const char *text); /* NULL in, NULL out; NULL when memory is out */
 char *string_copy_n(const char *text, size_t length);
+/* Bytes of the UTF-8 character at text[0] (RFC 3629: no overlong forms, no surrogates); 0: there is none. */
+size_t utf8_character(const char *text, size_t size);
+size_t utf8_sound(const char *text, size_t size); /* how many bytes from text[0] on are whole characters */
 
 /* ---- arena: many small things that die together (arena.c) */
 typedef struct arena arena;
@@ -85,6 +88,7 @@ drr_status sha256_file(char hex[65], const char *path, drr_error *err);
 drr_status file_read(char **data, size_t *size, const char *path, size_t max_size, drr_error *err);
 bool file_exists(const char *path);
 bool file_is_folder(const char *path);
+bool file_is_same(const char *a, const char *b); /* both are there, and are one file, by whatever names */
 /* The file's name in its path; *stem, where not NULL, is its length without the last extension (".hidden" has none). */
 const char *file_name(const char *path, size_t *stem);
 /* Waits for the lock on the folder of `path` and returns it, for file_unlock; it falls with the process. Where a folder

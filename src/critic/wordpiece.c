@@ -63,23 +63,11 @@ int32_t wordpiece_find(const wordpiece *w, const char *text, size_t length)
     return find(w, false, text, length);
 }
 
-static bool is_utf8(const char *text, size_t length)
-{
-    utf8proc_int32_t c;
-    for (size_t i = 0; i < length;) {
-        const utf8proc_ssize_t n = utf8proc_iterate((const uint8_t *)text + i, (utf8proc_ssize_t)(length - i), &c);
-        if (n <= 0)
-            return false;
-        i += (size_t)n;
-    }
-    return true;
-}
-
 static drr_status add_token(wordpiece *w, const char *text, const char *where, drr_error *err)
 {
     token *t = &w->tokens[w->n_tokens];
     t->length = strlen(text);
-    if (!is_utf8(text, t->length))
+    if (utf8_sound(text, t->length) < t->length)
         return error_set(err, DRR_E_FORMAT, "%s: token %zu of the vocabulary (counted from 0) is not UTF-8", where,
                          w->n_tokens);
     t->text = arena_copy(w->texts, text, t->length);

@@ -31,7 +31,7 @@ static bool goes_on(const drr_cascade_question *q, double below)
     return !(q->p >= below);
 }
 
-/* Where the second one has no answer the first one's stands, which `second` says already (ask_both). */
+/* Where the second one has no answer the first one's stands, which `after` says already (ask_both). */
 static bool is_right(const drr_cascade_question *q, double below)
 {
     return goes_on(q, below) ? q->after == 1 : q->first == 1;

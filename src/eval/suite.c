@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { PART_FORMAT = 1, LARGE = 256 << 20 };
 
@@ -116,6 +117,33 @@ static void name_part(char *name, size_t size, const plan *p)
 {
     snprintf(name, size, "%s%s%s.s%llu", p->reasoner->name, p->critic ? "." : "", p->critic ? p->critic->name : "",
              (unsigned long long)p->seed);
+}
+
+/* Parts are called after reasoner and critic, "a.b": "a" with "b.c" and "a.b" with "c" would share a folder. */
+static drr_status check_parts(const suite *s, drr_error *err)
+{
+    for (size_t i = 0; i < s->n_reasoners; i++) {
+        const char *longer = s->reasoners[i].name;
+        for (size_t j = 0; j < s->n_reasoners; j++) {
+            const char *shorter = s->reasoners[j].name;
+            const size_t n = strlen(shorter);
+            if (strncmp(longer, shorter, n) != 0 || longer[n] != '.')
+                continue;
+            for (size_t a = 0; a < s->n_critics; a++)
+                for (size_t b = 0; b < s->n_critics; b++) {
+                    const char *rest = longer + n + 1, *whole = s->critics[b].name, *end = s->critics[a].name;
+                    const size_t n_rest = strlen(rest);
+                    if (strncmp(whole, rest, n_rest) == 0 && whole[n_rest] == '.' &&
+                        strcmp(whole + n_rest + 1, end) == 0)
+                        return error_set(
+                            err, DRR_E_FORMAT,
+                            "%s: reasoner %s with critic %s and reasoner %s with critic %s are both called "
+                            "%s.%s: give one of them another name",
+                            s->path, longer, end, shorter, whole, longer, end);
+                }
+        }
+    }
+    return DRR_OK;
 }
 
 /* ---- one part */
@@ -297,6 +325,9 @@ static drr_status run_part(const suite *s, const plan *p, const suite_part *part
     how.budget_of = s->budget_of;
     how.title = part->name;
     how.checker = options->checker;
+    char mark[4096];
+    snprintf(mark, sizeof mark, "%s/part.json", part->folder);
+    unlink(mark); /* of other settings: what it vouches for is written over */
     drr_status status = open_data(&o, s, err);
     if (status == DRR_OK)
         status = open_critic(&o, s, p->critic, hooks, err);
@@ -378,7 +409,9 @@ drr_status drr_eval_suite(char **json, char **table, const char *path, const drr
     const size_t n_critics = s.n_critics ? s.n_critics : 1, n = s.n_reasoners * n_critics * s.n_seeds;
     suite_part *parts = calloc(n, sizeof *parts);
     suite_folds *folds = calloc(n_critics, sizeof *folds);
-    status = parts && folds ? check_files(folds, &s, options->out, hooks, err) : error_memory(err);
+    status = parts && folds ? check_parts(&s, err) : error_memory(err);
+    if (status == DRR_OK)
+        status = check_files(folds, &s, options->out, hooks, err);
     if (status == DRR_OK)
         status = buffer_printf(&folder, err, "%s/plots", options->out);
     if (status == DRR_OK)

@@ -88,13 +88,15 @@ drr_status suite_folds_check(const suite_folds *f, const drr_dataset *data, uint
 
 /* ---- what the critics are, as a hash */
 
-static drr_status sign(suite_folds *f, drr_error *err)
+/* identity: of the traces as they were divided. The file's own bytes would not do: what a writer has put beside a store
+ * (-wal) is read with it, and a database is no file. */
+static drr_status sign(suite_folds *f, uint64_t identity, drr_error *err)
 {
     const drr_train_options *o = &f->critic->train;
     char path[4096], weights[4200];
     buffer b = {0};
     sha256 h;
-    drr_status status = suite_sign_file(&b, "traces", o->traces, err);
+    drr_status status = buffer_printf(&b, err, "traces %016llx\n", (unsigned long long)identity);
     if (status == DRR_OK)
         status = suite_sign_file(&b, "encoder", o->encoder, err);
     if (status == DRR_OK && drr_cache_path(path, sizeof path, o->encoder, NULL) == DRR_OK) {
@@ -129,19 +131,19 @@ drr_status suite_folds_divide(suite_folds *f, const suite_critic *critic, const 
 {
     drr_train_options o = critic->train;
     buffer folder = {0};
+    uint64_t identity;
     *f = (suite_folds){.critic = critic};
-    drr_status status = sign(f, err);
+    o.out = out; /* nothing is written yet */
+    drr_status status = drr_train_divide(take_place, f, &identity, &o, critic->folds, hooks, err);
+    if (status == DRR_OK && f->lost)
+        status = error_memory(err);
+    if (status == DRR_OK)
+        status = sign(f, identity, err);
     if (status == DRR_OK)
         status = buffer_printf(&folder, err, "%s/critics/%s.%.12s", out, critic->name, f->signature);
     if (status != DRR_OK)
         return status;
     f->folder = buffer_take(&folder);
-    o.out = f->folder; /* nothing is written yet */
-    status = drr_train_divide(take_place, f, &o, critic->folds, hooks, err);
-    if (status == DRR_OK && f->lost)
-        status = error_memory(err);
-    if (status != DRR_OK)
-        return status;
     qsort(f->places, f->n_places, sizeof *f->places, place_compare);
     f->as = (fold_critics){.name = critic->name,
                            .n = critic->folds,

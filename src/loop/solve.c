@@ -296,8 +296,8 @@ static drr_status begin(loop *l, seeker *s, const drr_task *task, drr_result *re
     if (status == DRR_OK)
         status = loop_route(l, s, err);
     if (status == DRR_OK && !s->finished)
-        return strategy_begin(l, s, err);
-    if (status == DRR_OK)
+        status = strategy_begin(l, s, err);
+    if (status == DRR_OK && s->finished) /* without a word of the reasoner */
         finish(l, s);
     return status;
 }
@@ -316,7 +316,7 @@ static drr_status run(loop *l, drr_result *results, const drr_task *const *tasks
         for (; status == DRR_OK && next < l->n && reasoner_pending(l->reasoner) < wanted; next++)
             status = begin(l, &l->seekers[next], tasks[next], &results[next], err);
         if (status == DRR_OK && l->n_finished == l->n)
-            break; /* the last ones were hopeless */
+            break; /* nobody was asked about the last ones */
         reasoner_completion c = {0};
         if (status == DRR_OK)
             status = reasoner_next(l->reasoner, &c, err);

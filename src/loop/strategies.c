@@ -25,8 +25,12 @@ drr_status strategy_ask_samples(loop *l, seeker *s, drr_error *err)
 
 drr_status strategy_begin(loop *l, seeker *s, drr_error *err)
 {
-    return loop_draws_samples(l, s) && l->policy->samples ? strategy_ask_samples(l, s, err)
-                                                          : loop_ask_fresh(l, s, 0, err);
+    if (!loop_draws_samples(l, s) || !l->policy->samples)
+        return loop_ask_fresh(l, s, 0, err);
+    drr_status status = strategy_ask_samples(l, s, err);
+    if (status == DRR_OK && s->in_flight == 0) /* judging the question took all its time */
+        strategy_end(l, s);
+    return status;
 }
 
 /* ---- drr */
@@ -110,8 +114,7 @@ static void settle_parallel(loop *l, seeker *s)
 
 static bool finds_no_mistake(const drr_turn *critique)
 {
-    const char *text = critique->text ? critique->text : "";
-    return strcasestr(text, "no mistake") || strcasestr(text, "no mistakes");
+    return critique->text && strcasestr(critique->text, "no mistake");
 }
 
 static drr_status advance_self_critique(loop *l, seeker *s, size_t i, drr_error *err)

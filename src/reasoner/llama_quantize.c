@@ -69,10 +69,10 @@ static drr_status examine(char *format, size_t size, bool *quantized, const char
 
 static drr_status check_places(uint64_t *bytes, const char *source, const char *out, drr_error *err)
 {
-    struct stat from, to;
+    struct stat from;
     if (stat(source, &from) != 0)
         return error_set_errno(err, errno, "%s cannot be read", source);
-    if (stat(out, &to) == 0 && from.st_dev == to.st_dev && from.st_ino == to.st_ino)
+    if (file_is_same(source, out))
         return error_set(err, DRR_E_ARGUMENT,
                          "%s is the model that is read, and would be overwritten; name another file", out);
     *bytes = (uint64_t)from.st_size;

@@ -442,6 +442,7 @@ static drr_status hand_over(llama_backend *b, slot *s, drr_error *err)
         return error_memory(err);
     }
     memcpy(c.tokens, s->stats, s->n_written * sizeof *c.tokens);
+    reasoner_completion_keep_characters(&c);
     if (s->answer_at && c.finish != DRR_FINISH_FAILED && c.finish != DRR_FINISH_CUT &&
         hidden_slot_end(b, s, &c, err) != DRR_OK) {
         reasoner_completion_clear(&c);

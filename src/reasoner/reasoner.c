@@ -166,6 +166,26 @@ size_t reasoner_ready(const drr_reasoner *reasoner)
     return reasoner->backend.ready ? reasoner->backend.ready(reasoner->self) : 0;
 }
 
+void reasoner_completion_keep_characters(reasoner_completion *c)
+{
+    const size_t size = c->text ? strlen(c->text) : 0;
+    size_t to = utf8_sound(c->text, size), token = 0;
+    if (to == size)
+        return;
+    while (token < c->n_token_stats && c->tokens[token].end <= to)
+        token++;
+    for (size_t from = to; from < size;) {
+        const size_t n = utf8_character(c->text + from, size - from), taken = n ? n : 1;
+        if (n)
+            memmove(c->text + to, c->text + from, n);
+        to += n;
+        from += taken;
+        for (; token < c->n_token_stats && c->tokens[token].end <= from; token++)
+            c->tokens[token].end = (uint32_t)to;
+    }
+    c->text[to] = '\0';
+}
+
 void reasoner_completion_clear(reasoner_completion *completion)
 {
     if (!completion)

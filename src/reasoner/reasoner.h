@@ -74,6 +74,10 @@ typedef struct reasoner_completion {
     char *failure;  /* DRR_FINISH_FAILED: the reason */
 } reasoner_completion;
 void reasoner_completion_clear(reasoner_completion *completion);
+/* For backends that write tokens, which may be parts of characters: drops from the text the bytes that form none (a
+ * text that is cut at its last token often ends in some), and moves the ends of the tokens with what is left. Stores,
+ * JSON and tokenizers take whole characters alone. */
+void reasoner_completion_keep_characters(reasoner_completion *completion);
 
 /* A backend fills this table and is wrapped by reasoner_new. */
 typedef struct reasoner_backend {

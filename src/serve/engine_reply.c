@@ -24,7 +24,7 @@ drr_status put_json_string(buffer *b, const char *text, size_t size)
             memcpy(escape, "\\n", 3);
         else if (s[at] < 0x20)
             snprintf(escape, sizeof escape, "\\u%04x", s[at]);
-        else if (s[at] >= 0x80 && (n = utf8_character(s + at, size - at)) == 0)
+        else if (s[at] >= 0x80 && (n = utf8_character(text + at, size - at)) == 0)
             memcpy(escape, "\\ufffd", 7);
         if (!*escape) {
             at += n;

@@ -113,7 +113,6 @@ void upstream_reply_reckon(upstream_reply *reply, size_t prompt_bytes);
 const char *upstream_error_words(json_t *root); /* what a refusal says; "" where nothing is understood */
 void upstream_reply_fail(upstream_reply *reply, int status, const char *code, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
-size_t utf8_character(const unsigned char *text, size_t size); /* bytes of the one at text[0]; 0: it is none */
 /* What is no UTF-8 becomes U+FFFD. True: nothing had to. */
 bool upstream_make_utf8(buffer *b);
 void upstream_hide(const char *key, char *text, size_t size); /* each occurrence becomes asterisks; key may be NULL */

@@ -41,36 +41,14 @@ void upstream_hide(const char *key, char *text, size_t size)
         memset(at, '*', n);
 }
 
-size_t utf8_character(const unsigned char *text, size_t size)
-{
-    const unsigned char c = text[0];
-    const size_t n = c < 0x80                ? 1
-                     : c >= 0xc2 && c < 0xe0 ? 2
-                     : c >= 0xe0 && c < 0xf0 ? 3
-                     : c >= 0xf0 && c < 0xf5 ? 4
-                                             : 0;
-    if (n == 0 || n > size)
-        return 0;
-    for (size_t i = 1; i < n; i++)
-        if ((text[i] & 0xc0) != 0x80)
-            return 0;
-    if ((c == 0xe0 && text[1] < 0xa0) || (c == 0xed && text[1] >= 0xa0) || (c == 0xf0 && text[1] < 0x90) ||
-        (c == 0xf4 && text[1] >= 0x90))
-        return 0;
-    return n;
-}
-
 bool upstream_make_utf8(buffer *b)
 {
-    size_t at = 0, n = 1;
-    while (at < b->size && (n = utf8_character((const unsigned char *)b->data + at, b->size - at)) != 0)
-        at += n;
-    if (at >= b->size)
+    if (utf8_sound(b->data, b->size) == b->size)
         return true;
     buffer sound = {0};
     drr_status status = DRR_OK;
-    for (at = 0; status == DRR_OK && at < b->size; at += n ? n : 1) {
-        n = utf8_character((const unsigned char *)b->data + at, b->size - at);
+    for (size_t at = 0, n; status == DRR_OK && at < b->size; at += n ? n : 1) {
+        n = utf8_character(b->data + at, b->size - at);
         status = n ? buffer_append(&sound, b->data + at, n, NULL) : buffer_puts(&sound, "\xef\xbf\xbd", NULL);
     }
     buffer_clear(b);

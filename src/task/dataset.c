@@ -109,30 +109,6 @@ static drr_status choose_format(data_format *format, const char *wanted, drr_err
     return DRR_OK;
 }
 
-/* The first byte that is not part of well-formed UTF-8; `length` when all is. */
-static size_t first_bad_byte(const char *text, size_t length)
-{
-    const unsigned char *p = (const unsigned char *)text;
-    for (size_t i = 0; i < length;) {
-        const unsigned c = p[i];
-        const size_t more = c < 0x80                ? 0
-                            : c >= 0xc2 && c < 0xe0 ? 1
-                            : c >= 0xe0 && c < 0xf0 ? 2
-                            : c >= 0xf0 && c < 0xf5 ? 3
-                                                    : 4;
-        if (more == 4 || i + more >= length + (more == 0))
-            return i;
-        for (size_t k = 1; k <= more; k++)
-            if ((p[i + k] & 0xc0) != 0x80)
-                return i;
-        if ((c == 0xe0 && p[i + 1] < 0xa0) || (c == 0xed && p[i + 1] > 0x9f) || (c == 0xf0 && p[i + 1] < 0x90) ||
-            (c == 0xf4 && p[i + 1] > 0x8f))
-            return i;
-        i += more + 1;
-    }
-    return length;
-}
-
 /* One record's text: parsed, its format found, its task added. */
 static drr_status add_record(drr_dataset *d, data_format *format, const char *text, size_t length, const char *path,
                              uint64_t line, drr_error *err)
@@ -141,7 +117,7 @@ static drr_status add_record(drr_dataset *d, data_format *format, const char *te
     json_t *record = NULL;
     drr_error why = {0};
     snprintf(where, sizeof where, "%.480s:%llu", path, (unsigned long long)line);
-    const size_t bad = first_bad_byte(text, length);
+    const size_t bad = utf8_sound(text, length);
     if (bad < length)
         return error_set(err, DRR_E_FORMAT, "%s: byte %zu is not UTF-8; convert the file to UTF-8", where, bad + 1);
     drr_status status = json_parse(&record, text, length, where, &why);

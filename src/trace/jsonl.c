@@ -300,6 +300,9 @@ drr_status drr_store_export(drr_store *store, const drr_trace_filter *filter, co
                             drr_error *err)
 {
     exporting e = {.err = err};
+    if (file_is_same(store->name, path))
+        return error_set(err, DRR_E_ARGUMENT,
+                         "%s is the store that is read, and would be overwritten; name another file", path);
     drr_status status = lines_create(&e.w, path, err);
     if (status == DRR_OK)
         status = drr_store_each(store, filter, export_one, &e, err);

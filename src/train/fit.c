@@ -75,6 +75,7 @@ typedef struct run { /* everything one call of encoder_fit owns */
     uint64_t steps_an_epoch, steps;
     double saved_s;           /* when the last checkpoint was written */
     bool cancelled, save_due; /* as of the last step */
+    bool not_finite;          /* why it failed: the same settings would again */
 } run;
 
 static uint64_t run_identity(const run *r)
@@ -233,7 +234,8 @@ static drr_status run_step(run *r, drr_error *err)
     if (status != DRR_OK)
         return status;
     const double norm = isfinite(vote.loss) ? row_updates_step(r->rows, r->gradients) : (double)NAN;
-    if (!isfinite(norm))
+    r->not_finite = !isfinite(norm);
+    if (r->not_finite)
         return finite_explain(r->e, r->gradients, vote.loss, r->state.step + 1, r->steps, r->o->learning_rate, err);
     if (in_epoch == 0)
         r->state.epoch_loss = 0;
@@ -323,8 +325,10 @@ static drr_status run_failed(run *r, drr_status status, drr_error *err)
         return status;
     const size_t length = strlen(err->message);
     if (kept)
-        snprintf(err->message + length, sizeof err->message - length,
-                 "; the state before that is in %s, from which --resume goes on", r->o->checkpoint);
+        snprintf(err->message + length, sizeof err->message - length, "; the state before that is in %s%s",
+                 r->o->checkpoint,
+                 r->not_finite ? ", but --resume with the same settings comes to the same step: begin anew with others"
+                               : ", from which --resume goes on");
     else
         snprintf(err->message + length, sizeof err->message - length,
                  "; the state before that could not be kept (%.300s), and %s is as it was", saving.message,

@@ -433,13 +433,15 @@ drr_status drr_train_fold(drr_train_result *result, const drr_train_options *o, 
     return status;
 }
 
-drr_status drr_train_divide(drr_fold_fn each, void *user, const drr_train_options *o, uint32_t folds,
-                            const drr_hooks *hooks, drr_error *err)
+drr_status drr_train_divide(drr_fold_fn each, void *user, uint64_t *identity, const drr_train_options *o,
+                            uint32_t folds, const drr_hooks *hooks, drr_error *err)
 {
     repeating r = {.o = o, .hooks = hooks, .folds = folds};
     drr_status status = check_one(o, 1, folds, err);
     if (status == DRR_OK)
         status = corpus_read(&r.c, o, hooks, err);
+    if (status == DRR_OK)
+        status = work_identity(identity, &r.c, o, err);
     if (status == DRR_OK)
         status = check_folds(&r, err);
     for (uint32_t k = 0; status == DRR_OK && k < folds; k++) {

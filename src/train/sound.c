@@ -90,11 +90,10 @@ static drr_status check_labels(const corpus *c, const char *traces, const drr_ho
             traces, found, n, first->answer, question_of(c, first->question));
     free(claims);
     if ((double)found > MOST_CONTRADICTIONS * (double)n)
-        return error_set(
-            err, DRR_E_FORMAT,
-            "%s. A critic cannot learn from that: give each question one reference answer and grade the "
-            "traces again (drr traces regrade), or leave out what was graded otherwise (--task, --reasoner)",
-            words);
+        return error_set(err, DRR_E_FORMAT,
+                         "%s. A critic cannot learn from that: give each question one reference answer and distil "
+                         "anew, or leave out what was graded otherwise (--task, --reasoner)",
+                         words);
     if (found)
         hooks_log(hooks, DRR_LOG_WARN, "%s; they are trained on as they are", words);
     return DRR_OK;

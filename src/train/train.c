@@ -96,6 +96,10 @@ drr_status train_check_options(const drr_train_options *o, drr_error *err)
     const bool text = o->kind != DRR_CRITIC_PROBE;
     if (!o->traces || (!o->encoder && text) || !o->out)
         return error_set(err, DRR_E_ARGUMENT, "training needs traces, an encoder and a file to write");
+    if (file_is_same(o->traces, o->out) || (o->test_traces && file_is_same(o->test_traces, o->out)))
+        return error_set(
+            err, DRR_E_ARGUMENT,
+            "%s holds the traces that are read, and would be overwritten; name another file for the critic", o->out);
     if (o->precision == DRR_PRECISION_INT8)
         return error_set(err, DRR_E_ARGUMENT, "int8 is for scoring alone: train in fp32 or bf16");
     if (o->max_length < 16 && text)

@@ -80,6 +80,11 @@ if [ -f "$encoder/model.safetensors" ] && [ -f "$reasoner" ]; then
     "$drr" distill --data "$good" --reasoner "$reasoner" --out store.db --samples 1 --turns 1 --max-tokens 16 \
         >/dev/null 2>"$work/err"
     if [ -f store.db ]; then
+        refuses "a store that is to be exported onto itself" "store.db" "$drr" traces export store.db --out ./store.db
+        expect "it is as it was" 0 "$drr" traces stats store.db
+        "$drr" traces export store.db --out store.jsonl 2>"$work/err"
+        refuses "traces that are to be replaced by their critic" "store.jsonl" "$drr" train --traces store.jsonl \
+            --encoder "$encoder" --out store.jsonl
         head -c $(($(stat -c %s store.db) / 2)) store.db >cut.db
         refuses "an SQLite file cut short" "cut.db" "$drr" traces export cut.db --out cut.out
     else
@@ -145,7 +150,7 @@ if [ -f "$encoder/model.safetensors" ]; then
     sed 's/"text": "[^"]*"/"text": " "/' some.replay.jsonl >silent.jsonl
     train "traces without a word of reasoning" "silent.jsonl text" silent.jsonl
     { cat some.replay.jsonl; sed 's/"correct": true/"correct": none/; s/"correct": false/"correct": true/; s/"correct": none/"correct": false/; s/"sample": /"sample": 1/' some.replay.jsonl; } >both.jsonl
-    train "labels that contradict one another" "both.jsonl contradict regrade" both.jsonl
+    train "labels that contradict one another" "both.jsonl contradict reference" both.jsonl
     cp "$encoder/model.safetensors" noise/ && head -n 20000 "$encoder/vocab.txt" >noise/vocab.txt
     refuses "a vocabulary of another encoder" "noise/vocab.txt 20000 one" "$drr" train --traces some.replay.jsonl --encoder noise \
         --out c.gguf

@@ -126,6 +126,21 @@ cp -r one two
 expect "another policy on the same texts" 0 "$drr" eval --suite other.toml --out two
 test_that "is scored again" bash -c '! grep -q "finished before" "$1"' - "$work/err"
 test_that "without a new text" bash -c '[ "$(grep -cE "(^|[^0-9])0 completions generated" "$1")" -eq 4 ]' - "$work/err"
+cp -r one torn
+rm torn/parts/alpha.short.s0/body.html
+mkdir torn/parts/alpha.short.s0/body.html
+expect "a part whose files cannot all be written" 1 "$drr" eval --suite other.toml --out torn
+rmdir torn/parts/alpha.short.s0/body.html
+cp one/parts/alpha.short.s0/body.html torn/parts/alpha.short.s0/
+expect "does not pass for the one that was there before" 0 "$drr" eval --suite study.toml --out torn
+test_that "but is done again" bash -c '! grep -q "alpha.short.s0.*finished before" "$1"' - "$work/err"
+test_that "by its own settings" python3 - <<'PY'
+import json
+a, b, other = (json.load(open(study + "/report.json"))["parts"]["alpha.short.s0"]["tasks"]["facts"]["strategies"]["drr strict"]
+               for study in ("one", "torn", "two"))
+of = lambda s: (s["policy"]["threshold"], s["mean_calls"], s["accuracy"])
+assert of(a) == of(b) != of(other), (of(a), of(b), of(other))
+PY
 python3 - <<'PY'
 import sqlite3
 db = sqlite3.connect("two/samples.db")
@@ -146,6 +161,12 @@ test_that "with file and line" grep -q "wrong.toml:10: .*missing.jsonl" "$work/e
 sed 's/^threshold = .*//' study.toml >wrong.toml
 expect "a judge without a threshold is refused" 1 "$drr" eval --suite wrong.toml --out three
 test_that "with file and line" grep -q "wrong.toml:21: the judge short has no threshold" "$work/err"
+
+{ sed '/^\[\[judge/,$d' study.toml | sed 's/^source = "recorded.alpha.*/&\nname = "a"/; s/^source = "recorded.beta.*/&\nname = "a.x"/'
+    printf '[[judge]]\nname = "x.l"\nsource = "length"\n[[judge]]\nname = "l"\nsource = "length"\n'
+    sed -n '/^\[\[strategy/,$p' study.toml; } >wrong.toml
+expect "two parts of one name are refused" 1 "$drr" eval --suite wrong.toml --out three
+test_that "with both their makings" grep -q "reasoner a.x with critic l and reasoner a with critic x.l are both called a.x.l" "$work/err"
 
 # --- two studies
 rm -rf two

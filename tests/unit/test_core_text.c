@@ -197,6 +197,26 @@ static void progress_that_ends_reports_what_was_done_and_nothing_left(void **sta
     progress_end(&meter, 5, NULL);
 }
 
+static void characters_are_counted_whole_or_not_at_all(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        size_t sound;
+    } cases[] = {{"plain", 5},
+                 {"\xc3\xa9\xe2\x82\xac\xf0\x9f\x98\x80", 9},
+                 {"a\xf0\x9f\x98", 1},    /* cut */
+                 {"a\xc0\xaf", 1},        /* overlong */
+                 {"ab\xed\xa0\x80", 2},   /* a surrogate */
+                 {"\xf4\x90\x80\x80", 0}, /* above U+10FFFF */
+                 {"a\x80z", 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(utf8_sound(cases[i].text, strlen(cases[i].text)), cases[i].sound);
+    assert_int_equal(utf8_sound(NULL, 0), 0);
+    assert_int_equal(utf8_character("\xe2\x82\xac", 3), 3);
+    assert_int_equal(utf8_character("\xe2\x82\xac", 2), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -205,6 +225,7 @@ int main(void)
         cmocka_unit_test(a_taken_buffer_is_the_callers_and_never_null_after_an_append),
         cmocka_unit_test(a_size_that_cannot_be_is_refused_before_memory_is_asked_for),
         cmocka_unit_test(copies_of_strings_are_equal_and_apart),
+        cmocka_unit_test(characters_are_counted_whole_or_not_at_all),
         cmocka_unit_test(an_arena_gives_zeroed_aligned_memory_and_copies),
         cmocka_unit_test(a_reset_arena_gives_its_blocks_again_and_zeroed),
         cmocka_unit_test(an_arena_takes_what_is_larger_than_its_block_and_refuses_the_impossible),

@@ -113,6 +113,27 @@ static void below_another_bound_samples_are_drawn_side_by_side_for_one_verdict(v
     drr_critic_close(question);
 }
 
+static void a_question_whose_time_its_critic_took_ends_unasked(void **state)
+{
+    (void)state;
+    stage s;
+    drr_critic *question;
+    open_with(&s, &question, NAN, 0);
+    s.script = (scripted){.lines = side_by_side, .n_lines = 6};
+    s.policy.parallel_below = 0.6;
+    s.policy.samples = 3;
+    s.policy.max_tokens = 1000;
+    s.policy.max_seconds = 1e-9;
+    const drr_result *r = solve(&s, &q1, &q2);
+    assert_int_equal(s.script.n_asked, 0);
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(r[i].n_turns, 0);
+        assert_null(r[i].answer);
+    }
+    stage_close(&s);
+    drr_critic_close(question);
+}
+
 static void each_of_them_is_judged_with_all_others_known(void **state)
 {
     (void)state;
@@ -255,6 +276,7 @@ int main(void)
         cmocka_unit_test(a_sure_question_takes_its_first_answer),
         cmocka_unit_test(of_hopeless_questions_nothing_is_asked),
         cmocka_unit_test(below_another_bound_samples_are_drawn_side_by_side_for_one_verdict),
+        cmocka_unit_test(a_question_whose_time_its_critic_took_ends_unasked),
         cmocka_unit_test(each_of_them_is_judged_with_all_others_known),
         cmocka_unit_test(samples_of_which_none_will_do_end_like_turns_that_ran_out),
         cmocka_unit_test(who_is_given_up_is_not_handed_on_as_the_hopeless_are),

@@ -347,17 +347,22 @@ static double logit_of(const char *path)
 static void a_fold_s_critic_knows_nothing_of_the_questions_it_leaves_out(void **state)
 {
     (void)state;
-    heard h = {.n = 0};
+    heard h = {.n = 0}, once_more = {.n = 0};
+    uint64_t identity, changed_identity;
     bool changed[FIXTURE_QUESTIONS];
     drr_train_options o = fixture_options("traces.jsonl", "fold.gguf");
     drr_train_result first = {0}, again = {0};
     drr_error err = {0};
-    must(drr_train_divide(hear, &h, &o, 3, NULL, &err), &err);
+    must(drr_train_divide(hear, &h, &identity, &o, 3, NULL, &err), &err);
     assert_int_equal(h.n, FIXTURE_QUESTIONS);
     assert_true(h.of[1] == 30 && h.of[2] == 30 && h.of[3] == 30);
     for (int q = 0; q < FIXTURE_QUESTIONS; q++)
         changed[q] = h.fold[q] == 2;
     write_traces("changed.jsonl", changed);
+    o = fixture_options("changed.jsonl", "fold.gguf");
+    must(drr_train_divide(hear, &once_more, &changed_identity, &o, 3, NULL, &err), &err);
+    assert_true(identity != changed_identity);
+    assert_memory_equal(h.fold, once_more.fold, sizeof h.fold);
     double logits[2][2];
     for (uint32_t k = 1; k <= 2; k++)
         for (int c = 0; c < 2; c++) {
@@ -380,7 +385,7 @@ static void a_fold_s_critic_knows_nothing_of_the_questions_it_leaves_out(void **
     assert_int_equal(drr_train_fold(&first, &o, 4, 3, NULL, &err), DRR_E_ARGUMENT);
     assert_int_equal(drr_train_fold(&first, &o, 1, 1, NULL, &err), DRR_E_ARGUMENT);
     o.target_error = 0.2;
-    assert_int_equal(drr_train_divide(hear, &h, &o, 3, NULL, &err), DRR_E_ARGUMENT);
+    assert_int_equal(drr_train_divide(hear, &h, &identity, &o, 3, NULL, &err), DRR_E_ARGUMENT);
 }
 
 /* ---- ablations of the split */

@@ -107,7 +107,7 @@ static void labels_that_contradict_one_another_are_refused_when_they_are_many(vo
     /* just above a tenth, and at it */
     assert_refused(&(making){.questions = QUESTIONS, .contradicted = 9}, DRR_E_FORMAT,
                    "18 of 160 traces contradict one another");
-    assert_refused(&(making){.questions = QUESTIONS, .contradicted = 9}, DRR_E_FORMAT, "drr traces regrade");
+    assert_refused(&(making){.questions = QUESTIONS, .contradicted = 9}, DRR_E_FORMAT, "one reference answer");
     assert_taken(&(making){.questions = QUESTIONS, .contradicted = 8}, "16 of 160 traces contradict one another");
     assert_taken(&(making){.questions = QUESTIONS, .contradicted = 1}, "as \"0\" is to \"What is 0 and 0?\"");
 }

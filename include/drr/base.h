@@ -59,9 +59,10 @@ typedef struct drr_hooks {
 /* ---- the cache of models */
 
 /* Path of a model, encoder or data set known by a short name ("qwen2.5-coder-1.5b"), inside DRR_CACHE
- * (default ~/.cache/drr). A name that is an existing path is returned as it is. DRR_E_NOT_FOUND says the
- * command that fetches it. Writes at most `size` bytes. */
-drr_status drr_cache_path(char *path, size_t size, const char *name, drr_error *err);
+ * (default ~/.cache/drr). A name that is an existing path is returned as it is. kind: "reasoner", "encoder" or "data",
+ * of which a short name must be; NULL: any. DRR_E_NOT_FOUND says the command that fetches it. Writes at most `size`
+ * bytes. */
+drr_status drr_cache_path(char *path, size_t size, const char *name, const char *kind, drr_error *err);
 
 /* One row of models.json: what has a short name, and whether the cache holds it. */
 typedef struct drr_cache_item {

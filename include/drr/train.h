@@ -100,6 +100,9 @@ typedef struct drr_train_result {
 /* Which of the processes that Open MPI's mpirun started this one is, and how many there are; 0 of 1 without mpirun. */
 void drr_ranks(uint32_t *rank, uint32_t *n);
 
+#define DRR_TRAIN_FEWEST_QUESTIONS                                                                                     \
+    50 /* with fewer it says that nothing can be learnt, unless max_questions asks for so few */
+
 /* What drr_train would say before it reads a trace: of options that do not go together, and of an encoder that is not
  * there or cannot be read. For programs that make the traces first, which takes hours. Nothing is read of
  * options->traces and nothing is written. Errors: those of drr_train. */

@@ -146,7 +146,7 @@ static int run_import(int argc, char **argv)
     int code;
     if (!cli_parse(&import_command, options, &argc, &argv, 1, 1, &code))
         return code;
-    drr_status status = drr_cache_path(path, sizeof path, argv[0], &err);
+    drr_status status = drr_cache_path(path, sizeof path, argv[0], "data", &err);
     if (status == DRR_OK)
         status = drr_dataset_open(&dataset, path, format, name, &err);
     if (status == DRR_OK)

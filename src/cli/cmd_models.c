@@ -105,7 +105,7 @@ static int run_path(int argc, char **argv)
     int code;
     if (!cli_parse(&path_command, options, &argc, &argv, 1, 1, &code))
         return code;
-    if (drr_cache_path(path, sizeof path, argv[0], &err) != DRR_OK)
+    if (drr_cache_path(path, sizeof path, argv[0], NULL, &err) != DRR_OK)
         return cli_fail(&err);
     printf("%s\n", path);
     return CLI_DONE;

@@ -79,12 +79,31 @@ static drr_status check_overlap(const cycle *c, drr_dataset *const *train, drr_d
     return DRR_E_ARGUMENT;
 }
 
+/* Too few are said now, and not by training, when they have been answered. A store that is there may hold others. */
+static drr_status check_number(const cycle *c, drr_dataset *const *train, drr_error *err)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < c->train.n; i++) {
+        const size_t all = drr_dataset_count(train[i]);
+        n += c->distill.limit && c->distill.limit < all ? (size_t)c->distill.limit : all;
+    }
+    if (n >= DRR_TRAIN_FEWEST_QUESTIONS || c->training.max_questions || access(c->store, F_OK) == 0)
+        return DRR_OK;
+    err->status = DRR_E_EMPTY;
+    snprintf(err->message, sizeof err->message,
+             "--train has %zu questions%s, and a critic of fewer than %d says nothing: give more", n,
+             c->distill.limit ? " within --train-limit" : "", DRR_TRAIN_FEWEST_QUESTIONS);
+    return DRR_E_EMPTY;
+}
+
 static drr_status check_questions(const cycle *c, drr_error *err)
 {
     drr_dataset *train[CLI_LIST_MOST] = {NULL}, *test[CLI_LIST_MOST] = {NULL};
     drr_status status = cli_open_datasets(train, &c->train, c->format, c->distill.limit, err);
     if (status == DRR_OK)
         status = cli_open_datasets(test, &c->test, c->format, c->eval.limit, err);
+    if (status == DRR_OK)
+        status = check_number(c, train, err);
     if (status == DRR_OK)
         status = check_overlap(c, train, test, err);
     cli_free_datasets(train, c->train.n);
@@ -138,15 +157,40 @@ static drr_status distill(cycle *c, drr_trace_counts *counts, drr_error *err)
     return status;
 }
 
+/* `wanted`, and the SHA-256 of the critic that came of it: `drr train` may have put another in its place. */
+static bool describe_critic(char text[1600], const cycle *c, const char *wanted, drr_error *err)
+{
+    drr_critic *critic = NULL;
+    drr_critic_info info;
+    if (drr_critic_open(&critic, c->critic, err) != DRR_OK)
+        return false;
+    drr_critic_describe(critic, &info);
+    snprintf(text, 1600, "%scritic %.64s\n", wanted, info.sha256);
+    drr_critic_close(critic);
+    return true;
+}
+
+static bool is_trained(const cycle *c, const char *wanted)
+{
+    char text[1600];
+    char *had = cli_read_file(c->key);
+    const bool same = had && describe_critic(text, c, wanted, NULL) && strcmp(had, text) == 0;
+    free(had);
+    return same;
+}
+
+static drr_status remember_training(const cycle *c, const char *wanted, drr_error *err)
+{
+    char text[1600];
+    return describe_critic(text, c, wanted, err) ? cli_write_file(c->key, text, err) : err->status;
+}
+
 static drr_status train(cycle *c, const drr_trace_counts *counts, drr_error *err)
 {
     char wanted[1500];
     drr_train_result result = {0};
     describe_training(wanted, sizeof wanted, c, counts);
-    char *had = cli_read_file(c->key);
-    const bool same = had && strcmp(had, wanted) == 0 && access(c->critic, R_OK) == 0;
-    free(had);
-    if (same && !c->retrain) {
+    if (!c->retrain && is_trained(c, wanted)) {
         cli_note("2 of 3: %s was trained on these traces already", c->critic);
         return DRR_OK;
     }
@@ -161,7 +205,7 @@ static drr_status train(cycle *c, const drr_trace_counts *counts, drr_error *err
         status = drr_train(&result, &c->training, cli_hooks(), err);
     }
     if (status == DRR_OK)
-        status = cli_write_file(c->key, wanted, err);
+        status = remember_training(c, wanted, err);
     if (status == DRR_OK) {
         cli_clear_progress();
         train_result_print(stderr, &result, c->critic);

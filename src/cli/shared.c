@@ -24,7 +24,7 @@ static drr_status io_error(drr_error *err, int code, const char *what, const cha
 drr_status cli_open_dataset(drr_dataset **dataset, const char *name, const char *format, drr_error *err)
 {
     char path[4096];
-    drr_status status = drr_cache_path(path, sizeof path, name, err);
+    drr_status status = drr_cache_path(path, sizeof path, name, "data", err);
     return status == DRR_OK ? drr_dataset_open(dataset, path, format, NULL, err) : status;
 }
 

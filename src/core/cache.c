@@ -111,7 +111,13 @@ static bool looks_like_path(const char *name)
     return strchr(name, '/') || strstr(name, ".gguf") || strstr(name, ".json") || strstr(name, ".db");
 }
 
-drr_status drr_cache_path(char *path, size_t size, const char *name, drr_error *err)
+/* As a sentence calls it. */
+static const char *kind_words(const char *kind)
+{
+    return strcmp(kind, "encoder") == 0 ? "an encoder" : strcmp(kind, "data") == 0 ? "a data set" : "a reasoner";
+}
+
+drr_status drr_cache_path(char *path, size_t size, const char *name, const char *kind, drr_error *err)
 {
     json_t *table = NULL, *models = NULL, *model, *found = NULL;
     buffer known = {0};
@@ -130,6 +136,8 @@ drr_status drr_cache_path(char *path, size_t size, const char *name, drr_error *
         const char *this_name = json_string_or(model, "name", "");
         if (strcmp(this_name, name) == 0)
             found = model;
+        if (kind && strcmp(json_string_or(model, "kind", ""), kind) != 0)
+            continue;
         status = buffer_printf(&known, err, "%s%s", known.size ? ", " : "", this_name);
         if (status != DRR_OK)
             goto done;
@@ -137,6 +145,12 @@ drr_status drr_cache_path(char *path, size_t size, const char *name, drr_error *
     if (!found) {
         status = error_set(err, DRR_E_NOT_FOUND, "\"%s\" is neither a file nor a known name (known: %s)", name,
                            known.size ? known.data : "none");
+        goto done;
+    }
+    const char *is = json_string_or(found, "kind", "");
+    if (kind && strcmp(is, kind) != 0) {
+        status = error_set(err, DRR_E_ARGUMENT, "\"%s\" is %s, and %s is wanted (known: %s)", name, kind_words(is),
+                           kind_words(kind), known.size ? known.data : "none");
         goto done;
     }
     status = path_of(path, size, found, err);

@@ -141,7 +141,7 @@ static drr_status examine_reasoner(json_t *report, json_t *problems, const char 
     json_t *found = NULL;
     drr_status status = DRR_OK;
     if (reasoner)
-        status = drr_cache_path(path, sizeof path, reasoner, err);
+        status = drr_cache_path(path, sizeof path, reasoner, "reasoner", err);
     if (status == DRR_OK)
         status = reasoner_doctor(&text, reasoner ? path : NULL, reasoner, err);
     if (status == DRR_OK)

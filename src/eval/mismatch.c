@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#define REPLAY "@replay" /* ends the name of recorded answers */
+
 /* What a recording was prompted with, its own words do not say. */
 bool drr_critic_mismatch(char *why, size_t size, const drr_critic *critic, const drr_reasoner *reasoner,
                          const drr_prompts *prompts)
@@ -33,9 +35,13 @@ static bool same_name(const char *known, const char *id)
 bool critic_mismatch(char *why, size_t size, const drr_critic_info *critic, const char *reasoner, const char *prompts)
 {
     const char *of = critic->reasoner && *critic->reasoner ? critic->reasoner : NULL;
-    const bool same_model = of && same_name(of, reasoner),
-               replayed = strcmp(reasoner + name_length(reasoner), "@replay") == 0;
-    if (of && !strstr(of, reasoner) && !(same_model && replayed)) { /* recorded answers bear the recorded name alone */
+    char recorded[256];
+    const size_t n = strlen(reasoner), n_suffix = strlen(REPLAY);
+    const bool replayed = n > n_suffix && strcmp(reasoner + n - n_suffix, REPLAY) == 0;
+    snprintf(recorded, sizeof recorded, "%.*s", (int)(replayed ? n - n_suffix : n), reasoner);
+    const bool same_model = of && same_name(of, recorded),
+               same = of && (replayed && !strchr(recorded, '@') ? same_model : strstr(of, recorded) != NULL);
+    if (of && !same) { /* recordings of others have no digest */
         snprintf(
             why, size,
             "the critic %.60s was trained on answers of %.200s, and %.100s answers here%s: its P(correct) may mean "

@@ -31,7 +31,7 @@ drr_status suite_sign_file(buffer *b, const char *what, const char *name, drr_er
     char path[4096], hex[65] = "";
     struct stat st;
     drr_status status = DRR_OK;
-    if (strstr(name, "://") || drr_cache_path(path, sizeof path, name, NULL) != DRR_OK || stat(path, &st) != 0 ||
+    if (strstr(name, "://") || drr_cache_path(path, sizeof path, name, NULL, NULL) != DRR_OK || stat(path, &st) != 0 ||
         S_ISDIR(st.st_mode))
         return buffer_printf(b, err, "%s %s\n", what, name);
     if (st.st_size > LARGE)
@@ -188,7 +188,7 @@ static drr_status open_data(opened *o, const suite *s, drr_error *err)
     drr_status status = DRR_OK;
     for (size_t i = 0; i < s->n_data && status == DRR_OK; i++) {
         char path[4096];
-        status = drr_cache_path(path, sizeof path, s->data[i].path, err);
+        status = drr_cache_path(path, sizeof path, s->data[i].path, "data", err);
         if (status == DRR_OK)
             status = drr_dataset_open(&o->sets[i], path, s->data[i].format, NULL, err);
         status = at_line(status, s, "data", i, err);

@@ -99,7 +99,7 @@ static drr_status sign(suite_folds *f, uint64_t identity, drr_error *err)
     drr_status status = buffer_printf(&b, err, "traces %016llx\n", (unsigned long long)identity);
     if (status == DRR_OK)
         status = suite_sign_file(&b, "encoder", o->encoder, err);
-    if (status == DRR_OK && drr_cache_path(path, sizeof path, o->encoder, NULL) == DRR_OK) {
+    if (status == DRR_OK && drr_cache_path(path, sizeof path, o->encoder, "encoder", NULL) == DRR_OK) {
         snprintf(weights, sizeof weights, "%s/model.safetensors", path);
         status = suite_sign_file(&b, "weights", weights, err);
     }

@@ -336,8 +336,11 @@ static drr_status check(const loop *l, drr_error *err)
     const bool needs_judge = p->strategy == DRR_STRATEGY_DRR || p->strategy == DRR_STRATEGY_BEST_OF_N;
     if (p->strategy == DRR_STRATEGY_VOTE && !l->judge &&
         (p->votes == DRR_VOTES_CRITIC || p->votes == DRR_VOTES_POSTERIOR))
-        return error_set(err, DRR_E_ARGUMENT, "votes that are weighed by \"%s\" need a critic",
-                         drr_votes_name(p->votes));
+        return error_set(
+            err, DRR_E_ARGUMENT,
+            "votes that are weighed by \"%s\" need a critic: give one (--critic), another judge than the reasoner "
+            "itself (--judge), or take --weigh-votes equal",
+            drr_votes_name(p->votes));
     if (p->strategy == DRR_STRATEGY_VOTE && l->judge && l->judge->class->asks_reasoner &&
         (p->votes == DRR_VOTES_CRITIC || p->votes == DRR_VOTES_POSTERIOR))
         return error_set(err, DRR_E_ARGUMENT,

@@ -187,7 +187,7 @@ drr_status drr_model_quantize(drr_quantized *result, const char *source, const c
     file_writer writer = {0};
     drr_status status = find_format(&type, format, err);
     if (status == DRR_OK)
-        status = drr_cache_path(path, sizeof path, source, err);
+        status = drr_cache_path(path, sizeof path, source, "reasoner", err);
     if (status == DRR_OK)
         status = llama_check_magic(path, err);
     if (status == DRR_OK)

@@ -77,9 +77,14 @@ drr_status drr_reasoner_open(drr_reasoner **reasoner, const char *source, const 
     }
     if (reasoner_is_remote(source))
         return reasoner_open_remote(reasoner, source, options, err);
-    drr_status status = drr_cache_path(path, sizeof path, source, err);
+    drr_status status = drr_cache_path(path, sizeof path, source, "reasoner", err);
     if (status != DRR_OK)
         return status;
+    if (options->model && *options->model)
+        return error_set(err, DRR_E_ARGUMENT,
+                         "the model %.200s is asked for, and %.400s is no server that could have several: leave out "
+                         "--model; a model that runs here is named by --reasoner",
+                         options->model, source);
     if (ends_with(path, ".jsonl") || ends_with(path, ".jsonl.gz"))
         return reasoner_open_replay(reasoner, path, options, err);
     const bool by_name = strcmp(path, source) != 0;

@@ -57,7 +57,10 @@ static drr_status fetch_list(CURL *easy, buffer *list, const char *base, long *h
     *wait_s = (double)retry_after;
     if (code == CURLE_OK || *http == 401 || *http == 403)
         return DRR_OK;
-    return error_set(err, DRR_E_BACKEND, "%s cannot be asked for its models: %s", base, curl_easy_strerror(code));
+    return error_set(
+        err, DRR_E_BACKEND,
+        "%s cannot be asked for its models: %s; is the server running, and is this its address (http://host:port/v1)?",
+        base, curl_easy_strerror(code));
 }
 
 /* A server that still loads its model says 503. False: cancelled. */

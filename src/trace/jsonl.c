@@ -132,6 +132,9 @@ drr_status trace_from_json(drr_trace *trace, json_t *o, const char *where, drr_e
     trace_token_stats_unknown(&t.stats);
     if (!json_is_object(o))
         return error_set(err, DRR_E_FORMAT, "%s: a trace must be a JSON object", where);
+    if (json_object_get(o, "question") && !json_object_get(o, "text"))
+        return error_set(err, DRR_E_FORMAT,
+                         "%s: a question without a text is no trace; of a data set `drr distill` makes traces", where);
     const struct {
         char **to;
         const char *field;

@@ -157,7 +157,7 @@ drr_status work_identity(uint64_t *identity, const corpus *c, const drr_train_op
         *identity = mix_rows(h, c, o->steps);
         return DRR_OK;
     }
-    drr_status status = drr_cache_path(folder, sizeof folder, o->encoder, err);
+    drr_status status = drr_cache_path(folder, sizeof folder, o->encoder, "encoder", err);
     if (status == DRR_OK)
         status = encoder_open_hf(&e, &tokenizer, &has_head, folder, o->seed, err);
     if (status == DRR_OK)

@@ -80,7 +80,7 @@ static drr_status fill_space(searching *s, drr_error *err)
     bool has_head;
     encoder *e = NULL;
     wordpiece *tokenizer = NULL;
-    drr_status status = drr_cache_path(folder, sizeof folder, s->o->encoder, err);
+    drr_status status = drr_cache_path(folder, sizeof folder, s->o->encoder, "encoder", err);
     if (status == DRR_OK)
         status = encoder_open_hf(&e, &tokenizer, &has_head, folder, s->o->seed, err);
     const uint32_t most = e ? e->shape.n_positions : 0;

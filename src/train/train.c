@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { FEWEST_QUESTIONS = 50, MOST_TURNS = 8 };
+enum { MOST_TURNS = 8 };
 
 void drr_train_options_defaults(drr_train_options *options)
 {
@@ -144,7 +144,7 @@ drr_status drr_train_check(const drr_train_options *o, drr_error *err)
     drr_status status = train_check_options(o, err);
     if (status != DRR_OK || o->kind == DRR_CRITIC_PROBE)
         return status;
-    status = drr_cache_path(folder, sizeof folder, o->encoder, err);
+    status = drr_cache_path(folder, sizeof folder, o->encoder, "encoder", err);
     if (status == DRR_OK)
         status = encoder_open_hf(&e, &tokenizer, &has_head, folder, o->seed, err);
     if (status == DRR_OK)
@@ -204,11 +204,11 @@ drr_status train_check_corpus(drr_train_result *result, const corpus *c, const d
     count_labels(c, CORPUS_TEST, &result->n_test, &right);
     const uint64_t questions = result->n_train_questions + result->n_dev_questions +
                                corpus_questions(c, CORPUS_GUARANTEE) + (o->test_traces ? 0 : result->n_test_questions);
-    if (questions < FEWEST_QUESTIONS && !o->max_questions)
+    if (questions < DRR_TRAIN_FEWEST_QUESTIONS && !o->max_questions)
         return error_set(err, DRR_E_EMPTY,
                          "%s holds traces of %llu questions, and fewer than %d say nothing about new ones: record more "
                          "questions (drr distill goes on where it stopped)",
-                         o->traces, (unsigned long long)questions, FEWEST_QUESTIONS);
+                         o->traces, (unsigned long long)questions, DRR_TRAIN_FEWEST_QUESTIONS);
     for (int part = CORPUS_TRAIN; part <= CORPUS_DEV; part++) {
         count_labels(c, (corpus_part)part, &n, &right);
         *(part == CORPUS_TRAIN ? &result->n_train : &result->n_dev) = n;
@@ -358,7 +358,7 @@ static drr_status prepare(session *s, drr_train_result *result, const drr_train_
     char folder[4096];
     bool has_head = false;
     s->meta.no_encoder = o->kind == DRR_CRITIC_PROBE;
-    drr_status status = s->meta.no_encoder ? DRR_OK : drr_cache_path(folder, sizeof folder, o->encoder, err);
+    drr_status status = s->meta.no_encoder ? DRR_OK : drr_cache_path(folder, sizeof folder, o->encoder, "encoder", err);
     if (status == DRR_OK && is_read)
         status = corpus_read(&s->c, o, hooks, err);
     if (status == DRR_OK && left_out)

@@ -94,6 +94,7 @@ fi
 
 # --- models
 if [ -f "$reasoner" ]; then
+    refuses "a model's name for one that runs here" "large --model --reasoner" "$drr" reason "Why?" --reasoner "$reasoner" -m large
     head -c 1000000 "$reasoner" >cut.gguf
     refuses "a GGUF file cut short" "cut.gguf" "$drr" reason "Why?" --reasoner cut.gguf
     head -c 100000 /dev/urandom >noise.gguf
@@ -141,6 +142,8 @@ if [ -f "$encoder/model.safetensors" ]; then
     refuses "no traces to learn from" "empty.jsonl" "$drr" train --traces empty.jsonl --encoder "$encoder" --out c.gguf
     # --- traces that nothing can be learnt from
     train() { refuses "$1" "$2" "$drr" train --traces "$3" --encoder "$encoder" --out c.gguf; }
+    "$questions" 60 >questions.jsonl
+    train "questions for traces" "questions.jsonl:1 distill" questions.jsonl
     "$questions" 49 --traces recorder >few.jsonl
     train "traces of fewer than 50 questions" "few.jsonl 49" few.jsonl
     sed 's/"correct": false/"correct": true/' some.replay.jsonl >right.jsonl

@@ -9,6 +9,7 @@ drr=$work/moved/bin/drr
 cd "$work" || exit 1
 
 test_that "the table and the fetcher are in share/drr" test -f moved/share/drr/models.json -a -x moved/share/drr/fetch.py
+test_that "and the pages that helps name in share/doc" test -f moved/share/doc/drr/docs/steps.md -a -f moved/share/doc/drr/README.md
 sed -i 's/"name": "mmlu"/"name": "only-here"/' moved/share/drr/models.json
 expect "models list" 0 "$drr" models list
 test_that "reads the installed table" grep -q only-here "$work/out"

@@ -47,6 +47,12 @@ refuses "an encoder that is not there" "nowhere" "${both[@]}" --encoder nowhere
 refuses "an error that cannot be promised" "between" "${both[@]}" --target-error 2
 refuses "beginnings for a head of tokens" "--beginnings --head" "${both[@]}" --beginnings 2 --head token
 
+head -n 8 learn.jsonl >few.jsonl
+refuses "questions that are too few" "--train 8 50" --train few.jsonl --test compare.jsonl
+refuses "questions that are too few within the limit" "49 --train-limit 50" "${both[@]}" --train-limit 49
+refuses "an encoder that is none" "gsm8k-test data encoder" "${both[@]}" --encoder gsm8k-test
+refuses "a data set that is none" "smollm2-135m reasoner data" --train smollm2-135m --test compare.jsonl
+
 # --- steps
 expect "steps that are none are refused" 2 "${cycle[@]}" --reasoner first.replay.jsonl --steps many
 expect "recorded answers cannot go on from a step" 1 "${cycle[@]}" --reasoner first.replay.jsonl --steps mc=2
@@ -79,6 +85,10 @@ test_that "compares all strategies" json "$work/out" "j['tasks']['compare']['str
 says "trains nothing" "was trained on these traces already"
 says "generates nothing" "0 completions generated"
 test_that "keeps the critic" cmp first.gguf made/critic.gguf
+expect "another critic in its place" 0 "$drr" train --traces made/traces.db --encoder all-minilm-l6-v2 --out made/critic.gguf \
+    --epochs 1 --seed 9
+expect "is not taken for it" 0 "${cycle[@]}" --reasoner first.replay.jsonl --epochs 2
+says "but trained anew" "2 of 3: train made/critic.gguf"
 rm -rf made && mv other made
 "${cycle[@]}" --reasoner first.replay.jsonl --epochs 40 --patience 0 >resumed.out 2>resumed.err &
 job=$!

@@ -31,8 +31,8 @@ static drr_score_item pairs[N_PAIRS] = {
 static inline int find_pairs(void)
 {
     drr_error err = {0};
-    if (drr_cache_path(encoder_folder, sizeof encoder_folder, "all-minilm-l6-v2", &err) == DRR_OK &&
-        drr_cache_path(questions_file, sizeof questions_file, "gsm8k-test", &err) == DRR_OK)
+    if (drr_cache_path(encoder_folder, sizeof encoder_folder, "all-minilm-l6-v2", NULL, &err) == DRR_OK &&
+        drr_cache_path(questions_file, sizeof questions_file, "gsm8k-test", NULL, &err) == DRR_OK)
         return 0;
     print_message("skipped: %s\n", err.message);
     return 77;

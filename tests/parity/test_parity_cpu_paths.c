@@ -281,7 +281,7 @@ int main(int argc, char **argv)
     };
     if (argc == 5 && strcmp(argv[1], "--answer") == 0)
         return answer_into(argv[2], argv[3], (size_t)strtoul(argv[4], NULL, 10));
-    if (drr_cache_path(path, sizeof path, "smollm2-135m", NULL) != DRR_OK) {
+    if (drr_cache_path(path, sizeof path, "smollm2-135m", NULL, NULL) != DRR_OK) {
         print_message("smollm2-135m is not in the cache: tools/setup models smollm2-135m\n");
         return 77;
     }

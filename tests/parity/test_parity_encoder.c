@@ -370,7 +370,7 @@ static int find_fixtures(void)
     char traces[4200], out[4200], run[4300];
     snprintf(shared, sizeof shared, "%s", chosen && *chosen ? chosen : DRR_SOURCE_DIR "/../shared");
     snprintf(traces, sizeof traces, "%s/traces", shared);
-    if (drr_cache_path(encoder_folder, sizeof encoder_folder, "all-minilm-l6-v2", &err) != DRR_OK)
+    if (drr_cache_path(encoder_folder, sizeof encoder_folder, "all-minilm-l6-v2", NULL, &err) != DRR_OK)
         return leave_out(err.message);
     snprintf(out, sizeof out, "%s/../../parity", encoder_folder);
     snprintf(vectors, sizeof vectors, "%.4100s/encoder", out);

@@ -28,7 +28,7 @@ static int find_model(void **state)
 {
     (void)state;
     drr_error err = {0};
-    drr_status status = drr_cache_path(path, sizeof path, "smollm2-135m", &err);
+    drr_status status = drr_cache_path(path, sizeof path, "smollm2-135m", NULL, &err);
     if (status == DRR_OK)
         status = drr_prompts_open(&prompts, NULL, &err);
     if (status != DRR_OK)

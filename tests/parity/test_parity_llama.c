@@ -88,7 +88,8 @@ static int open_all(void **state)
     char folder[4096];
     *state = &f;
     snprintf(f.path, sizeof f.path, "/tmp/drr-parity.%ld.gguf", (long)getpid());
-    if (drr_cache_path(folder, sizeof folder, "all-minilm-l6-v2", NULL) != DRR_OK || write_critic(&f, folder) != 0)
+    if (drr_cache_path(folder, sizeof folder, "all-minilm-l6-v2", NULL, NULL) != DRR_OK ||
+        write_critic(&f, folder) != 0)
         return -1;
     if (llama_runtime_start(NULL) != DRR_OK)
         return -1;
@@ -171,7 +172,7 @@ int main(void)
     };
     char folder[4096];
     drr_error err = {0};
-    if (drr_cache_path(folder, sizeof folder, "all-minilm-l6-v2", &err) != DRR_OK) {
+    if (drr_cache_path(folder, sizeof folder, "all-minilm-l6-v2", NULL, &err) != DRR_OK) {
         print_message("skipped: %s\n", err.message);
         return 77;
     }

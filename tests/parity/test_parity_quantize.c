@@ -96,7 +96,7 @@ static void quantize_to(const char *format, double bits, float tolerance)
     char source[4096], hex[65];
     drr_quantized made = {0};
     drr_error err = {0};
-    assert_int_equal(drr_cache_path(source, sizeof source, model, NULL), DRR_OK);
+    assert_int_equal(drr_cache_path(source, sizeof source, model, NULL, NULL), DRR_OK);
     if (drr_model_quantize(&made, model, format, target, NULL, &err) != DRR_OK)
         fail_msg("%s", err.message);
     assert_int_equal(entries(), 1);
@@ -141,7 +141,7 @@ static void what_cannot_be_is_refused_and_leaves_nothing(void **state)
 {
     (void)state;
     char source[4096], nowhere[160];
-    assert_int_equal(drr_cache_path(source, sizeof source, model, NULL), DRR_OK);
+    assert_int_equal(drr_cache_path(source, sizeof source, model, NULL, NULL), DRR_OK);
     snprintf(nowhere, sizeof nowhere, "%s/none/model.gguf", folder);
     refused(DRR_E_ARGUMENT, "q8_0, q6_k, q5_k_m", model, "q9", target);
     refused(DRR_E_NOT_FOUND, "none.gguf", "none.gguf", "q8_0", target);
@@ -157,7 +157,7 @@ static void the_source_is_found_out_behind_a_link(void **state)
     char source[4096];
     drr_quantized made;
     drr_error err = {0};
-    assert_int_equal(drr_cache_path(source, sizeof source, model, NULL), DRR_OK);
+    assert_int_equal(drr_cache_path(source, sizeof source, model, NULL, NULL), DRR_OK);
     assert_int_equal(symlink(source, target), 0);
     assert_int_equal(drr_model_quantize(&made, model, "q8_0", target, NULL, &err), DRR_E_ARGUMENT);
     assert_int_equal(entries(), 1);
@@ -263,7 +263,7 @@ int main(void)
         IN_A_FOLDER(eight_bits_keep_a_model_of_four_as_it_is),
         IN_A_FOLDER(four_bits_keep_its_first_word),
     };
-    if (drr_cache_path(path, sizeof path, model, NULL) != DRR_OK) {
+    if (drr_cache_path(path, sizeof path, model, NULL, NULL) != DRR_OK) {
         print_message("smollm2-135m is not in the cache: tools/setup models smollm2-135m\n");
         return 77;
     }

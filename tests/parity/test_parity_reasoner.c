@@ -35,7 +35,7 @@ static int open_all(void **state)
     drr_error err = {0};
     const drr_reasoner_options options = {.width = WIDTH, .context = CONTEXT, .self_check = true};
     *state = &f;
-    drr_status status = drr_cache_path(f.path, sizeof f.path, "smollm2-135m", &err);
+    drr_status status = drr_cache_path(f.path, sizeof f.path, "smollm2-135m", NULL, &err);
     if (status == DRR_OK)
         status = drr_prompts_open(&f.prompts, NULL, &err);
     if (status == DRR_OK)
@@ -452,7 +452,7 @@ int main(void)
         cmocka_unit_test(loading_can_be_cancelled),
         cmocka_unit_test(keys_and_values_take_the_memory_that_was_reckoned),
     };
-    if (drr_cache_path(path, sizeof path, "smollm2-135m", NULL) != DRR_OK) {
+    if (drr_cache_path(path, sizeof path, "smollm2-135m", NULL, NULL) != DRR_OK) {
         print_message("smollm2-135m is not in the cache: tools/setup models smollm2-135m\n");
         return 77;
     }

@@ -226,7 +226,7 @@ static int find_fixtures(void)
 {
     const char *chosen = getenv("DRR_PARITY_PYTHON");
     drr_error err = {0};
-    if (drr_cache_path(encoder_folder, sizeof encoder_folder, "all-minilm-l6-v2", &err) != DRR_OK) {
+    if (drr_cache_path(encoder_folder, sizeof encoder_folder, "all-minilm-l6-v2", NULL, &err) != DRR_OK) {
         print_message("skipped: %s\n", err.message);
         return 77;
     }

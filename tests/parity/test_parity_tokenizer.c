@@ -195,7 +195,7 @@ static int find_fixtures(void)
     snprintf(data, sizeof data, "%s/data", shared);
     if (!file_is_folder(data))
         return leave_out("there is no folder of shared data beside the source tree; DRR_SHARED says where it is");
-    if (drr_cache_path(encoder_folder, sizeof encoder_folder, "all-minilm-l6-v2", &err) != DRR_OK)
+    if (drr_cache_path(encoder_folder, sizeof encoder_folder, "all-minilm-l6-v2", NULL, &err) != DRR_OK)
         return leave_out(err.message);
     snprintf(vectors, sizeof vectors, "%s/../../parity", encoder_folder);
     snprintf(texts_path, sizeof texts_path, "%s/tokenizer-texts.txt", vectors);

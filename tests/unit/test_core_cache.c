@@ -53,7 +53,7 @@ static void a_path_that_exists_is_taken_as_it_is(void **state)
 {
     (void)state;
     char path[300];
-    assert_int_equal(drr_cache_path(path, sizeof path, at("models.json"), NULL), DRR_OK);
+    assert_int_equal(drr_cache_path(path, sizeof path, at("models.json"), NULL, NULL), DRR_OK);
     assert_string_equal(path, at("models.json"));
 }
 
@@ -62,7 +62,7 @@ static void a_name_that_is_cached_gives_its_path(void **state)
     (void)state;
     char path[300];
     write_text("tiny.gguf", "GGUF");
-    assert_int_equal(drr_cache_path(path, sizeof path, "tiny", NULL), DRR_OK);
+    assert_int_equal(drr_cache_path(path, sizeof path, "tiny", NULL, NULL), DRR_OK);
     assert_string_equal(path, at("tiny.gguf"));
 }
 
@@ -71,7 +71,7 @@ static void a_name_that_is_not_cached_yet_names_the_command(void **state)
     (void)state;
     char path[300];
     drr_error err = {0};
-    assert_int_equal(drr_cache_path(path, sizeof path, "tiny", &err), DRR_E_NOT_FOUND);
+    assert_int_equal(drr_cache_path(path, sizeof path, "tiny", NULL, &err), DRR_E_NOT_FOUND);
     assert_int_equal(err.status, DRR_E_NOT_FOUND);
     assert_non_null(strstr(err.message, "drr models get tiny"));
 }
@@ -81,9 +81,21 @@ static void an_unknown_name_lists_the_known_ones(void **state)
     (void)state;
     char path[300];
     drr_error err = {0};
-    assert_int_equal(drr_cache_path(path, sizeof path, "huge", &err), DRR_E_NOT_FOUND);
+    assert_int_equal(drr_cache_path(path, sizeof path, "huge", NULL, &err), DRR_E_NOT_FOUND);
     assert_non_null(strstr(err.message, "\"huge\""));
     assert_non_null(strstr(err.message, "tiny, sums"));
+}
+
+static void a_name_of_another_kind_is_said_to_be_one(void **state)
+{
+    (void)state;
+    char path[300];
+    drr_error err = {0};
+    assert_int_equal(drr_cache_path(path, sizeof path, "tiny", "data", &err), DRR_E_ARGUMENT);
+    assert_non_null(strstr(err.message, "\"tiny\" is a reasoner, and a data set is wanted (known: sums)"));
+    assert_int_equal(drr_cache_path(path, sizeof path, "huge", "encoder", &err), DRR_E_NOT_FOUND);
+    assert_non_null(strstr(err.message, "(known: none)"));
+    assert_int_equal(drr_cache_path(path, sizeof path, at("models.json"), "encoder", NULL), DRR_OK); /* a path is one */
 }
 
 static void a_path_that_does_not_exist_is_not_taken_for_a_name(void **state)
@@ -91,9 +103,9 @@ static void a_path_that_does_not_exist_is_not_taken_for_a_name(void **state)
     (void)state;
     char path[300];
     drr_error err = {0};
-    assert_int_equal(drr_cache_path(path, sizeof path, "other.gguf", &err), DRR_E_NOT_FOUND);
+    assert_int_equal(drr_cache_path(path, sizeof path, "other.gguf", NULL, &err), DRR_E_NOT_FOUND);
     assert_non_null(strstr(err.message, "there is no file other.gguf"));
-    assert_int_equal(drr_cache_path(path, sizeof path, "", &err), DRR_E_ARGUMENT);
+    assert_int_equal(drr_cache_path(path, sizeof path, "", NULL, &err), DRR_E_ARGUMENT);
 }
 
 static void a_path_longer_than_its_room_is_refused(void **state)
@@ -101,7 +113,7 @@ static void a_path_longer_than_its_room_is_refused(void **state)
     (void)state;
     char path[8] = "guarded";
     write_text("tiny.gguf", "GGUF");
-    assert_int_equal(drr_cache_path(path, 5, "tiny", NULL), DRR_E_LIMIT);
+    assert_int_equal(drr_cache_path(path, 5, "tiny", NULL, NULL), DRR_E_LIMIT);
 }
 
 static void a_missing_or_broken_table_is_named(void **state)
@@ -110,12 +122,12 @@ static void a_missing_or_broken_table_is_named(void **state)
     char path[300];
     drr_error err = {0};
     write_text("models.json", "{\"models\": 5}");
-    assert_int_equal(drr_cache_path(path, sizeof path, "tiny", &err), DRR_E_FORMAT);
+    assert_int_equal(drr_cache_path(path, sizeof path, "tiny", NULL, &err), DRR_E_FORMAT);
     assert_non_null(strstr(err.message, "models.json"));
     write_text("models.json", "{");
-    assert_int_equal(drr_cache_path(path, sizeof path, "tiny", &err), DRR_E_FORMAT);
+    assert_int_equal(drr_cache_path(path, sizeof path, "tiny", NULL, &err), DRR_E_FORMAT);
     unlink(at("models.json"));
-    assert_int_equal(drr_cache_path(path, sizeof path, "tiny", &err), DRR_E_NOT_FOUND);
+    assert_int_equal(drr_cache_path(path, sizeof path, "tiny", NULL, &err), DRR_E_NOT_FOUND);
     assert_non_null(strstr(err.message, "models.json"));
 }
 
@@ -176,6 +188,7 @@ int main(void)
         IN_A_PLACE(a_name_that_is_cached_gives_its_path),
         IN_A_PLACE(a_name_that_is_not_cached_yet_names_the_command),
         IN_A_PLACE(an_unknown_name_lists_the_known_ones),
+        IN_A_PLACE(a_name_of_another_kind_is_said_to_be_one),
         IN_A_PLACE(a_path_that_does_not_exist_is_not_taken_for_a_name),
         IN_A_PLACE(a_path_longer_than_its_room_is_refused),
         IN_A_PLACE(a_missing_or_broken_table_is_named),

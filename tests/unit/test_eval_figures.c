@@ -259,6 +259,8 @@ static void a_critic_of_another_reasoner_is_told_apart_from_another_file(void **
     assert_false(critic_mismatch(why, sizeof why, &info, "large@replay", NULL)); /* recorded, as its traces were */
     assert_true(critic_mismatch(why, sizeof why, &info, "larger@replay", NULL));
     info.reasoner = "small@aaaa, large@bbbb";
+    assert_false(critic_mismatch(why, sizeof why, &info, "large@bbbb@replay", NULL)); /* its own traces, exported */
+    assert_true(critic_mismatch(why, sizeof why, &info, "large@cccc@replay", NULL));
     assert_true(critic_mismatch(why, sizeof why, &info, "arge@bbbb2", "p1"));
     assert_non_null(strstr(why, "another reasoner"));
     assert_true(critic_mismatch(why, sizeof why, &info, "small@aaaa", "p2"));

@@ -73,6 +73,7 @@ typedef enum drr_exhausted {                     /* what happens when turns run 
                              DRR_EXHAUSTED_LAST,
                              DRR_EXHAUSTED_ABSTAIN
 } drr_exhausted;
+const char *drr_exhausted_name(drr_exhausted exhausted);
 
 typedef enum drr_feedback {
     DRR_FEEDBACK_WORDS,   /* the rejection's words, history kept */
@@ -81,6 +82,9 @@ typedef enum drr_feedback {
     DRR_FEEDBACK_STEP     /* words that quote the suspicious step: takes a critic that scores steps */
 } drr_feedback;
 const char *drr_feedback_name(drr_feedback feedback);
+
+/* All names of these three, by their values, for options and keys that take one; NULL ends each. */
+extern const char *const drr_votes_names[], *const drr_exhausted_names[], *const drr_feedback_names[];
 
 typedef struct drr_policy {
     drr_strategy strategy;

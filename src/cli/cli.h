@@ -313,8 +313,7 @@ drr_status cli_open_second(drr_reasoner **second, const cli_escalation *to, cons
             "keep an embedded model's hidden states behind these layers (1 ..., or last) in traces, for a probe"       \
     }
 
-extern const char *const cli_exhausted_names[], *const cli_feedback_names[], *const cli_votes_names[],
-                                                                                 *const cli_kind_names[];
+extern const char *const cli_kind_names[];
 /* Says whether a promise of the critic (NULL: none) is about answers sought under this policy, and gives the one that
  * is; `holding` NULL: nobody asks, turns 0: none. `wanted`, --guaranteed: makes the policy the one that it is about, or
  * fails where there is no promise. */
@@ -447,7 +446,7 @@ void cli_check_critic(const cli_cast *cast);
          .type = CLI_CHOICE,                                                                                           \
          .value = &(p).votes,                                                                                          \
          .meaning = "of vote: all alike, by P(correct), by all that the critic says of each, by log-probabilities",    \
-         .names = cli_votes_names},                                                                                    \
+         .names = drr_votes_names},                                                                                    \
         {.name = "keep-votes",                                                                                         \
          .argument = "P",                                                                                              \
          .type = CLI_DOUBLE,                                                                                           \
@@ -545,13 +544,13 @@ void cli_check_critic(const cli_cast *cast);
          .type = CLI_CHOICE,                                                                                           \
          .value = &(p).on_exhausted,                                                                                   \
          .meaning = "when turns run out",                                                                              \
-         .names = cli_exhausted_names},                                                                                \
+         .names = drr_exhausted_names},                                                                                \
         {.name = "feedback",                                                                                           \
          .argument = "HOW",                                                                                            \
          .type = CLI_CHOICE,                                                                                           \
          .value = &(p).feedback,                                                                                       \
          .meaning = "after a rejection: words and the history (with the score, or the bad step), or a fresh start",    \
-         .names = cli_feedback_names},                                                                                 \
+         .names = drr_feedback_names},                                                                                 \
         {.name = "first-temperature",                                                                                  \
          .argument = "T",                                                                                              \
          .type = CLI_FLOAT,                                                                                            \

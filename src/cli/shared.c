@@ -7,9 +7,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-const char *const cli_exhausted_names[] = {"vote", "best", "last", "abstain", NULL};
-const char *const cli_votes_names[] = {"equal", "critic", "posterior", "confidence", NULL};
-const char *const cli_feedback_names[] = {"words", "restart", "score", "step", NULL};
 const char *const cli_kind_names[] = {"choice", "number", "boolean", "text", "checked", NULL};
 
 static drr_status io_error(drr_error *err, int code, const char *what, const char *path)

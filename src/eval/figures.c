@@ -1,105 +1,11 @@
-/* figures.c: what a strategy's accuracy is made of: standard errors clustered by question, what became of first
- * answers, how much of the room above them was used, and how well its P(correct) says what to leave unanswered. Also
- * the table of these figures, the same in every form of a report. */
+/* figures.c: what a strategy's accuracy is made of: what became of first answers, how much of the room above them was
+ * used, and how well its P(correct) says what to leave unanswered. Also the table of these figures, the same in every
+ * form of a report. */
 #include "eval/eval_internal.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* ---- statistics */
-
-typedef struct clustered {
-    uint64_t cluster;
-    double value;
-} clustered;
-
-static int by_cluster(const void *a, const void *b)
-{
-    const uint64_t x = ((const clustered *)a)->cluster, y = ((const clustered *)b)->cluster;
-    return (x > y) - (x < y);
-}
-
-double clustered_error(const double *values, const uint64_t *clusters, size_t n)
-{
-    double mean = 0, sum = 0;
-    size_t n_clusters = 0;
-    clustered *rows = n > 1 ? calloc(n, sizeof *rows) : NULL;
-    if (!rows)
-        return NAN;
-    for (size_t i = 0; i < n; i++) {
-        rows[i] = (clustered){clusters[i], values[i]};
-        mean += values[i] / (double)n;
-    }
-    qsort(rows, n, sizeof *rows, by_cluster);
-    for (size_t i = 0; i < n;) {
-        double inside = 0;
-        const uint64_t cluster = rows[i].cluster;
-        for (; i < n && rows[i].cluster == cluster; i++)
-            inside += rows[i].value - mean;
-        sum += inside * inside;
-        n_clusters++;
-    }
-    free(rows);
-    if (n_clusters < 2)
-        return NAN;
-    return sqrt(sum * (double)n_clusters / (double)(n_clusters - 1)) / (double)n;
-}
-
-typedef struct ranked {
-    double p;
-    size_t index;
-} ranked;
-
-static int by_p(const void *a, const void *b)
-{
-    const ranked *x = a, *y = b;
-    return x->p != y->p ? (x->p > y->p) - (x->p < y->p) : (x->index > y->index) - (x->index < y->index);
-}
-
-/* Step-down (Holm 1979): the k-th smallest of n times n - k, and never less than one before it. */
-bool holm(double *adjusted, const double *p, size_t n)
-{
-    double least = 0;
-    ranked *rows = calloc(n + 1, sizeof *rows);
-    if (!rows)
-        return false;
-    for (size_t i = 0; i < n; i++)
-        rows[i] = (ranked){p[i], i};
-    qsort(rows, n, sizeof *rows, by_p);
-    for (size_t k = 0; k < n; k++) {
-        least = fmax(least, fmin(1, (double)(n - k) * rows[k].p));
-        adjusted[rows[k].index] = least;
-    }
-    free(rows);
-    return true;
-}
-
-double risk_generalized_area(const risk_point *points, size_t n)
-{
-    double area = 0, coverage = 0, wrong = 0;
-    if (n == 0)
-        return NAN;
-    const double all = points[n - 1].coverage; /* less than 1 where answers have no P(correct) */
-    for (size_t i = 0; i < n; i++) {
-        const double now = points[i].coverage / all, wrong_now = points[i].risk * now;
-        area += (now - coverage) * 0.5 * (wrong_now + wrong);
-        coverage = now;
-        wrong = wrong_now;
-    }
-    return area;
-}
-
-double risk_coverage_at(const risk_point *points, size_t n, double accuracy)
-{
-    double most = n ? 0 : NAN;
-    for (size_t i = 0; i < n; i++)
-        if (points[i].risk <= 1 - accuracy + 1e-12)
-            most = points[i].coverage;
-    return most;
-}
-
-/* ---- of a run */
 
 bool turn_is_first_reasoners(const drr_turn *t)
 {

@@ -259,7 +259,6 @@ static json_t *comparison_json(const evaluation *e, const comparison *c)
 
 json_t *policy_json(const drr_policy *p)
 {
-    static const char *const exhausted[] = {"vote", "best", "last", "abstain"};
     json_t *o = json_object();
     set_count(o, "samples", p->samples);
     set_number(o, "stop_confidence", p->stop_confidence);
@@ -275,7 +274,7 @@ json_t *policy_json(const drr_policy *p)
     set_number(o, "hopeless_below", p->hopeless_below);
     set_number(o, "give_up_below", p->give_up_below);
     set_number(o, "escalate_below", p->escalate_below); /* null: what no turn was accepted of */
-    json_object_set_new(o, "on_exhausted", json_string(exhausted[p->on_exhausted & 3]));
+    json_object_set_new(o, "on_exhausted", json_string(drr_exhausted_name(p->on_exhausted)));
     json_object_set_new(o, "feedback", json_string(drr_feedback_name(p->feedback)));
     set_number(o, "max_seconds", p->max_seconds);
     set_number(o, "early_below", p->early_below);

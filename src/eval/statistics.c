@@ -1,6 +1,6 @@
-/* statistics.c: how sure a comparison is: bootstrap intervals over questions, McNemar's exact test for two strategies
- * on the same questions, and risk against coverage. How good a score is at telling right from wrong is
- * core/statistics.h's, which training shares. */
+/* statistics.c: how sure a comparison is: bootstrap intervals over questions, standard errors clustered by question,
+ * McNemar's exact test for two strategies on the same questions, Holm's correction, and risk against coverage. How good
+ * a score is at telling right from wrong is core/statistics.h's, which training shares. */
 #include "eval/eval_internal.h"
 
 #include <math.h>
@@ -194,4 +194,78 @@ double risk_area(const risk_point *points, size_t n)
         wrong = wrong_now;
     }
     return area / coverage;
+}
+
+/* ---- clusters, several tests at once, and points of the curve */
+
+double clustered_error(const double *values, const uint64_t *clusters, size_t n)
+{
+    double mean = 0, sum = 0;
+    drawn *list = n > 1 ? calloc(n, sizeof *list) : NULL;
+    if (!list)
+        return NAN;
+    for (size_t i = 0; i < n; i++)
+        mean += values[i] / (double)n;
+    const size_t n_clusters = gather(list, values, clusters, n);
+    for (size_t i = 0; i < n_clusters; i++) {
+        const double inside = list[i].sum - list[i].n * mean;
+        sum += inside * inside;
+    }
+    free(list);
+    if (n_clusters < 2)
+        return NAN;
+    return sqrt(sum * (double)n_clusters / (double)(n_clusters - 1)) / (double)n;
+}
+
+typedef struct ranked {
+    double p;
+    size_t index;
+} ranked;
+
+static int by_p(const void *a, const void *b)
+{
+    const ranked *x = a, *y = b;
+    return x->p != y->p ? (x->p > y->p) - (x->p < y->p) : (x->index > y->index) - (x->index < y->index);
+}
+
+/* Step-down (Holm 1979): the k-th smallest of n times n - k, and never less than one before it. */
+bool holm(double *adjusted, const double *p, size_t n)
+{
+    double least = 0;
+    ranked *rows = calloc(n + 1, sizeof *rows);
+    if (!rows)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        rows[i] = (ranked){p[i], i};
+    qsort(rows, n, sizeof *rows, by_p);
+    for (size_t k = 0; k < n; k++) {
+        least = fmax(least, fmin(1, (double)(n - k) * rows[k].p));
+        adjusted[rows[k].index] = least;
+    }
+    free(rows);
+    return true;
+}
+
+double risk_generalized_area(const risk_point *points, size_t n)
+{
+    double area = 0, coverage = 0, wrong = 0;
+    if (n == 0)
+        return NAN;
+    const double all = points[n - 1].coverage; /* less than 1 where answers have no P(correct) */
+    for (size_t i = 0; i < n; i++) {
+        const double now = points[i].coverage / all, wrong_now = points[i].risk * now;
+        area += (now - coverage) * 0.5 * (wrong_now + wrong);
+        coverage = now;
+        wrong = wrong_now;
+    }
+    return area;
+}
+
+double risk_coverage_at(const risk_point *points, size_t n, double accuracy)
+{
+    double most = n ? 0 : NAN;
+    for (size_t i = 0; i < n; i++)
+        if (points[i].risk <= 1 - accuracy + 1e-12)
+            most = points[i].coverage;
+    return most;
 }

@@ -21,13 +21,9 @@ typedef struct suite_key {
 #define NOWHERE SIZE_MAX
 #define OF(type, member) offsetof(type, member)
 
-static const char *const exhausted_names[] = {"vote", "best", "last", "abstain", NULL};
-static const char *const votes_names[] = {"equal", "critic", "posterior", "confidence", NULL};
-static const char *const feedback_names[] = {"words", "restart", "score", "step", NULL};
-
 #define POLICY_KEYS                                                                                                    \
     {"samples", KEY_U32, OF(drr_policy, samples), 1, 1024, NULL},                                                      \
-        {"weigh_votes", KEY_CHOICE, OF(drr_policy, votes), 0, 0, votes_names},                                         \
+        {"weigh_votes", KEY_CHOICE, OF(drr_policy, votes), 0, 0, drr_votes_names},                                     \
         {"keep_votes", KEY_DOUBLE, OF(drr_policy, keep_votes), 0, 1, NULL},                                            \
         {"sure_above", KEY_DOUBLE, OF(drr_policy, sure_above), 0, 1, NULL},                                            \
         {"parallel_below", KEY_DOUBLE, OF(drr_policy, parallel_below), 0, 1, NULL},                                    \
@@ -47,8 +43,8 @@ static const char *const feedback_names[] = {"words", "restart", "score", "step"
         {"threshold", KEY_DOUBLE, OF(drr_policy, threshold), 0, 1, NULL},                                              \
         {"abstain_below", KEY_DOUBLE, OF(drr_policy, abstain_below), 0, 1, NULL},                                      \
         {"escalate_below", KEY_DOUBLE, OF(drr_policy, escalate_below), 0, 1, NULL},                                    \
-        {"on_exhausted", KEY_CHOICE, OF(drr_policy, on_exhausted), 0, 0, exhausted_names},                             \
-        {"feedback", KEY_CHOICE, OF(drr_policy, feedback), 0, 0, feedback_names},                                      \
+        {"on_exhausted", KEY_CHOICE, OF(drr_policy, on_exhausted), 0, 0, drr_exhausted_names},                         \
+        {"feedback", KEY_CHOICE, OF(drr_policy, feedback), 0, 0, drr_feedback_names},                                  \
         {"first_temperature", KEY_FLOAT, OF(drr_policy, first_temperature), 0, 10, NULL},                              \
         {"temperature", KEY_FLOAT, OF(drr_policy, temperature), 0, 10, NULL},                                          \
         {"top_p", KEY_FLOAT, OF(drr_policy, top_p), 0, 1, NULL},                                                       \

@@ -5,15 +5,16 @@
 #include <string.h>
 
 static const char *const strategy_names[] = {"cot", "self-critique", "vote", "best-of-n", "drr"};
-static const char *const votes_names[] = {"equal", "critic", "posterior", "confidence"};
 static const char *const verdict_names[] = {"none", "accept", "reject", "abstain", "escalate"};
 static const char *const outcome_names[] = {"answered", "abstained", "unparsed", "failed"};
 
-static const char *const feedback_names[] = {"words", "restart", "score", "step"};
+const char *const drr_votes_names[] = {"equal", "critic", "posterior", "confidence", NULL};
+const char *const drr_exhausted_names[] = {"vote", "best", "last", "abstain", NULL};
+const char *const drr_feedback_names[] = {"words", "restart", "score", "step", NULL};
 
 static const char *name_at(const char *const *names, size_t n, int i)
 {
-    return i >= 0 && (size_t)i < n ? names[i] : "unknown";
+    return i >= 0 && (size_t)i < n && names[i] ? names[i] : "unknown";
 }
 
 #define NAME_AT(names, i) name_at(names, sizeof(names) / sizeof *(names), (int)(i))
@@ -25,7 +26,7 @@ const char *drr_strategy_name(drr_strategy strategy)
 
 const char *drr_votes_name(drr_votes votes)
 {
-    return NAME_AT(votes_names, votes);
+    return NAME_AT(drr_votes_names, votes);
 }
 
 const char *drr_verdict_name(drr_verdict verdict)
@@ -44,9 +45,14 @@ const char *drr_route_name(drr_route route)
     return NAME_AT(names, route);
 }
 
+const char *drr_exhausted_name(drr_exhausted exhausted)
+{
+    return NAME_AT(drr_exhausted_names, exhausted);
+}
+
 const char *drr_feedback_name(drr_feedback feedback)
 {
-    return NAME_AT(feedback_names, feedback);
+    return NAME_AT(drr_feedback_names, feedback);
 }
 
 drr_status drr_strategy_parse(drr_strategy *strategy, const char *name, drr_error *err)

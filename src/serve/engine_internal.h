@@ -152,7 +152,7 @@ void request_hand_over(request *r); /* to the engine's thread; from there on r i
 void request_drop(request *r);      /* before it was handed over; its call has been ended */
 /* The call has been ended: all that is under way for r is dropped, and so is r. */
 void request_end(request *r);
-void request_due(request *r, double when_s);                      /* engine_tick is wanted then */
+void request_due(request *r, double when_s);                      /* its clock is to be looked at then */
 drr_status request_judge(request *r, attempt *a, drr_error *err); /* chat_judged follows, unless r has ended */
 const char *request_key(const request *r, const char *header); /* the client's, where it is to be forwarded; or NULL */
 policy_box *policy_hold(engine *e);

@@ -463,9 +463,8 @@ static attempt *choose_by_vote(request *r)
 
 static void settle_what_there_is(request *r, const char *ended_by)
 {
-    static const char *const names[] = {"vote", "best", "last", "abstain"};
     attempt *chosen = NULL;
-    const char *by = names[r->policy.on_exhausted];
+    const char *by = drr_exhausted_name(r->policy.on_exhausted);
     r->ended_by = ended_by;
     if (!any_judged(r)) { /* an answer may be there that nobody has judged */
         const char *why = r->e->options.critic ? ended_by : "one sample";

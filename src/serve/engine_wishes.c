@@ -73,7 +73,6 @@ static bool to_choices(json_t **to, json_t *value, const char *param, refusal *r
 
 /* ---- the object */
 
-static const char *const exhausted_names[] = {"vote", "best", "last", "abstain"};
 static const char *const kind_names[] = {"choice", "number", "boolean", "text", "checked"};
 static const char *const feedback_names[] = {"words", "restart", "score"};
 static const char *const mode_names[] = {"hold", "live"};
@@ -99,7 +98,7 @@ static bool read_field(wishes *w, const char *name, const char *param, json_t *v
     } else if (strcmp(name, "target_error") == 0) {
         *good = to_share(&w->target_error, value, param, r);
     } else if (strcmp(name, "on_exhausted") == 0 || strcmp(name, "on_reject") == 0) {
-        *good = to_choice(&at, value, param, exhausted_names, 4, r);
+        *good = to_choice(&at, value, param, drr_exhausted_names, 4, r);
         p->on_exhausted = (drr_exhausted)at;
     } else if (strcmp(name, "feedback") == 0) {
         const char *word = json_is_string(value) ? json_string_value(value) : "";

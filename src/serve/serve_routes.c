@@ -55,12 +55,11 @@ static void get_metrics(void *user, http_call *call)
 
 static json_t *policy_value(const drr_serve_options *o)
 {
-    static const char *const exhausted[] = {"vote", "best", "last", "abstain"};
     return json_pack("{s:i, s:i, s:I, s:i, s:o, s:s, s:s, s:b, s:f, s:s, s:s}", "max_turns", (int)o->max_turns,
                      "samples", (int)o->samples, "max_tokens", (json_int_t)o->max_tokens, "deadline_ms",
                      (int)o->deadline_ms, "threshold", json_number_or_null(o->threshold), "on_exhausted",
-                     exhausted[o->on_exhausted], "feedback", drr_feedback_name(o->feedback), "shadow", o->shadow,
-                     "share", o->share, "on_judge_error", o->pass_unjudged ? "pass" : "fail", "stream_mode",
+                     drr_exhausted_name(o->on_exhausted), "feedback", drr_feedback_name(o->feedback), "shadow",
+                     o->shadow, "share", o->share, "on_judge_error", o->pass_unjudged ? "pass" : "fail", "stream_mode",
                      o->live ? "live" : "hold");
 }
 

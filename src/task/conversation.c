@@ -23,17 +23,6 @@ drr_status conversation_add(conversation *c, const char *role, const char *conte
     return DRR_OK;
 }
 
-drr_status conversation_copy(conversation *to, const conversation *from, drr_error *err)
-{
-    drr_status status = DRR_OK;
-    *to = (conversation){0};
-    for (size_t i = 0; status == DRR_OK && i < from->n; i++)
-        status = conversation_add(to, from->messages[i].role, from->messages[i].content, err);
-    if (status != DRR_OK)
-        conversation_clear(to);
-    return status;
-}
-
 void drr_messages_free(drr_message *messages, size_t n)
 {
     for (size_t i = 0; messages && i < n; i++) {

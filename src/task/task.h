@@ -11,7 +11,6 @@ typedef struct conversation {
     size_t n, capacity;
 } conversation;
 drr_status conversation_add(conversation *c, const char *role, const char *content, drr_error *err);
-drr_status conversation_copy(conversation *to, const conversation *from, drr_error *err);
 void conversation_clear(conversation *c);
 
 /* The question as the critic reads it and a trace stores it: the question text and, for a choice,

@@ -109,9 +109,9 @@ static drr_status run_open(run *r, drr_error *err)
     const size_t n = r->e->n_parameters, longest = examples_longest(r->train);
     const size_t most = r->budget > longest ? r->budget : longest;
     const size_t in_part = r->o->batch < most ? r->o->batch : most; /* sequences in one */
-    r->steps_an_epoch = (r->train->n + r->o->batch - 1) / r->o->batch;
-    r->steps = r->steps_an_epoch * r->o->epochs;
     drr_status status = batch_plan_new(&r->plan, r->train->n, r->o->batch, r->budget, err);
+    r->steps_an_epoch = status == DRR_OK ? batch_plan_steps(&r->plan) : 0;
+    r->steps = r->steps_an_epoch * r->o->epochs;
     if (status == DRR_OK && r->o->rank_weight > 0)
         status = batch_plan_group(&r->plan, r->train, err);
     if (status == DRR_OK)
@@ -380,7 +380,7 @@ static drr_status run_epochs(run *r, drr_error *err)
     return status;
 }
 
-static drr_status check_options(const fit_options *o, const examples *train, drr_error *err)
+drr_status fit_check_options(const fit_options *o, drr_error *err)
 {
     if (!o->epochs || !o->batch || o->batch > (1u << 20))
         return error_set(err, DRR_E_ARGUMENT, "%u epochs with %u traces a step cannot be: give at least 1 of each",
@@ -396,6 +396,14 @@ static drr_status check_options(const fit_options *o, const examples *train, drr
                          "a ranking term cannot weigh %g: 0 leaves it out, 1 makes it count as much "
                          "as cross-entropy",
                          o->rank_weight);
+    return DRR_OK;
+}
+
+static drr_status check(const fit_options *o, const examples *train, drr_error *err)
+{
+    drr_status status = fit_check_options(o, err);
+    if (status != DRR_OK)
+        return status;
     if (o->ranks && (o->rank_weight > 0 || train->lessons.n_reads))
         return error_set(err, DRR_E_ARGUMENT,
                          "a ranking term and a head of tokens are trained in one process: leave out mpirun, or "
@@ -408,7 +416,7 @@ static drr_status check_options(const fit_options *o, const examples *train, drr
 drr_status encoder_fit(encoder *e, const examples *train, const examples *dev, const fit_options *options,
                        fit_result *result, const drr_hooks *hooks, drr_error *err)
 {
-    drr_status status = check_options(options, train, err);
+    drr_status status = check(options, train, err);
     if (status != DRR_OK)
         return status;
     run r = {.e = e,

@@ -132,6 +132,7 @@ typedef struct fit_result {
     double last_train_loss, tokens_per_second, seconds;
     uint64_t steps;
 } fit_result;
+drr_status fit_check_options(const fit_options *options, drr_error *err); /* DRR_E_ARGUMENT: what cannot be */
 /* Fits e to `train`; after each epoch `dev` (may be empty) decides which epoch's parameters stay: best AUROC, then
  * loss. Cancelled, it writes the checkpoint and returns DRR_E_INTERRUPTED; resumed from there, every parameter ends bit
  * by bit as if it had never stopped (same machine, same number of threads and of ranks). A step that fails (a loss or

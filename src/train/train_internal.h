@@ -38,7 +38,9 @@ drr_status train_critic(drr_train_result *result, const drr_train_options *o, co
 /* The critic's own figures into repeats that have no folds, of which it is the first; then means and deviations
  * (folds.c). */
 void repeats_take(drr_repeats *repeats, const drr_train_result *critic);
+/* ---- options.c */
 drr_status train_check_options(const drr_train_options *o, drr_error *err);
+fit_options train_fit_options(const drr_train_options *o); /* without checkpoint and ranks */
 /* DRR_E_ARGUMENT: `what` does not go with a split by trace. */
 drr_status train_refuse_by_trace(const char *what, drr_error *err);
 /* Can these rows train a critic, and with `promises` promise what is asked for? Counts them into the result. */

@@ -45,6 +45,7 @@ both=(--train learn.jsonl --test compare.jsonl)
 refuses "a probe has nothing to teach by steps" "probe --steps" "${both[@]}" --kind probe --steps mc=2
 refuses "an encoder that is not there" "nowhere" "${both[@]}" --encoder nowhere
 refuses "an error that cannot be promised" "between" "${both[@]}" --target-error 2
+refuses "a learning rate that teaches nothing" "learning 0," "${both[@]}" --learning-rate 0
 refuses "beginnings for a head of tokens" "--beginnings --head" "${both[@]}" --beginnings 2 --head token
 
 head -n 8 learn.jsonl >few.jsonl

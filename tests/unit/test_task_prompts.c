@@ -45,11 +45,6 @@ static void examples_are_asked_and_answered_before_the_question(void **state)
             free(answer);
         }
         assert_non_null(strstr(c.messages[c.n - 1].content, tasks[k].question));
-        conversation copy = {0};
-        assert_int_equal(conversation_copy(&copy, &c, NULL), DRR_OK);
-        assert_int_equal(copy.n, c.n);
-        assert_string_equal(copy.messages[3].content, c.messages[3].content);
-        conversation_clear(&copy);
         conversation_clear(&c);
     }
     drr_prompts_free(prompts);

@@ -18,16 +18,11 @@ double judge_logit(double p)
     return log(p / (1 - p));
 }
 
-static double sigmoid(double x)
-{
-    return 1 / (1 + exp(-x));
-}
-
-static double p_of_logit(const drr_judge *judge, double logit, const drr_features *features)
+double judge_p_of_logit(const drr_judge *judge, double logit, const drr_features *features)
 {
     (void)judge;
     (void)features;
-    return sigmoid(logit);
+    return 1 / (1 + exp(-logit));
 }
 
 /* ---- the critic */
@@ -83,7 +78,7 @@ double judge_word(const char *text, const uint32_t *token_ends, const float *log
     return yes ? said : 1 - said;
 }
 
-static const judge_class self_class = {.name = "self", .asks_reasoner = true, .p = p_of_logit};
+static const judge_class self_class = {.name = "self", .asks_reasoner = true, .p = judge_p_of_logit};
 
 /* ---- what every turn offers */
 
@@ -98,7 +93,7 @@ static drr_status length_score(drr_judge *judge, double *logit, const judged_tur
     return DRR_OK;
 }
 
-static const judge_class length_class = {.name = "length", .score = length_score, .p = p_of_logit};
+static const judge_class length_class = {.name = "length", .score = length_score, .p = judge_p_of_logit};
 
 static drr_status logprob_score(drr_judge *judge, double *logit, const judged_turn *turn, drr_error *err)
 {
@@ -109,7 +104,7 @@ static drr_status logprob_score(drr_judge *judge, double *logit, const judged_tu
 }
 
 static const judge_class logprob_class = {
-    .name = "logprob", .needs_logprobs = true, .score = logprob_score, .p = p_of_logit};
+    .name = "logprob", .needs_logprobs = true, .score = logprob_score, .p = judge_p_of_logit};
 
 static drr_status vote_score(drr_judge *judge, double *logit, const judged_turn *turn, drr_error *err)
 {

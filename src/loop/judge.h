@@ -33,6 +33,8 @@ drr_judge judge_of_critic(drr_critic *critic, char *name);
 
 /* Log-odds of p, which is kept away from 0 and 1. */
 double judge_logit(double p);
+/* The way back, as a class's `p`. */
+double judge_p_of_logit(const drr_judge *judge, double logit, const drr_features *features);
 /* From what the reasoner wrote when it was asked whether it is right: the chance of yes by its first word and, where
  * they are known (n > 0), the log-probabilities of the tokens that it took. NaN: neither yes nor no. */
 double judge_word(const char *text, const uint32_t *token_ends, const float *logprobs, size_t n);

@@ -298,11 +298,4 @@ static drr_status http_score(drr_judge *judge, double *logit, const judged_turn 
     return status;
 }
 
-static double http_p(const drr_judge *judge, double logit, const drr_features *features)
-{
-    (void)judge;
-    (void)features;
-    return 1 / (1 + exp(-logit));
-}
-
-const judge_class judge_http_class = {.name = "http", .score = http_score, .p = http_p};
+const judge_class judge_http_class = {.name = "http", .score = http_score, .p = judge_p_of_logit};

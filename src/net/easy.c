@@ -1,5 +1,5 @@
-/* easy.c: the settings of a curl handle that keep keys where they belong. What one kind of request needs beside them
- * is its own client's. */
+/* easy.c: what keeps keys where they belong: the settings of a curl handle, and hiding a key that a server repeats.
+ * What one kind of request needs beside them is its own client's. */
 #include "net/easy.h"
 #include "drr.h"
 
@@ -28,4 +28,14 @@ void net_easy_set_up(CURL *easy, const char *url, const char *ca_file)
         curl_easy_setopt(easy, CURLOPT_CAINFO, ca_file);
     if (net_is_loopback(url)) /* a proxy would look for it on its own machine */
         curl_easy_setopt(easy, CURLOPT_PROXY, "");
+}
+
+void net_hide_key(const char *key, char *text, size_t size)
+{
+    const size_t n = key ? strlen(key) : 0;
+    char *at = text, *found;
+    while (n && at && (found = memmem(at, size - (size_t)(at - text), key, n))) {
+        memset(found, '*', n);
+        at = found + n; /* behind it: a key of asterisks alone is still there */
+    }
 }

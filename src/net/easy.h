@@ -10,5 +10,8 @@ bool net_is_loopback(const char *url);
 /* HTTP alone, no redirects, no signals, our name, whom to trust (ca_file NULL: the system's), and no proxy to this
  * machine. url: where the handle's requests go, or what that begins with. */
 void net_easy_set_up(CURL *easy, const char *url, const char *ca_file);
+/* Each occurrence of the key in what a server said becomes as many asterisks. NULL or "": there is no key. text may be
+ * NULL. */
+void net_hide_key(const char *key, char *text, size_t size);
 
 #endif

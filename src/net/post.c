@@ -117,8 +117,7 @@ static void clean(const net_client *c, char *out, size_t size, const char *text)
     *out = '\0';
     if (!copy)
         return;
-    for (char *at = copy; c->key && *c->key && (at = strstr(at, c->key));) /* before it is cut, or a part would stay */
-        memset(at, '*', strlen(c->key));
+    net_hide_key(c->key, copy, strlen(copy)); /* before it is cut, or a part would stay */
     snprintf(out, size, "%s", copy);
     for (char *at = out; *at; at++)
         if ((unsigned char)*at < ' ' || *at == 0x7f)

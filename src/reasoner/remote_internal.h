@@ -107,8 +107,7 @@ struct remote_backend {
 /* remote_key.c */
 /* The key of the file, else of the environment; *key stays NULL when there is none. */
 drr_status remote_key_load(char **key, const char *file, bool is_openai, drr_error *err);
-void remote_key_free(char *key);                   /* wipes it */
-void remote_key_hide(const char *key, char *text); /* each occurrence becomes asterisks; both may be NULL */
+void remote_key_free(char *key); /* wipes it */
 /* A server's words fit for a message: key hidden, no control characters, cut to `size` between characters. */
 void remote_key_clean(const char *key, char *out, size_t size, const char *text);
 

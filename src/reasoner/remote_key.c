@@ -1,6 +1,7 @@
 /* remote_key.c: the API key comes from a file that its owner alone may read, or from the environment: never from the
  * command line, which other users can see. It leaves this process in the Authorization header and nowhere else:
  * whatever a server writes is searched for it before anyone else sees it. */
+#include "net/easy.h"
 #include "reasoner/remote_internal.h"
 
 #include <errno.h>
@@ -107,22 +108,14 @@ void reasoner_key_free(char *key)
     remote_key_free(key);
 }
 
-void remote_key_hide(const char *key, char *text)
-{
-    if (!key || !text)
-        return;
-    for (char *at = text; (at = strstr(at, key));)
-        memset(at, '*', strlen(key));
-}
-
 void remote_key_clean(const char *key, char *out, size_t size, const char *text)
 {
     char *copy = string_copy(text);
     *out = '\0';
     if (!copy)
         return;
-    remote_key_hide(key, copy);
     size_t n = strlen(copy);
+    net_hide_key(key, copy, n); /* before it is cut, or a part would stay */
     if (n >= size) {
         n = size - 1;
         while (n && ((unsigned char)copy[n] & 0xc0) == 0x80)

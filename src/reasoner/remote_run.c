@@ -2,6 +2,7 @@
  * reason. A try that may go better is made again after a wait, within the question's deadline. What concerns every
  * question alike (a key that is refused, a budget that is spent, a server that answers nobody) stops the run instead.
  */
+#include "net/easy.h"
 #include "reasoner/remote_internal.h"
 
 #include <stdlib.h>
@@ -67,8 +68,8 @@ static drr_status answer_query(remote_backend *r, remote_query *query, remote_re
     if (status == DRR_OK)
         status = buffer_append(&reply->words.answer, "", 0, err); /* never NULL */
     if (status == DRR_OK) {
-        remote_key_hide(r->key, reply->words.answer.data);
-        remote_key_hide(r->key, reply->words.thoughts.data);
+        net_hide_key(r->key, reply->words.answer.data, reply->words.answer.size);
+        net_hide_key(r->key, reply->words.thoughts.data, reply->words.thoughts.size);
         c.text = buffer_take(&reply->words.answer);
         if (reply->words.thoughts.size)
             c.thoughts = buffer_take(&reply->words.thoughts);

@@ -115,6 +115,5 @@ void upstream_reply_fail(upstream_reply *reply, int status, const char *code, co
     __attribute__((format(printf, 4, 5)));
 /* What is no UTF-8 becomes U+FFFD. True: nothing had to. */
 bool upstream_make_utf8(buffer *b);
-void upstream_hide(const char *key, char *text, size_t size); /* each occurrence becomes asterisks; key may be NULL */
 
 #endif

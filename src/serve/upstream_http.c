@@ -64,7 +64,7 @@ static drr_status on_event(void *user, const char *data, size_t size, drr_error 
     http_transfer *t = user;
     (void)err;
     const size_t before = t->reply.own_text.size + t->reply.own_thoughts.size;
-    upstream_hide(t->h->owner->options.key, t->events.data.data, size); /* which is what `data` points to */
+    net_hide_key(t->h->owner->options.key, t->events.data.data, size); /* which is what `data` points to */
     if (!upstream_reply_event(&t->reply, data, size, &t->ended, t->ask.piece, t->ask.user, t->h->owner->name)) {
         t->broken = true;
         return DRR_E_BACKEND;
@@ -112,7 +112,7 @@ static void pass_on(http_transfer *t, char *bytes, size_t size)
         bytes = t->held.data;
         size = t->held.size;
     }
-    upstream_hide(key, bytes, size);
+    net_hide_key(key, bytes, size);
     size_t keep = n_key > 1 ? (size < n_key - 1 ? size : n_key - 1) : 0;
     while (keep && memcmp(bytes + size - keep, key, keep) != 0)
         keep--;

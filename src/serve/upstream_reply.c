@@ -33,14 +33,6 @@ void upstream_reply_fail(upstream_reply *reply, int status, const char *code, co
     reply->code = code;
 }
 
-void upstream_hide(const char *key, char *text, size_t size)
-{
-    const size_t n = key ? strlen(key) : 0;
-    char *at = text;
-    while (n && at && (at = memmem(at, size - (size_t)(at - text), key, n)))
-        memset(at, '*', n);
-}
-
 bool upstream_make_utf8(buffer *b)
 {
     if (utf8_sound(b->data, b->size) == b->size)

@@ -2,6 +2,7 @@
  * with the status that the client gets: 502 where the upstream is broken, 503 where it is not ready, 504 where it is
  * late, 429 where it is busy. The server's key is the operator's affair: a refusal of it is a 502, without the
  * upstream's words. */
+#include "net/easy.h"
 #include "serve/upstream_http.h"
 
 #include <string.h>
@@ -52,7 +53,7 @@ static bool judge_refusal(http_transfer *t)
     bool again = false;
     curl_off_t retry_after = 0;
     curl_easy_getinfo(t->easy, CURLINFO_RETRY_AFTER, &retry_after);
-    upstream_hide(t->h->owner->options.key, reply->body.data, reply->body.size);
+    net_hide_key(t->h->owner->options.key, reply->body.data, reply->body.size);
     json_t *root = reply->body.size ? json_loadb(reply->body.data, reply->body.size, 0, NULL) : NULL;
     const char *words = upstream_error_words(root), *code = error_code(root), *colon = *words ? ": " : "";
     if (!t->forwards && (status == 401 || status == 402 || status == 403)) {
@@ -126,6 +127,6 @@ bool http_transfer_judge(http_transfer *t, CURLcode code)
         return judge_stream(t, code);
     if (code != CURLE_OK)
         return judge_failure(t, code);
-    upstream_hide(t->h->owner->options.key, t->reply.body.data, t->reply.body.size);
+    net_hide_key(t->h->owner->options.key, t->reply.body.data, t->reply.body.size);
     return !upstream_reply_read(&t->reply, t->h->owner->name);
 }

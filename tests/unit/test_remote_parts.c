@@ -1,5 +1,6 @@
 /* test_remote_parts.c: the parts of the remote reasoner that need no network: events and thoughts cut at every byte,
  * waits, budgets, and the key. */
+#include "net/easy.h"
 #include "remote_fixture.h"
 
 #include <math.h>
@@ -192,13 +193,36 @@ static void money_is_counted_by_the_million(void **state)
 
 static void a_key_is_hidden_wherever_it_stands(void **state)
 {
-    char text[] = "secret12 and secret12secret12, not secret1";
+    char text[] = "secret12 and secret12secret12, not secret1", bytes[] = "a\0secret12b";
+    (void)state;
+    net_hide_key("secret12", text, strlen(text));
+    assert_string_equal(text, "******** and ****************, not secret1");
+    net_hide_key("secret12", bytes, sizeof bytes - 1);
+    assert_memory_equal(bytes, "a\0********b", sizeof bytes);
+    net_hide_key("********", text, 5); /* no more than there is */
+    net_hide_key(NULL, text, strlen(text));
+    net_hide_key("", text, strlen(text));
+    net_hide_key("secret12", NULL, 0);
+    assert_string_equal(text, "******** and ****************, not secret1");
+}
+
+/* What hides such a key looks like it. */
+static void a_key_of_asterisks_is_hidden_once(void **state)
+{
+    char text[] = "******** and ***", out[20];
+    (void)state;
+    alarm(20); /* rather than for ever */
+    net_hide_key("********", text, strlen(text));
+    assert_string_equal(text, "******** and ***");
+    remote_key_clean("********", out, sizeof out, text);
+    assert_string_equal(out, "******** and ***");
+    alarm(0);
+}
+
+static void a_key_is_hidden_before_a_message_is_cut(void **state)
+{
     char out[16];
     (void)state;
-    remote_key_hide("secret12", text);
-    assert_string_equal(text, "******** and ****************, not secret1");
-    remote_key_hide(NULL, text);
-    remote_key_hide("secret12", NULL);
     remote_key_clean("secret12", out, sizeof out, "a\nb\033[1m secret12 tail"); /* the cut falls into the key */
     assert_string_equal(out, "a b [1m *******");
     remote_key_clean(NULL, out, 6, "abcd\xc3\xa9xyz"); /* and into a character */
@@ -260,11 +284,18 @@ static void the_environment_has_a_key_for_each(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(events_survive_any_cut),          cmocka_unit_test(an_event_has_a_longest),
-        cmocka_unit_test(thoughts_are_split_at_any_cut),   cmocka_unit_test(waits_double_up_to_a_minute),
-        cmocka_unit_test(what_the_server_asks_is_kept),    cmocka_unit_test(a_budget_sets_the_worst_aside),
-        cmocka_unit_test(money_is_counted_by_the_million), cmocka_unit_test(a_key_is_hidden_wherever_it_stands),
-        cmocka_unit_test(a_key_file_is_its_owners_alone),  cmocka_unit_test(the_environment_has_a_key_for_each),
+        cmocka_unit_test(events_survive_any_cut),
+        cmocka_unit_test(an_event_has_a_longest),
+        cmocka_unit_test(thoughts_are_split_at_any_cut),
+        cmocka_unit_test(waits_double_up_to_a_minute),
+        cmocka_unit_test(what_the_server_asks_is_kept),
+        cmocka_unit_test(a_budget_sets_the_worst_aside),
+        cmocka_unit_test(money_is_counted_by_the_million),
+        cmocka_unit_test(a_key_is_hidden_wherever_it_stands),
+        cmocka_unit_test(a_key_of_asterisks_is_hidden_once),
+        cmocka_unit_test(a_key_is_hidden_before_a_message_is_cut),
+        cmocka_unit_test(a_key_file_is_its_owners_alone),
+        cmocka_unit_test(the_environment_has_a_key_for_each),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -162,16 +162,6 @@ static void an_event_that_is_an_error_ends_it(void **state)
     }
 }
 
-static void the_key_is_hidden(void **state)
-{
-    char text[] = "Bearer secret-1, again secret-1\0secret-1";
-    (void)state;
-    upstream_hide("secret-1", text, sizeof text - 1);
-    assert_memory_equal(text, "Bearer ********, again ********\0********", sizeof text - 1);
-    upstream_hide(NULL, text, sizeof text - 1);
-    upstream_hide("x", NULL, 0);
-}
-
 static const char sample[] =
     "{\"id\":\"c\",\"model\":\"m\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":[{"
     "\"type\":"
@@ -210,7 +200,6 @@ int main(void)
         cmocka_unit_test(events_add_up_to_an_answer),
         cmocka_unit_test(what_no_server_counted_is_reckoned),
         cmocka_unit_test(an_event_that_is_an_error_ends_it),
-        cmocka_unit_test(the_key_is_hidden),
         cmocka_unit_test(damaged_replies_do_no_harm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -181,16 +181,64 @@ static drr_status add_token(remote_reply *reply, json_t *row, uint32_t end, drr_
     return DRR_OK;
 }
 
-/* Log-probabilities of a piece that made the answer grow from `before` bytes; of thoughts none are kept. */
-static drr_status take_logprobs(remote_reply *reply, json_t *choice, size_t before, drr_error *err)
+/* Is this token what stands at `text`? *length: the bytes that it is. Those that the server lists go before its name,
+ * which is not what stands there where a character takes several tokens. */
+static bool stands_at(size_t *length, json_t *row, const char *text, size_t size)
 {
-    json_t *list = json_object_get(json_object_get(choice, "logprobs"), "content"), *row;
-    const size_t after = reply->words.answer.size, n = json_array_size(list);
-    size_t i, end = before;
+    json_t *bytes = json_object_get(row, "bytes");
+    const char *name = json_string_or(row, "token", NULL);
+    size_t same = 0;
+    *length = json_array_size(bytes);
+    while (same < *length && same < size &&
+           json_integer_value(json_array_get(bytes, same)) == (unsigned char)text[same])
+        same++;
+    if (*length && same == *length)
+        return true;
+    *length = name ? strlen(name) : 0;
+    return name && *length <= size && memcmp(name, text, *length) == 0;
+}
+
+/* Are these tokens, one after the other, this text and no more? */
+static bool make_up(json_t *rows, const char *text, size_t size)
+{
+    json_t *row;
+    size_t i, length, at = 0;
+    json_array_foreach(rows, i, row)
+    {
+        if (!stands_at(&length, row, text + at, size - at))
+            return false;
+        at += length;
+    }
+    return at == size;
+}
+
+/* *grown: the bytes by which the answer is longer. What turns out to be thoughts, or a tag, takes its tokens with it.
+ */
+static drr_status feed(remote_reply *reply, size_t *grown, const char *text, size_t size, drr_error *err)
+{
+    think_splitter *words = &reply->words;
+    const size_t n_ended = words->n_ended;
+    size_t before = think_answer_size(words);
+    drr_status status = think_feed(words, text, size, err);
+    const size_t after = think_answer_size(words);
+    if (words->n_ended > n_ended) { /* all that was there belongs to them */
+        reply->n_tokens = 0;
+        before = 0;
+    }
+    while (reply->n_tokens && reply->tokens[reply->n_tokens - 1].end > after)
+        reply->n_tokens--;
+    *grown = after > before ? after - before : 0;
+    return status;
+}
+
+/* Tokens that are not the text as it came are spread over it, where all of it is the answer. */
+static drr_status spread(remote_reply *reply, json_t *rows, size_t grown, drr_error *err)
+{
+    json_t *row;
+    const size_t after = think_answer_size(&reply->words), n = json_array_size(rows);
+    size_t i, end = after - grown;
     drr_status status = DRR_OK;
-    if (after <= before)
-        return DRR_OK;
-    json_array_foreach(list, i, row)
+    json_array_foreach(rows, i, row)
     {
         const size_t length = strlen(json_string_or(row, "token", ""));
         end = end + length < after && i + 1 < n ? end + length : after;
@@ -200,19 +248,44 @@ static drr_status take_logprobs(remote_reply *reply, json_t *choice, size_t befo
     return status;
 }
 
-static drr_status take_content(remote_reply *reply, json_t *content, drr_error *err)
+/* A piece of content and its log-probabilities (rows, may be NULL), of which those of the answer's tokens are kept and
+ * those of thoughts are not. mixed: thoughts came with it, of which the rows may be as well. */
+static drr_status take_text(remote_reply *reply, const char *text, size_t size, json_t *rows, bool mixed,
+                            drr_error *err)
+{
+    json_t *row;
+    size_t i, grown = 0, length = 0;
+    drr_status status = DRR_OK;
+    if (!make_up(rows, text, size)) {
+        status = feed(reply, &grown, text, size, err);
+        return status == DRR_OK && size && grown == size && !mixed ? spread(reply, rows, grown, err) : status;
+    }
+    json_array_foreach(rows, i, row)
+    {
+        if (status != DRR_OK || !stands_at(&length, row, text, size))
+            break;
+        status = feed(reply, &grown, text, length, err);
+        if (status == DRR_OK && grown)
+            status = add_token(reply, row, (uint32_t)think_answer_size(&reply->words), err);
+        text += length;
+        size -= length;
+    }
+    return status;
+}
+
+static drr_status take_content(remote_reply *reply, json_t *content, json_t *rows, bool mixed, drr_error *err)
 {
     json_t *part;
     size_t i;
+    buffer joined = {0};
     drr_status status = DRR_OK;
     if (json_is_string(content))
-        return think_feed(&reply->words, json_string_value(content), json_string_length(content), err);
-    json_array_foreach(content, i, part)
-    { /* a list of parts */
-        const char *text = json_string_or(part, "text", "");
-        if (status == DRR_OK)
-            status = think_feed(&reply->words, text, strlen(text), err);
-    }
+        return take_text(reply, json_string_value(content), json_string_length(content), rows, mixed, err);
+    json_array_foreach(content, i, part) /* a list of parts */
+        if (status == DRR_OK) status = buffer_puts(&joined, json_string_or(part, "text", ""), err);
+    if (status == DRR_OK && joined.size)
+        status = take_text(reply, joined.data, joined.size, rows, mixed, err);
+    buffer_clear(&joined);
     return status;
 }
 
@@ -238,17 +311,16 @@ static drr_status take_choice(remote_transfer *t, json_t *choice, drr_error *err
 {
     remote_reply *reply = &t->reply;
     json_t *delta = json_object_get(choice, "delta");
+    json_t *rows = json_object_get(json_object_get(choice, "logprobs"), "content");
     if (!json_is_object(delta))
         delta = json_object_get(choice, "message");
     const size_t before = reply->words.answer.size, thoughts_before = reply->words.thoughts.size;
     const char *thoughts = json_string_or(delta, "reasoning_content", json_string_or(delta, "reasoning", ""));
     drr_status status = think_feed_thoughts(&reply->words, thoughts, strlen(thoughts), err);
     if (status == DRR_OK)
-        status = take_content(reply, json_object_get(delta, "content"), err);
+        status = take_content(reply, json_object_get(delta, "content"), rows, *thoughts, err);
     if (status == DRR_OK)
-        status = take_content(reply, json_object_get(delta, "refusal"), err);
-    if (status == DRR_OK)
-        status = take_logprobs(reply, choice, before, err);
+        status = take_content(reply, json_object_get(delta, "refusal"), NULL, false, err);
     if (status != DRR_OK)
         return status;
     reply->known = true;

@@ -32,15 +32,22 @@ static void end_thoughts(think_splitter *s)
 {
     s->n_held = 0;
     s->seen = true;
+    s->n_ended++;
     s->state = THINK_START;
+}
+
+static size_t held_space(const think_splitter *s)
+{
+    size_t space = 0;
+    while (space < s->n_held && is_space(s->held[space]))
+        space++;
+    return space;
 }
 
 /* At the start: space, then perhaps an opening tag. True: wait for more bytes. */
 static bool settle_start(think_splitter *s)
 {
-    size_t space = 0;
-    while (space < s->n_held && is_space(s->held[space]))
-        space++;
+    const size_t space = held_space(s);
     const enum match m = compare(s->held + space, s->n_held - space, OPEN);
     if (m == TAG) {
         s->n_held = 0;
@@ -71,6 +78,8 @@ static drr_status settle(think_splitter *s, drr_error *err)
             if (s->state == THINK_ANSWER) {
                 status = buffer_append(&s->thoughts, s->answer.data, s->answer.size, err);
                 s->answer.size = 0;
+                if (s->answer.data) /* who looks at it under way */
+                    s->answer.data[0] = '\0';
             }
             end_thoughts(s);
         } else {
@@ -99,11 +108,16 @@ drr_status think_feed_thoughts(think_splitter *s, const char *bytes, size_t size
     return buffer_append(&s->thoughts, bytes, size, err);
 }
 
+size_t think_answer_size(const think_splitter *s)
+{
+    if (s->state == THINK_INSIDE)
+        return 0;
+    return s->answer.size + s->n_held - (s->state == THINK_START && s->seen ? held_space(s) : 0);
+}
+
 drr_status think_end(think_splitter *s, drr_error *err)
 {
-    size_t space = 0;
-    while (s->state == THINK_START && s->seen && space < s->n_held && is_space(s->held[space]))
-        space++;
+    const size_t space = s->state == THINK_START && s->seen ? held_space(s) : 0;
     drr_status status =
         buffer_append(s->state == THINK_INSIDE ? &s->thoughts : &s->answer, s->held + space, s->n_held - space, err);
     s->n_held = 0;

@@ -101,6 +101,108 @@ static void log_probabilities_follow_the_text(void **state)
     assert_true(isnan(r->tokens[0].entropy));
 }
 
+/* The tokens that are kept: each as the end of what it writes of the answer, and its log-probability. */
+static void tokens_are(const char *wanted)
+{
+    const remote_reply *r = &f.transfer.reply;
+    buffer seen = {0};
+    assert_int_equal(buffer_puts(&seen, "", NULL), DRR_OK);
+    for (uint32_t i = 0; i < r->n_tokens; i++)
+        assert_int_equal(
+            buffer_printf(&seen, NULL, "%s%u:%g", i ? " " : "", r->tokens[i].end, (double)r->tokens[i].logprob),
+            DRR_OK);
+    assert_string_equal(seen.data, wanted);
+    buffer_clear(&seen);
+}
+
+/* tokens: each begins with the digit that is its log-probability, negated. Streamed one by one, or whole. */
+static void say(const char *const *tokens, size_t n, bool whole)
+{
+    buffer text = {0}, rows = {0}, body = {0};
+    for (size_t i = 0; i < n; i++) {
+        assert_int_equal(buffer_printf(&text, NULL, "%s", tokens[i] + 1), DRR_OK);
+        assert_int_equal(buffer_printf(&rows, NULL, "%s{\"token\":\"%s\",\"logprob\":-%c}", rows.size ? "," : "",
+                                       tokens[i] + 1, tokens[i][0]),
+                         DRR_OK);
+        if (whole && i + 1 < n)
+            continue;
+        assert_int_equal(
+            buffer_printf(
+                &body, NULL, "%s{\"choices\":[{\"%s\":{\"content\":\"%s\"},\"logprobs\":{\"content\":[%s]}}]}%s",
+                whole ? "" : "data: ", whole ? "message" : "delta", text.data, rows.data, whole ? "" : "\n\n"),
+            DRR_OK);
+        text.size = rows.size = 0;
+    }
+    remote_reply_clear(&f.transfer.reply);
+    if (whole) {
+        assert_int_equal(buffer_puts(&f.transfer.reply.body, body.data, NULL), DRR_OK);
+        assert_int_equal(remote_reply_whole(&f.transfer, NULL), DRR_OK);
+    } else {
+        f.transfer.reply.events.most = REMOTE_EVENT_MOST;
+        give(body.data);
+    }
+    buffer_clear(&text);
+    buffer_clear(&rows);
+    buffer_clear(&body);
+}
+
+static void log_probabilities_of_thoughts_are_not_the_answers(void **state)
+{
+    static const char *const opened[] = {"1<th", "1ink>", "5hm", "5 <", "1</think>", "1 ", "2a", "3 <", "4b"};
+    static const char *const unopened[] = {"5hm", "5, a long thought", "1</thi", "1nk> that", "3 <", "4b"};
+    static const char *const twice[] = {"1<think>", "5x",         "1</think>", "1 <", "1think>",
+                                        "5y",       "1</think>a", "3 <",       "4b"};
+    (void)state;
+    for (int whole = 0; whole <= 1; whole++) {
+        say(opened, sizeof opened / sizeof *opened, whole);
+        assert_string_equal(answer(), "a <b");
+        tokens_are("1:-2 3:-3 4:-4");
+        say(unopened, sizeof unopened / sizeof *unopened, whole);
+        assert_string_equal(answer(), "that <b");
+        tokens_are("4:-1 6:-3 7:-4"); /* of the token that ends the tag as well, which begins the answer */
+        say(opened, 3, whole);        /* and there it ends */
+        assert_string_equal(answer(), "");
+        tokens_are("");
+        say(twice, sizeof twice / sizeof *twice, whole);
+        assert_string_equal(answer(), "a <b");
+        tokens_are("1:-1 3:-3 4:-4");
+    }
+}
+
+static void tokens_that_are_not_the_text_are_kept_of_a_pure_answer_alone(void **state)
+{
+    static const struct {
+        const char *thoughts, *text, *tokens;
+    } cases[] = {{"", "ab", "1:-2 2:-3"},
+                 {"", "<think>a</think>b", ""},
+                 {"", "a</think>b", ""},
+                 {"\"reasoning_content\":\"xy\",", "ab", ""},
+                 {"\"reasoning_content\":\"hm\",", "xy", "1:-2 2:-3"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        buffer body = {0};
+        remote_reply_clear(&f.transfer.reply);
+        assert_int_equal(buffer_printf(&body, NULL,
+                                       "{\"choices\":[{\"message\":{%s\"content\":\"%s\"},\"logprobs\":{\"content\":["
+                                       "{\"token\":\"x\",\"logprob\":-2},{\"token\":\"y\",\"logprob\":-3}]}}]}",
+                                       cases[i].thoughts, cases[i].text),
+                         DRR_OK);
+        f.transfer.reply.body = body;
+        assert_int_equal(remote_reply_whole(&f.transfer, NULL), DRR_OK);
+        tokens_are(cases[i].tokens);
+    }
+}
+
+static void a_character_of_two_tokens_is_known_by_its_bytes(void **state)
+{
+    (void)state;
+    give("data: {\"choices\":[{\"delta\":{\"content\":\"</think>\\u00e9!\"},\"logprobs\":{\"content\":["
+         "{\"token\":\"</think>\",\"logprob\":-1,\"bytes\":null},{\"token\":\"\",\"logprob\":-2,\"bytes\":[195]},"
+         "{\"token\":\"?\",\"logprob\":-3,\"bytes\":[169]},{\"token\":\"!\",\"logprob\":-4,\"bytes\":[33]}]}}]}\n\n");
+    assert_string_equal(answer(), "\xc3\xa9!");
+    tokens_are("1:-2 2:-3 3:-4");
+}
+
 static void finishes_map_to_ends(void **state)
 {
     static const struct {
@@ -269,6 +371,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(requests_carry_what_the_server_takes, open_it, close_it),
         cmocka_unit_test_setup_teardown(a_stream_becomes_an_answer, open_it, close_it),
         cmocka_unit_test_setup_teardown(log_probabilities_follow_the_text, open_it, close_it),
+        cmocka_unit_test_setup_teardown(log_probabilities_of_thoughts_are_not_the_answers, open_it, close_it),
+        cmocka_unit_test_setup_teardown(tokens_that_are_not_the_text_are_kept_of_a_pure_answer_alone, open_it,
+                                        close_it),
+        cmocka_unit_test_setup_teardown(a_character_of_two_tokens_is_known_by_its_bytes, open_it, close_it),
         cmocka_unit_test_setup_teardown(finishes_map_to_ends, open_it, close_it),
         cmocka_unit_test_setup_teardown(refusals_retry_fail_or_stop, open_it, close_it),
         cmocka_unit_test_setup_teardown(errors_hide_in_a_200, open_it, close_it),

@@ -267,7 +267,7 @@ static drr_status watch(loop *l, const reasoner_watched *texts, drr_finish *ends
     for (size_t i = 0; status == DRR_OK && i < n; i++) {
         loop_request *r = texts[i].user;
         bool found = false;
-        r->watched = true;
+        r->watched |= texts[i].text[0] != '\0'; /* what then comes whole is looked at when it is there */
         if (out_of_time(l, r->s, texts[i].seconds))
             ends[i] = DRR_FINISH_TIME;
         else if (early_watches(l, r))

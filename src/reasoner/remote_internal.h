@@ -26,6 +26,7 @@ typedef enum remote_fault {
     REMOTE_FINE,
     REMOTE_RETRY, /* may go better another time */
     REMOTE_FAIL,  /* this question has failed */
+    REMOTE_LATE,  /* so it has, for no time is left: the server's doing */
     REMOTE_STOP   /* no question can do better: the run stops */
 } remote_fault;
 
@@ -42,6 +43,7 @@ typedef struct remote_query {
     uint64_t prompt_guess;
     double started_s;    /* first try; 0 before */
     double not_before_s; /* of the next try */
+    double watched_s;    /* when its watch was last asked */
 } remote_query;
 
 /* What one try has brought so far. */
@@ -130,6 +132,8 @@ void remote_transfer_close(remote_transfer *t);
 drr_status remote_transfer_begin(remote_transfer *t, remote_query *query, drr_error *err);
 /* After libcurl is done with it: settles reply.fault. */
 drr_status remote_transfer_judge(remote_transfer *t, CURLcode code, drr_error *err);
+/* Shows what is there of the answer (reply; NULL: nothing) to the question's watch. True: it ends here, as *end. */
+bool remote_query_watch(remote_query *query, const remote_reply *reply, double now, drr_finish *end);
 void remote_set_up(CURL *easy, const remote_backend *r);
 
 /* remote_run.c */

@@ -9,7 +9,7 @@
 #include <string.h>
 
 static const double AFTER_FINISH_S = 5; /* the usage that follows an answer may be late, but is not waited for long */
-static const double POLL_S = 0.2;       /* how soon an interruption is noticed */
+static const double POLL_S = 0.2;       /* how soon an interruption is noticed, or that a question's seconds are over */
 
 void remote_query_free(remote_query *query)
 {
@@ -49,6 +49,17 @@ static drr_status fail_query(remote_backend *r, remote_query *query, const char 
     return status;
 }
 
+/* What could be tried has been: a server that fails so many in a row answers nobody. What is wrong with a question
+ * alone (a filter, a refusal) is not counted, and ends no row. */
+static drr_status give_up(remote_backend *r, remote_query *query, const char *reason, drr_error *err)
+{
+    const uint32_t most_in_row = r->width > 8 ? 4 * r->width : 32;
+    if (++r->failed_in_row >= most_in_row && r->stop.status == DRR_OK)
+        error_set(&r->stop, DRR_E_BACKEND, "the last %u questions failed, the last of them: %s", r->failed_in_row,
+                  reason);
+    return fail_query(r, query, reason, err);
+}
+
 static void stop(remote_backend *r, drr_status status, const char *reason)
 {
     if (r->stop.status == DRR_OK)
@@ -81,9 +92,11 @@ static drr_status answer_query(remote_backend *r, remote_query *query, remote_re
             reasoner_completion_clear(&c);
     }
     r->n_answered++;
-    r->failed_in_row = 0;
-    if (r->allowed < r->width)
-        r->allowed += 1 / r->allowed;
+    if (reply->known) { /* not where its seconds were over before anything came */
+        r->failed_in_row = 0;
+        if (r->allowed < r->width)
+            r->allowed += 1 / r->allowed;
+    }
     remote_query_free(query);
     return status;
 }
@@ -114,7 +127,6 @@ static drr_status again_or_fail(remote_backend *r, remote_query *query, const ch
 {
     const double now = clock_seconds(), deadline = query->started_s + r->request_seconds;
     const double wait = retry_wait(query->tries, retry_after, rng_uniform(&r->random));
-    const uint32_t most_in_row = r->width > 8 ? 4 * r->width : 32;
     char reason[700];
     if (retry_after > r->request_seconds) {
         snprintf(reason, sizeof reason,
@@ -137,10 +149,7 @@ static drr_status again_or_fail(remote_backend *r, remote_query *query, const ch
                  r->request_seconds);
     else
         snprintf(reason, sizeof reason, "%s (%u tries)", problem, query->tries);
-    if (++r->failed_in_row >= most_in_row && r->stop.status == DRR_OK)
-        error_set(&r->stop, DRR_E_BACKEND, "the last %u questions failed, the last of them: %s", r->failed_in_row,
-                  reason);
-    return fail_query(r, query, reason, err);
+    return give_up(r, query, reason, err);
 }
 
 /* ---- the end of a try */
@@ -170,6 +179,9 @@ static drr_status settle(remote_backend *r, remote_transfer *t, double retry_aft
         break;
     case REMOTE_FAIL:
         status = fail_query(r, query, reply->problem, err);
+        break;
+    case REMOTE_LATE:
+        status = give_up(r, query, reply->problem, err);
         break;
     case REMOTE_STOP:
         stop(r, DRR_E_BACKEND, reply->problem);
@@ -203,6 +215,13 @@ static drr_status reap(remote_backend *r, drr_error *err)
     return status;
 }
 
+/* Asks the watch where no answer grows that would have it asked: while the model thinks, the server is silent, or the
+ * question waits for another try. */
+static bool watch_ends(remote_query *query, const remote_reply *reply, double now, drr_finish *end)
+{
+    return query->started_s > 0 && now - query->watched_s >= POLL_S / 2 && remote_query_watch(query, reply, now, end);
+}
+
 /* Ends tries that the clock has run out for. */
 static drr_status watch(remote_backend *r, drr_error *err)
 {
@@ -217,28 +236,36 @@ static drr_status watch(remote_backend *r, drr_error *err)
         if (t->reply.finished) { /* the answer is there, and only its account is missing */
             if (silent <= AFTER_FINISH_S && !late)
                 continue;
-        } else if (late) {
-            remote_reply_problem(&t->reply, REMOTE_FAIL, "%s gave no whole answer within %u s (--request-seconds)",
-                                 r->base, r->request_seconds);
-        } else if (silent > silence) {
-            remote_reply_problem(&t->reply, REMOTE_RETRY, "%s was silent for %.0f s", r->base, silence);
-        } else {
-            continue;
+        } else if (!watch_ends(t->query, &t->reply, now, &t->reply.finish)) { /* else with what there is */
+            if (late)
+                remote_reply_problem(&t->reply, REMOTE_LATE, "%s gave no whole answer within %u s (--request-seconds)",
+                                     r->base, r->request_seconds);
+            else if (silent > silence)
+                remote_reply_problem(&t->reply, REMOTE_RETRY, "%s was silent for %.0f s", r->base, silence);
+            else
+                continue;
         }
         curl_multi_remove_handle(r->multi, t->easy);
         status = settle(r, t, 0, err);
     }
     for (remote_query **at = &r->waiting; status == DRR_OK && *at;) {
         remote_query *query = *at;
-        if (query->started_s <= 0 || now - query->started_s <= r->request_seconds) {
+        remote_reply nothing = {0};
+        const bool over = watch_ends(query, NULL, now, &nothing.finish);
+        if (!over && (query->started_s <= 0 || now - query->started_s <= r->request_seconds)) {
             at = &query->next;
             continue;
         }
         *at = query->next;
+        if (over) {
+            status = answer_query(r, query, &nothing, err);
+            remote_reply_clear(&nothing);
+            continue;
+        }
         char reason[200];
         snprintf(reason, sizeof reason, "%.100s gave no answer within %u s (--request-seconds)", r->base,
                  r->request_seconds);
-        status = fail_query(r, query, reason, err);
+        status = give_up(r, query, reason, err);
     }
     return status;
 }

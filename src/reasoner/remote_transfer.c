@@ -48,22 +48,34 @@ static drr_status feed(remote_transfer *t, const char *bytes, size_t size)
     return status;
 }
 
+bool remote_query_watch(remote_query *q, const remote_reply *reply, double now, drr_finish *end)
+{
+    const reasoner_watched text = {.user = q->complete_user,
+                                   .text = reply && reply->words.answer.data ? reply->words.answer.data : "",
+                                   .seconds = now - q->started_s,
+                                   .tokens = reply ? reply->tokens : NULL,
+                                   .n_tokens = reply ? reply->n_tokens : 0};
+    drr_finish said = DRR_FINISH_STOP;
+    if (!q->watch)
+        return false;
+    q->watched_s = now;
+    q->watch(q->watch_user, &text, &said, 1);
+    if (said != DRR_FINISH_CUT && said != DRR_FINISH_TIME)
+        return false;
+    *end = said;
+    return true;
+}
+
 static void cut_if_complete(remote_transfer *t, size_t before)
 {
     const buffer *answer = &t->reply.words.answer;
-    const remote_query *q = t->query;
+    remote_query *q = t->query;
     if (answer->size <= before || t->reply.finished)
         return;
     t->cut_as = DRR_FINISH_ANSWERED;
     t->cut = q->complete && q->complete(q->complete_user, answer->data, answer->size);
-    if (q->watch && !t->cut) {
-        const reasoner_watched text = {q->complete_user, answer->data, clock_seconds() - t->started_s, t->reply.tokens,
-                                       t->reply.n_tokens};
-        drr_finish end = DRR_FINISH_STOP;
-        q->watch(q->watch_user, &text, &end, 1);
-        t->cut = end == DRR_FINISH_CUT || end == DRR_FINISH_TIME;
-        t->cut_as = t->cut ? end : t->cut_as;
-    }
+    if (!t->cut)
+        t->cut = remote_query_watch(q, &t->reply, t->last_byte_s, &t->cut_as);
 }
 
 /* Anything but `size * n` ends the transfer. */

@@ -125,11 +125,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
         self.wfile.flush()
 
-    def event(self, delta=None, finish=None, logprob=None, **more):
+    @staticmethod
+    def logprobs(words, at=None):
+        """Of words[at], or of all: -0.25 each, and -5 of one before "</think>"."""
+        chosen = [(word, -5 if "</think>" in words[i + 1:] else -0.25) for i, word in enumerate(words) if at in (None, i)]
+        return {"content": [{"token": word, "logprob": p, "top_logprobs": [
+            {"token": word, "logprob": p}, {"token": "other", "logprob": p - 1.5}]} for word, p in chosen]}
+
+    def event(self, delta=None, finish=None, logprobs=None, **more):
         choice = {"index": 0, "delta": delta or {}, "finish_reason": finish}
-        if logprob is not None:
-            choice["logprobs"] = {"content": [{"token": delta["content"], "logprob": logprob, "top_logprobs": [
-                {"token": delta["content"], "logprob": logprob}, {"token": "other", "logprob": logprob - 1.5}]}]}
+        if logprobs is not None:
+            choice["logprobs"] = logprobs
         self.chunk("data: " + json.dumps({"id": "c", "object": "chat.completion.chunk", "choices": [choice], **more}) + "\n\n")
 
     def end(self, question, written, usage=True):
@@ -149,8 +155,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             words = [one_word[1]]
         if not server.streams:
             time.sleep(server.pause * len(words))
-            self.reply(200, {"object": "chat.completion", "choices": [{"index": 0, "message": {
-                "role": "assistant", "content": "".join(words)}, "finish_reason": finish}],
+            choice = {"index": 0, "message": {"role": "assistant", "content": "".join(words)}, "finish_reason": finish}
+            if server.logprobs and body.get("logprobs"):
+                choice["logprobs"] = self.logprobs(words)
+            self.reply(200, {"object": "chat.completion", "choices": [choice],
                 "usage": {"prompt_tokens": 50, "completion_tokens": len(words)}})
             with server.lock:
                 server.answered[question] = server.answered.get(question, 0) + 1
@@ -159,9 +167,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.begin(kind)
         self.chunk(": keep-alive\n\n")
         self.event({"role": "assistant", "content": ""})
-        for word in words:
+        for at, word in enumerate(words):
             time.sleep(server.pause)
-            self.event({"content": word}, logprob=-0.25 if server.logprobs and body.get("logprobs") else None)
+            self.event({"content": word}, logprobs=self.logprobs(words, at) if server.logprobs and body.get("logprobs") else None)
         self.event({}, finish)
         self.end(question, len(words))
 
@@ -212,6 +220,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def fault_stormdate(self, body, question):
         when = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time.time() + 2))
         self.refuse(429, "too many requests", [("Retry-After", when)])
+
+    def fault_later(self, body, question):
+        self.refuse(429, "not now", [("Retry-After", "5")])
 
     def fault_stormhour(self, body, question):
         self.refuse(429, "too many requests", [("Retry-After", "3600")])
@@ -293,6 +304,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def fault_think(self, body, question):
         self.answer(body, question, ["<th", "ink>Perhaps. Answer: no\n", "</thi", "nk>\n\n", *WORDS])
+
+    def fault_opened(self, body, question):
+        self.answer(body, question, ["<think>", "Perhaps ", "not.\n", "</think>", "\n\n", *WORDS])
+
+    def fault_unopened(self, body, question):  # as of a template that ends the prompt with "<think>"
+        self.answer(body, question, ["Perhaps ", "not.\n", "</think>", "\n\n", *WORDS])
+
+    def fault_ponder(self, body, question):
+        self.begin()
+        for _ in range(60):
+            self.event({"reasoning_content": "Hm. "})
+            time.sleep(0.1)
+        self.event({}, "stop")
+        self.end(question, 60)
 
     def fault_reasoning(self, body, question):
         self.begin()

@@ -112,6 +112,14 @@ def test_faults():
     check("the same command asks only what failed", asked_again == sorted(fail), asked_again)
 
 
+def test_hanging():
+    server = Server()
+    done = distill(server, questions("hang.jsonl", ["silent-always"] * 64), "hang.db", "--width", "8", "--request-seconds", "1", "--skip-failed")
+    server.stop()
+    check("a server that answers nobody stops the run", done.returncode == 1 and "the last 32 questions failed" in done.last and
+          "within 1 s" in done.last and asked(server, "silent-always") < 64, asked(server, "silent-always"), done.stderr)
+
+
 # ---- waiting
 
 def test_storm():
@@ -281,6 +289,27 @@ def test_abilities():
     never.stop()
 
 
+def test_thoughts():
+    for streams in (True, False):
+        server = Server(logprobs=True, streams=streams)
+        out = f"thoughts.{streams}.db"
+        done = distill(server, questions("thoughts.jsonl", ["", "opened-always", "unopened-always"]), out)
+        server.stop()
+        stats = {name: row["stats"] for name, row in by_fault(traces(out)).items()}
+        check(f"log-probabilities of thoughts are not the answer's, {'streamed' if streams else 'whole'}", len(stats) == 3 and
+              stats["opened-always"] == stats["unopened-always"] == stats[""] and abs(stats[""]["mean"] + 0.25) < 1e-6 and
+              stats[""]["n"] >= 8, stats, done.stderr)
+
+
+def test_seconds():
+    for fault, when in (("ponder", "thinks"), ("silent", "has not begun"), ("later", "is to be asked again")):
+        server = Server()
+        done = drr("reason", "--reasoner", server.url, "--json", "--max-seconds", "1", f"Is it so? fault:{fault}-always", seconds=20)
+        server.stop()
+        check(f"--max-seconds ends a question while the server {when}", done.returncode == 0 and
+              [turn["finish"] for turn in done.json.get("turns", [])] == ["time"] and 1 <= done.json["seconds"] < 3, done.stdout, done.stderr)
+
+
 def test_doctor():
     server = Server()
     done = drr("doctor", "--json", "--reasoner", server.url, DRR_CACHE=WORK)
@@ -411,8 +440,8 @@ def main():
         return 77
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         os.environ[name] = "http://127.0.0.1:9"  # must not matter for a server on this machine
-    tests = [test_faults, test_storm, test_interrupt, test_budget, test_keys, test_abilities, test_doctor, test_flight, test_addresses,
-             test_tls, test_http2, test_no_key_anywhere]
+    tests = [test_faults, test_hanging, test_storm, test_interrupt, test_budget, test_keys, test_abilities, test_thoughts, test_seconds,
+             test_doctor, test_flight, test_addresses, test_tls, test_http2, test_no_key_anywhere]
     wanted = sys.argv[1:]
     try:
         for test in tests:

@@ -205,7 +205,7 @@ static void an_unsure_step_ends_an_answer_too(void **state)
     (void)state;
     static const char *const texts[] = {"We add them. Is it that? And so on. Answer: 3",
                                         " It makes 7! Now.\nAnswer: 7"};
-    for (int deaf = 0; deaf < 2; deaf++) { /* while it is written, and where it was there at once */
+    for (int deaf = 0; deaf <= 2; deaf++) { /* while it is written, there at once, and whole after a while */
         stage s;
         STAGE(s, texts, true);
         s.w.deaf = deaf;

@@ -203,6 +203,30 @@ static void a_character_of_two_tokens_is_known_by_its_bytes(void **state)
     tokens_are("1:-2 2:-3 3:-4");
 }
 
+static void time_is_over(void *user, const reasoner_watched *texts, drr_finish *ends, size_t n)
+{
+    *(double *)user = texts->seconds;
+    assert_int_equal(n, 1);
+    assert_string_equal(texts->text, "");
+    ends[0] = DRR_FINISH_TIME;
+}
+
+static void a_watch_hears_the_seconds_of_all_tries(void **state)
+{
+    double seconds = 0;
+    drr_finish end = DRR_FINISH_STOP;
+    (void)state;
+    assert_false(remote_query_watch(&f.query, NULL, 105, &end)); /* it has none */
+    f.query.started_s = 100;
+    f.query.watch = time_is_over;
+    f.query.watch_user = &seconds;
+    f.transfer.started_s = 104;
+    give("data: {\"choices\":[{\"delta\":{\"content\":\"hm</think>\"}}]}\n\n"); /* nothing of it is the answer's */
+    assert_true(remote_query_watch(&f.query, &f.transfer.reply, 105, &end));
+    assert_int_equal(end, DRR_FINISH_TIME);
+    assert_true(seconds == 5);
+}
+
 static void finishes_map_to_ends(void **state)
 {
     static const struct {
@@ -375,6 +399,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(tokens_that_are_not_the_text_are_kept_of_a_pure_answer_alone, open_it,
                                         close_it),
         cmocka_unit_test_setup_teardown(a_character_of_two_tokens_is_known_by_its_bytes, open_it, close_it),
+        cmocka_unit_test_setup_teardown(a_watch_hears_the_seconds_of_all_tries, open_it, close_it),
         cmocka_unit_test_setup_teardown(finishes_map_to_ends, open_it, close_it),
         cmocka_unit_test_setup_teardown(refusals_retry_fail_or_stop, open_it, close_it),
         cmocka_unit_test_setup_teardown(errors_hide_in_a_200, open_it, close_it),

@@ -20,7 +20,7 @@ typedef struct writer {
     const char *const *texts;
     size_t n_texts, n_asked;
     double seconds_a_word; /* that it says it takes */
-    bool deaf;             /* it calls no watch, as recorded answers */
+    int deaf;              /* 1: it calls no watch, as recorded answers; 2: only before it has written anything */
     reasoner_completion waiting[64];
     size_t n;
     char prefixes[64][256];
@@ -46,6 +46,10 @@ static inline drr_status writer_submit(void *self, const reasoner_request *r, dr
     w->room[k] = r->max_tokens;
     c.tokens = calloc(strlen(text) + 1, sizeof *c.tokens);
     assert_int_equal(buffer_puts(&b, r->prefix ? r->prefix : "", NULL), DRR_OK);
+    if (w->deaf == 2 && r->watch) {
+        const reasoner_watched nothing = {.user = r->complete_user, .text = ""};
+        r->watch(r->watch_user, &nothing, &c.finish, 1);
+    }
     while (*text && c.finish == DRR_FINISH_STOP) {
         size_t word = strspn(text, " \n");
         word += strcspn(text + word, " \n");

@@ -372,8 +372,8 @@ def the_manual_has_every_option():
     words = subprocess.run([DRR, "serve", "--help"], stdout=subprocess.PIPE, text=True).stdout
     with open(os.path.join(ROOT, "packaging", "drr-serve.1")) as file:
         manual = file.read().split(".SH OPTIONS")[1].split(".SH SIGNALS")[0].replace("\\-", "-")
-    offered = set(re.findall(r"^  --(\S+)", words, re.M))
-    described = set(re.findall(r"^\.B --(\S+)", manual, re.M))
+    offered = set(re.findall(r"^  (?:-\w, )?--(\S+)", words, re.M))
+    described = set(re.findall(r"^\.B (?:-\w, )?--(\S+)", manual, re.M))
     check("the manual's options are those of --help", offered == described, offered ^ described)
     if shutil.which("man"):
         told = subprocess.run(["man", "--warnings", "-l", os.path.join(ROOT, "packaging", "drr-serve.1")], stdout=subprocess.DEVNULL,

@@ -124,7 +124,7 @@ def what_it_starts(stages, prefix):
     check("it starts the server, as the documents say", words == ["drr", "serve"] and not all_of(stages[1], "CMD"), words)
     found = shutil.which(words[0], path=settings["PATH"])
     check("from where it was installed", found == os.path.join(prefix, "bin", "drr"), found)
-    offered = set(re.findall(r"^  --(\S+)", said(found, "serve", "--help").stdout, re.M))
+    offered = set(re.findall(r"^  (?:-\w, )?--(\S+)", said(found, "serve", "--help").stdout, re.M))
     with open(os.path.join(ROOT, "docs", "serve.md")) as file:
         told = file.read().split("docker run ")[1].split("\n\n")[0]
     named = re.findall(r"-e (DRR_\w+)=", told)

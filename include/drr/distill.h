@@ -43,7 +43,7 @@ drr_status drr_distill(drr_store *store, drr_reasoner *reasoner, const drr_promp
 /* In a store in PostgreSQL drr_distill plans the set's samples there and works on all that is planned, beside any
  * number of other processes, until nothing is left. These are its two halves. Who works only gets seed, temperature,
  * top_p, max_tokens, grammar, turns, forced_share and step_rollouts as they were planned, whatever the options say;
- * DRR_E_EMPTY where nothing is planned. */
+ * DRR_E_EMPTY where nothing is planned. Where another process changes the plan meanwhile, it goes on by that one. */
 drr_status drr_distill_plan(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts,
                             const drr_dataset *dataset, const drr_distill_options *options, const drr_hooks *hooks,
                             drr_error *err);

@@ -1,5 +1,6 @@
 /* work.c: distilling as one of many workers: units come from the store's queue, which one process fills from a data set
- * and any number of others empty. Questions travel through the store, so a worker needs no file. */
+ * and any number of others empty. Questions travel through the store, so a worker needs no file, and so do the settings
+ * by which a sample ends: where another run plans other ones meanwhile, a worker goes on by these. */
 #include "distill/distill_internal.h"
 #include "task/task.h"
 #include "trace/queue.h"
@@ -9,12 +10,17 @@
 #include <time.h>
 
 enum { MOST_CLAIMED = 64 };
-#define STEPS_PLANNED ", steps mc=" /* in the store's fact "endings" */
+#define STEPS_PLANNED ", steps mc=" /* in the store's fact QUEUE_ENDINGS */
 
 typedef struct queue_source {
     unit_source base;
     queue *q;
+    drr_store *store;
+    drr_reasoner *reasoner;
     const drr_hooks *hooks;
+    drr_distill_options planned; /* the run's; changed only while nothing is in flight */
+    char *endings;               /* the fact that `planned` was read from */
+    bool stale;                  /* the store has another one by now: what is in flight ends, nothing is begun */
     queue_unit claimed[MOST_CLAIMED];
     size_t n_claimed, next;
     bool alone;          /* what is in hand is suspected of killing its workers, and nothing is claimed beside it */
@@ -24,6 +30,12 @@ typedef struct queue_source {
     unit_counts counts; /* as last read, and what this worker did since */
     double counted_s, count_cost_s;
 } queue_source;
+
+static void drop_claimed(queue_source *s)
+{
+    while (s->next < s->n_claimed)
+        queue_unit_clear(&s->claimed[s->next++]);
+}
 
 static drr_status claim(queue_source *s, bool idle, size_t most, drr_error *err)
 {
@@ -43,7 +55,9 @@ static drr_status queue_next(unit_source *source, unit *u, bool idle, size_t mos
 {
     queue_source *s = (queue_source *)source;
     drr_status status = DRR_OK;
-    if (s->next == s->n_claimed)
+    if (s->stale)
+        drop_claimed(s); /* queue_wait gives them back */
+    else if (s->next == s->n_claimed)
         status = claim(s, idle, most, err);
     *got = status == DRR_OK && s->next < s->n_claimed;
     if (!*got)
@@ -63,7 +77,7 @@ static drr_status send_done(queue_source *s, drr_error *err)
 {
     const size_t n = s->n_done;
     s->n_done = 0;
-    return n ? queue_done(s->q, s->done, n, err) : DRR_OK;
+    return n ? queue_done(s->q, s->done, n, s->endings, &s->stale, err) : DRR_OK;
 }
 
 static drr_status queue_ended(unit_source *source, const unit *u, const char *failure, drr_error *err)
@@ -83,6 +97,41 @@ static drr_status queue_flush(unit_source *source, uint64_t n_traces, uint64_t n
     return send_done(s, err);
 }
 
+/* Where a sample ends, as it is planned by now. */
+static drr_status read_endings(queue_source *s, drr_error *err)
+{
+    drr_distill_options *planned = &s->planned;
+    free(s->endings);
+    s->stale = false;
+    s->counted_s = 0; /* what was done may be to do again */
+    drr_status status = store_fact_get(s->store, QUEUE_ENDINGS, &s->endings, err);
+    if (status == DRR_OK && !s->endings)
+        status =
+            error_set(err, DRR_E_EMPTY,
+                      "nothing is planned in this store yet; `drr distill --data FILE --store URL` plans, and works "
+                      "too");
+    if (status == DRR_OK && sscanf(s->endings, "%u turns, %lf forced", &planned->turns, &planned->forced_share) != 2)
+        status =
+            error_set(err, DRR_E_FORMAT, "the store's fact \"" QUEUE_ENDINGS "\" is damaged: \"%.60s\"", s->endings);
+    const char *steps = status == DRR_OK ? strstr(s->endings, STEPS_PLANNED) : NULL;
+    planned->step_rollouts = steps ? (uint32_t)strtoul(steps + strlen(STEPS_PLANNED), NULL, 10) : 0;
+    planned->step_every = steps && strstr(steps, ",all");
+    return status;
+}
+
+static drr_status follow_plan(queue_source *s, drr_error *err)
+{
+    drr_status status = read_endings(s, err);
+    if (status == DRR_OK)
+        status = distill_check_steps(s->reasoner, &s->planned, err);
+    const char *steps = status == DRR_OK ? strstr(s->endings, STEPS_PLANNED) : NULL;
+    if (status == DRR_OK)
+        hooks_log(s->hooks, DRR_LOG_INFO,
+                  "another run has changed the plan to %u turns, %g forced%s; this one goes on by it", s->planned.turns,
+                  s->planned.forced_share, steps ? steps : "");
+    return status;
+}
+
 /* Others may still die and leave their units. A unit that this worker holds and does not know of (its claim's answer
  * was lost with the connection) is given back. */
 static drr_status queue_wait(unit_source *source, bool *more, drr_error *err)
@@ -90,6 +139,10 @@ static drr_status queue_wait(unit_source *source, bool *more, drr_error *err)
     queue_source *s = (queue_source *)source;
     queue_left left;
     drr_status status = queue_release(s->q, err);
+    if (status == DRR_OK && s->stale) {
+        *more = true;
+        return follow_plan(s, err);
+    }
     if (status == DRR_OK)
         status = queue_left_read(s->q, &left, err);
     *more = status == DRR_OK && left.todo + left.held > 0;
@@ -122,35 +175,24 @@ static drr_status queue_count(unit_source *source, unit_counts *counts, drr_erro
     return status;
 }
 
-static drr_status work(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts,
-                       const drr_distill_options *options, const drr_hooks *hooks, drr_error *err)
-{
-    queue_source s = {.base = {queue_next, queue_ended, queue_flush, queue_wait, queue_count}, .hooks = hooks};
-    drr_status status = queue_join(&s.q, store, drr_reasoner_id(reasoner), drr_prompts_id(prompts),
-                                   options->lease_seconds ? (double)options->lease_seconds : 60, err);
-    if (status == DRR_OK)
-        status = distill_run(store, reasoner, prompts, options, hooks, &s.base, err);
-    for (size_t i = s.next; i < s.n_claimed; i++)
-        queue_unit_clear(&s.claimed[i]);
-    queue_leave(s.q);
-    return status;
-}
-
 /* ---- planning */
 
 /* How many turns a sample gets, how many right answers are rejected, and how steps are labelled decides where a sample
  * ends. All workers must agree on it, so it is written down; where it changes, what is done is looked at again. */
-static drr_status plan_endings(bool *changed, drr_store *store, const drr_distill_options *options, drr_error *err)
+static drr_status plan_endings(drr_store *store, const char *reasoner, const char *prompt,
+                               const drr_distill_options *options, drr_error *err)
 {
     char now[96], *before = NULL;
     int n = snprintf(now, sizeof now, "%u turns, %.17g forced", options->turns, options->forced_share);
     if (options->step_rollouts)
         snprintf(now + n, sizeof now - (size_t)n, STEPS_PLANNED "%u%s", options->step_rollouts,
                  options->step_every ? ",all" : "");
-    drr_status status = store_fact_get(store, "endings", &before, err);
-    *changed = status == DRR_OK && before && strcmp(before, now) != 0;
-    if (status == DRR_OK && (!before || *changed))
-        status = store_fact_set(store, "endings", now, err);
+    drr_status status = store_fact_get(store, QUEUE_ENDINGS, &before, err);
+    const bool changed = status == DRR_OK && before && strcmp(before, now) != 0;
+    if (status == DRR_OK && (!before || changed))
+        status = store_fact_set(store, QUEUE_ENDINGS, now, err);
+    if (status == DRR_OK)
+        status = queue_reopen(store, reasoner, prompt, changed, err);
     free(before);
     return status;
 }
@@ -178,10 +220,14 @@ static drr_status plan_questions(drr_store *store, const drr_reasoner *reasoner,
 drr_status distill_plan(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts,
                         const drr_dataset *dataset, size_t n, const drr_distill_options *options, drr_error *err)
 {
-    bool changed = false;
-    drr_status status = plan_endings(&changed, store, options, err);
+    drr_status status = store_batch_begin(store, err); /* a kill leaves both as they were, the fact and the units */
+    if (status != DRR_OK)
+        return status;
+    status = plan_endings(store, drr_reasoner_id(reasoner), drr_prompts_id(prompts), options, err);
     if (status == DRR_OK)
-        status = queue_reopen(store, drr_reasoner_id(reasoner), drr_prompts_id(prompts), changed, err);
+        status = store_batch_commit(store, err);
+    else
+        store_batch_abandon(store);
     return status == DRR_OK ? plan_questions(store, reasoner, prompts, dataset, n, options->samples, err) : status;
 }
 
@@ -196,27 +242,27 @@ drr_status distill_need_queue(drr_store *store, drr_error *err)
 drr_status drr_distill_work(drr_store *store, drr_reasoner *reasoner, const drr_prompts *prompts,
                             const drr_distill_options *options, const drr_hooks *hooks, drr_error *err)
 {
-    drr_distill_options planned = *options;
-    char *endings = NULL;
+    queue_source s = {.base = {queue_next, queue_ended, queue_flush, queue_wait, queue_count},
+                      .store = store,
+                      .reasoner = reasoner,
+                      .hooks = hooks,
+                      .planned = *options};
     drr_status status = distill_need_queue(store, err);
     if (status == DRR_OK)
-        status = store_fact_get(store, "endings", &endings, err);
-    if (status == DRR_OK && !endings)
-        status =
-            error_set(err, DRR_E_EMPTY,
-                      "nothing is planned in this store yet; `drr distill --data FILE --store URL` plans, and works "
-                      "too");
-    if (status == DRR_OK && sscanf(endings, "%u turns, %lf forced", &planned.turns, &planned.forced_share) != 2)
-        status = error_set(err, DRR_E_FORMAT, "the store's fact \"endings\" is damaged: \"%.60s\"", endings);
-    const char *steps = status == DRR_OK ? strstr(endings, STEPS_PLANNED) : NULL;
-    planned.step_rollouts = steps ? (uint32_t)strtoul(steps + strlen(STEPS_PLANNED), NULL, 10) : 0;
-    planned.step_every = steps && strstr(steps, ",all");
-    free(endings);
+        status = read_endings(&s, err);
     if (status == DRR_OK)
-        status = distill_read_settings(store, &planned, err);
+        status = distill_read_settings(store, &s.planned, err);
     if (status == DRR_OK)
-        status = distill_check_steps(reasoner, &planned, err);
+        status = distill_check_steps(reasoner, &s.planned, err);
     if (status == DRR_OK)
-        status = distill_check_identity(store, reasoner, prompts, &planned, hooks, err);
-    return status == DRR_OK ? work(store, reasoner, prompts, &planned, hooks, err) : status;
+        status = distill_check_identity(store, reasoner, prompts, &s.planned, hooks, err);
+    if (status == DRR_OK)
+        status = queue_join(&s.q, store, drr_reasoner_id(reasoner), drr_prompts_id(prompts),
+                            options->lease_seconds ? (double)options->lease_seconds : 60, err);
+    if (status == DRR_OK)
+        status = distill_run(store, reasoner, prompts, &s.planned, hooks, &s.base, err);
+    drop_claimed(&s);
+    queue_leave(s.q);
+    free(s.endings);
+    return status;
 }

@@ -286,21 +286,30 @@ drr_status queue_claim(queue *q, queue_unit *units, size_t most, bool idle, size
 
 /* ---- the end of a unit */
 
-drr_status queue_done(queue *q, const int64_t *numbers, size_t n, drr_error *err)
+/* The fact is read with a lock that keeps a plan from changing it until this is committed. So either the plan comes
+ * first, and is seen here, or it comes later, and finds these units done when it reopens what is done. */
+drr_status queue_done(queue *q, const int64_t *numbers, size_t n, const char *endings, bool *stale, drr_error *err)
 {
     buffer list = {0};
+    PGresult *r = NULL;
     drr_status status = buffer_puts(&list, "{", err);
     for (size_t i = 0; i < n && status == DRR_OK; i++)
         status = buffer_printf(&list, err, "%s%lld", i ? "," : "", (long long)numbers[i]);
     if (status == DRR_OK)
         status = buffer_puts(&list, "}", err);
-    const char *const values[] = {q->name, list.data};
+    const char *const values[] = {q->name, list.data, endings};
     if (status == DRR_OK && n)
-        status = pg_query(q->store, NULL,
-                          "WITH d AS (UPDATE drr_units SET state=1, worker=NULL, lease_until=NULL, why=NULL"
-                          " WHERE unit=ANY($2::bigint[]) AND worker=$1 AND state=0 RETURNING 1)"
-                          " UPDATE drr_workers SET units=units+(SELECT count(*) FROM d) WHERE name=$1",
-                          2, values, "marking work as done", err);
+        status = pg_query(q->store, &r,
+                          "WITH f AS (SELECT 1 FROM drr_facts WHERE name='" QUEUE_ENDINGS "' AND value=$3 FOR SHARE),"
+                          " c AS (SELECT count(*)::int AS same FROM f),"
+                          " d AS (UPDATE drr_units SET state=same, tries=greatest(tries-1+same, 0), worker=NULL,"
+                          " lease_until=NULL, why=NULL FROM c WHERE unit=ANY($2::bigint[]) AND worker=$1 AND state=0"
+                          " RETURNING state), w AS (UPDATE drr_workers SET"
+                          " units=units+(SELECT count(*) FROM d WHERE state=1) WHERE name=$1) SELECT same FROM c",
+                          3, values, "marking work as done", err);
+    if (r && pg_uint(r, 0, 0) == 0)
+        *stale = true;
+    PQclear(r);
     buffer_clear(&list);
     return status;
 }

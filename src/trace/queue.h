@@ -11,12 +11,13 @@ bool store_has_queue(const drr_store *store);
 
 typedef struct queue_question {
     const char *task, *id;
-    const char *record; /* the question as one JSON line (task_to_record), so that workers need no file */
+    const char *record; /* the question as one JSON line (task_record), so that workers need no file */
 } queue_question;
 /* Adds `samples` units for each question; those that are there stay as they are. One commit. */
 drr_status queue_plan(drr_store *store, const char *reasoner, const char *prompt, const queue_question *questions,
                       size_t n, uint32_t samples, drr_error *err);
-/* Failed units and those set aside may be tried again; with `done` those that are done may be looked at again. */
+/* Failed units and those set aside may be tried again; with `done` those that are done may be looked at again. `done`
+ * is right only in one batch with the change of the fact QUEUE_ENDINGS that asks for it, and after it. */
 drr_status queue_reopen(drr_store *store, const char *reasoner, const char *prompt, bool done, drr_error *err);
 
 typedef struct queue queue; /* one worker's hold on the work of one reasoner and prompt */
@@ -37,8 +38,12 @@ enum { QUEUE_TRIES = 3 }; /* workers that a unit may lose before it is set aside
 /* Claims at most `most` units, and none where nothing is free. A unit that two workers died with is given to one that
  * is `idle`, and alone: so one that kills its worker takes no other with it the third time. */
 drr_status queue_claim(queue *q, queue_unit *units, size_t most, bool idle, size_t *n, drr_error *err);
-/* Marks units as done; one that another worker holds by now is left to it. */
-drr_status queue_done(queue *q, const int64_t *numbers, size_t n, drr_error *err);
+/* The store's fact that says where a sample ends. A unit is done by one value of it. */
+#define QUEUE_ENDINGS "endings"
+/* Marks units as done; one that another worker holds by now is left to it. endings: the fact as this worker went by it.
+ * Where the store has another by now, which nothing can change meanwhile, the units are given back instead, this counts
+ * as no try, and *stale becomes true; else it stays. */
+drr_status queue_done(queue *q, const int64_t *numbers, size_t n, const char *endings, bool *stale, drr_error *err);
 drr_status queue_failed(queue *q, int64_t number, const char *why, drr_error *err);
 drr_status queue_release(queue *q, drr_error *err);          /* all that this worker holds */
 void queue_note(queue *q, uint64_t traces, uint64_t tokens); /* for the fleet's table: this worker's totals */

@@ -297,6 +297,44 @@ def test_two_plans(server, answers):
     check("of two runs with other settings one is refused", codes == [0, 1], codes, *[words_of(run) for run in runs])
 
 
+def test_more_turns(server, answers):
+    """More turns planned beside running workers: no sample stays at the turns of the plan that its worker began with."""
+    data = questions("turns.jsonl", 60)
+    base = ["--data", data, "--model", "made", "--samples", "1", "--max-tokens", "40"]
+    answers.pause = 0.02
+    alone = drr("distill", "--reasoner", answers.url, "--out", "turns.db", *base, "--turns", "3", "--width", "64")
+    answers.pause = 0.1
+    runs = []
+    for turns in (1, 2, 3):
+        runs.append(start(answers, "--store", server.url, *base, "--turns", str(turns)))
+        for _ in range(200):  # until it has planned, and something is done by that
+            if server.sql("select to_regclass('drr_units') is not null") == "t" and \
+                    server.sql(f"select value like '{turns} turns%' from drr_facts where name='endings'") == "t" and \
+                    int(server.sql("select count(*) from drr_units where state=1")) >= 8:
+                break
+            time.sleep(.05)
+    alive_then = len(alive(runs))
+    codes = [run.wait(60) for run in runs]
+    left = fleet(server.url)
+    ours, theirs = export(server.url, "turns-out.jsonl"), export("turns.db", "turns-alone.jsonl")
+    check("plans of more turns beside running workers: all work on to the end", alive_then == 3 and codes == [0, 0, 0] and
+          left.get("done") == 60 and not left.get("todo") and not left.get("held"), alive_then, codes, left, *[words_of(r) for r in runs])
+    check(f"the {len(theirs)} traces are those of the last plan alone", alone.returncode == 0 and ours == theirs and
+          {t["turn"] for t in theirs} == {0, 1, 2}, len(ours), len(theirs), *[words_of(run) for run in runs])
+    with open(runs[0].log) as log:
+        check("a worker says that the plan has changed", "another run has changed the plan to 3 turns, 0.1 forced;" in log.read(), words_of(runs[0]))
+    check("what it gave back counts as no try", server.sql("select max(tries) from drr_units") == "1")
+    # A plan that breaks off before it has reopened what is done: it is as if it had not been.
+    server.sql("create function stop() returns trigger language plpgsql as $$ begin raise exception 'stopped here'; end $$")
+    server.sql("create trigger stop before update on drr_units for each row when (old.state=1) execute function stop()")
+    more = ["distill", "--reasoner", answers.url, "--store", server.url, *base, "--turns", "4", "--width", "64"]
+    broken = drr(*more)
+    server.sql("drop trigger stop on drr_units")
+    done = drr(*more)
+    check("a plan that broke off is made whole by the same command", broken.returncode == 1 and "stopped here" in broken.last and
+          done.returncode == 0 and server.sql("select max(turn) from drr_traces") == "3", broken.stderr, done.stderr)
+
+
 def test_full_disk(server, answers):
     """The tables on a disk of 3 MiB, where this user may mount one."""
     small = os.path.join(WORK, "small")
@@ -363,7 +401,8 @@ def main():
             test_reading(server)
             test_refusals(server, answers, data)
         test_two_writers(answers)
-        for name, test in (("full", test_full_disk), ("deadly", test_deadly), ("failing", test_failing), ("leaving", test_leaving), ("two", test_two_plans)):
+        for name, test in (("full", test_full_disk), ("deadly", test_deadly), ("failing", test_failing), ("leaving", test_leaving),
+                           ("two", test_two_plans), ("turns", test_more_turns)):
             with fresh(name) as server:
                 test(server, answers)
         code = waiting.wait(120)

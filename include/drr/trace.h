@@ -84,7 +84,7 @@ bool drr_store_is_url(const char *name);
 drr_status drr_store_open_read(drr_store **store, const char *name, drr_error *err);
 void drr_store_close(drr_store *store);
 /* Appends; a trace with the same (task,id,reasoner,prompt,sample,turn) is left as it is and *added is false.
- * Durable when the call returns, unless a batch is open (drr_store_batch). */
+ * Durable when the call returns. */
 drr_status drr_store_append(drr_store *store, const drr_trace *trace, bool *added, drr_error *err);
 
 /* Which traces to read; NULL or negative fields mean any. */

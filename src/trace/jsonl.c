@@ -4,6 +4,7 @@
 #include "trace/sqlite_internal.h"
 
 #include <errno.h>
+#include <float.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,6 +125,28 @@ static drr_status read_count(uint32_t *count, json_t *object, const char *field,
     return DRR_OK;
 }
 
+/* NaN where it is not known. A number that only a double can hold would become infinite. */
+static drr_status read_float(float *to, json_t *object, const char *field, const char *where, drr_error *err)
+{
+    const double value = json_number_or(object, field, (double)NAN);
+    if (fabs(value) > (double)FLT_MAX)
+        return error_set(err, DRR_E_FORMAT, "%s: \"%s\" is %g, which is too large", where, field, value);
+    *to = (float)value;
+    return DRR_OK;
+}
+
+static drr_status read_stats(drr_token_stats *stats, json_t *object, const char *where, drr_error *err)
+{
+    char place[600];
+    snprintf(place, sizeof place, "%s: stats", where);
+    drr_status status = read_count(&stats->n, object, "n", place, err);
+    if (status == DRR_OK)
+        status = read_count(&stats->answer_n, object, "answer_n", place, err);
+    for (size_t i = 0; status == DRR_OK && i < N_STAT_FIELDS; i++)
+        status = read_float(stat_field(stats, i), object, stat_fields[i].name, place, err);
+    return status;
+}
+
 drr_status trace_from_json(drr_trace *trace, json_t *o, const char *where, drr_error *err)
 {
     drr_trace t = {0};
@@ -143,10 +166,11 @@ drr_status trace_from_json(drr_trace *trace, json_t *o, const char *where, drr_e
     for (size_t i = 0; status == DRR_OK && i < sizeof texts / sizeof *texts; i++)
         status = copy_string(texts[i].to, o, texts[i].field, where, err);
     if (status == DRR_OK) {
+        const char *answer = json_string_or(o, "answer", NULL), *feedback = json_string_or(o, "feedback", NULL);
         t.gold = string_copy(json_is_string(gold) ? json_string_value(gold) : "");
-        t.answer = string_copy(json_string_or(o, "answer", NULL));
-        t.feedback = string_copy(json_string_or(o, "feedback", NULL));
-        if (!t.gold || (json_string_or(o, "answer", NULL) && !t.answer))
+        t.answer = string_copy(answer);
+        t.feedback = string_copy(feedback);
+        if (!t.gold || (answer && !t.answer) || (feedback && !t.feedback))
             status = error_memory(err);
     }
     if (status == DRR_OK)
@@ -166,6 +190,10 @@ drr_status trace_from_json(drr_trace *trace, json_t *o, const char *where, drr_e
         status = trace_steps_from_json(&t, json_object_get(o, "steps"), where, err);
     if (status == DRR_OK && json_string_or(o, "hidden", NULL))
         status = hidden_from_text(&t.hidden, &t.hidden_size, json_string_or(o, "hidden", NULL), where, err);
+    if (status == DRR_OK)
+        status = read_float(&t.temperature, o, "temperature", where, err);
+    if (status == DRR_OK && json_is_object(json_object_get(o, "stats")))
+        status = read_stats(&t.stats, json_object_get(o, "stats"), where, err);
     if (status != DRR_OK)
         goto done;
     const char *kind = json_string_or(o, "kind", NULL);
@@ -176,18 +204,10 @@ drr_status trace_from_json(drr_trace *trace, json_t *o, const char *where, drr_e
     t.seed = strtoull(json_string_or(o, "seed", "0"), NULL, 10);
     t.forced = json_bool_or(o, "forced", false);
     t.seconds = json_number_or(o, "seconds", 0);
-    t.temperature = (float)json_number_or(o, "temperature", (double)NAN);
     const char *finish = json_string_or(o, "finish", "stop");
     for (int f = 0; f < 5; f++)
         if (strcmp(finish, drr_finish_name((drr_finish)f)) == 0)
             t.finish = (drr_finish)f;
-    json_t *stats = json_object_get(o, "stats");
-    if (json_is_object(stats)) {
-        t.stats.n = (uint32_t)json_number_or(stats, "n", 0);
-        t.stats.answer_n = (uint32_t)json_number_or(stats, "answer_n", 0);
-        for (size_t i = 0; i < N_STAT_FIELDS; i++)
-            *stat_field(&t.stats, i) = (float)json_number_or(stats, stat_fields[i].name, (double)NAN);
-    }
 done:
     if (status == DRR_OK)
         *trace = t;

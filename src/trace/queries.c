@@ -18,6 +18,12 @@ static float column_float(sqlite3_stmt *q, int column)
     return sqlite3_column_type(q, column) == SQLITE_NULL ? NAN : (float)sqlite3_column_double(q, column);
 }
 
+/* Memory was out for a column that may be NULL, and is not; text: the column as it was read. */
+static bool column_lost(sqlite3_stmt *q, int column, const char *text)
+{
+    return !text && sqlite3_column_type(q, column) != SQLITE_NULL;
+}
+
 /* What the schema promises of a row. A damaged file breaks it without SQLite's notice. */
 static bool row_is_whole(sqlite3_stmt *q)
 {
@@ -67,11 +73,10 @@ static drr_status read_row(drr_trace *t, sqlite3_stmt *q, const drr_store *store
                      .steps_rollouts = (uint32_t)sqlite3_column_int64(q, 31),
                      .steps_tokens = (uint32_t)sqlite3_column_int64(q, 32)};
     const char *steps = (const char *)sqlite3_column_text(q, 30);
-    const bool lacks_steps = !steps && sqlite3_column_type(q, 30) != SQLITE_NULL;
-    drr_status status =
-        t->task && t->id && t->reasoner && t->prompt && t->question && t->gold && t->text && !lacks_steps
-            ? trace_steps_from_text(t, steps, store->name, err)
-            : error_memory(err);
+    const bool lost = column_lost(q, 10, t->feedback) || column_lost(q, 13, t->answer) || column_lost(q, 30, steps);
+    drr_status status = t->task && t->id && t->reasoner && t->prompt && t->question && t->gold && t->text && !lost
+                            ? trace_steps_from_text(t, steps, store->name, err)
+                            : error_memory(err);
     const void *hidden = status == DRR_OK ? sqlite3_column_blob(q, 33) : NULL;
     const size_t hidden_size = (size_t)sqlite3_column_bytes(q, 33);
     if (status == DRR_E_FORMAT || (hidden && !hidden_is_whole(hidden, hidden_size)))

@@ -167,7 +167,7 @@ void strategy_end(loop *l, seeker *s)
     drr_result *r = s->result;
     /* Samples arrive in any order; the ledger, and who of equals came first, follow their numbers. */
     const bool samples = loop_draws_samples(l, s);
-    if (samples)
+    if (samples && r->n_turns) /* none where nothing was asked */
         qsort(r->turns, r->n_turns, sizeof *r->turns, turn_compare);
     if (l->policy->strategy != DRR_STRATEGY_DRR || samples) /* else the verdicts are given */
         loop_judge_turns(l, s);

@@ -65,7 +65,7 @@ class Handler(fault_server.Handler):
         self.event({"role": "assistant", "content": ""})
         for piece in re.findall(r"\S+\s*", text):
             time.sleep(self.server.pause)
-            self.event({"content": piece}, logprob=-0.25 if body.get("logprobs") else None)
+            self.event({"content": piece}, logprobs=self.logprobs([piece]) if body.get("logprobs") else None)
         self.event({}, finish)
         if self.server.counts:
             self.chunk("data: " + json.dumps({"choices": [], "usage": USAGE}) + "\n\n")

@@ -119,28 +119,27 @@ static void name_part(char *name, size_t size, const plan *p)
              (unsigned long long)p->seed);
 }
 
+static plan plan_at(const suite *s, size_t k)
+{
+    return (plan){.reasoner = &s->reasoners[k / s->n_critics], .critic = &s->critics[k % s->n_critics]};
+}
+
 /* Parts are called after reasoner and critic, "a.b": "a" with "b.c" and "a.b" with "c" would share a folder. */
 static drr_status check_parts(const suite *s, drr_error *err)
 {
-    for (size_t i = 0; i < s->n_reasoners; i++) {
-        const char *longer = s->reasoners[i].name;
-        for (size_t j = 0; j < s->n_reasoners; j++) {
-            const char *shorter = s->reasoners[j].name;
-            const size_t n = strlen(shorter);
-            if (strncmp(longer, shorter, n) != 0 || longer[n] != '.')
-                continue;
-            for (size_t a = 0; a < s->n_critics; a++)
-                for (size_t b = 0; b < s->n_critics; b++) {
-                    const char *rest = longer + n + 1, *whole = s->critics[b].name, *end = s->critics[a].name;
-                    const size_t n_rest = strlen(rest);
-                    if (strncmp(whole, rest, n_rest) == 0 && whole[n_rest] == '.' &&
-                        strcmp(whole + n_rest + 1, end) == 0)
-                        return error_set(
-                            err, DRR_E_FORMAT,
-                            "%s: reasoner %s with critic %s and reasoner %s with critic %s are both called "
-                            "%s.%s: give one of them another name",
-                            s->path, longer, end, shorter, whole, longer, end);
-                }
+    char name[PART_NAME], other[PART_NAME];
+    for (size_t k = 1; k < s->n_reasoners * s->n_critics; k++) {
+        const plan p = plan_at(s, k);
+        name_part(name, sizeof name, &p);
+        for (size_t m = 0; m < k; m++) {
+            const plan q = plan_at(s, m);
+            name_part(other, sizeof other, &q);
+            if (strcmp(name, other) == 0)
+                return error_set(err, DRR_E_FORMAT,
+                                 "%s: reasoner %s with critic %s and reasoner %s with critic %s are both called %s.%s: "
+                                 "give one of them another name",
+                                 s->path, p.reasoner->name, p.critic->name, q.reasoner->name, q.critic->name,
+                                 p.reasoner->name, p.critic->name);
         }
     }
     return DRR_OK;

@@ -88,21 +88,17 @@ drr_status suite_folds_check(const suite_folds *f, const drr_dataset *data, uint
 
 /* ---- what the critics are, as a hash */
 
-/* identity: of the traces as they were divided. The file's own bytes would not do: what a writer has put beside a store
+/* identity: of the encoder and of the traces as they were divided. The file's own bytes would not do: what a writer has
+ * put beside a store
  * (-wal) is read with it, and a database is no file. */
 static drr_status sign(suite_folds *f, uint64_t identity, drr_error *err)
 {
     const drr_train_options *o = &f->critic->train;
-    char path[4096], weights[4200];
     buffer b = {0};
     sha256 h;
     drr_status status = buffer_printf(&b, err, "traces %016llx\n", (unsigned long long)identity);
     if (status == DRR_OK)
         status = suite_sign_file(&b, "encoder", o->encoder, err);
-    if (status == DRR_OK && drr_cache_path(path, sizeof path, o->encoder, "encoder", NULL) == DRR_OK) {
-        snprintf(weights, sizeof weights, "%s/model.safetensors", path);
-        status = suite_sign_file(&b, "weights", weights, err);
-    }
     if (status == DRR_OK)
         status = buffer_printf(&b, err,
                                "drr %s folds %u reasoner %s task %s kind %d head %d steps %d alone %d fresh %d epochs "

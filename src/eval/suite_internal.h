@@ -6,7 +6,7 @@
 #include "core/toml.h"
 #include "eval/eval_internal.h"
 
-enum { MOST_LISTED = 64, MOST_FOLDS = 20 };
+enum { MOST_LISTED = 64, MOST_FOLDS = 20, PART_NAME = 200 };
 
 typedef struct suite_data {
     const char *path, *format;
@@ -87,7 +87,7 @@ void suite_folds_clear(suite_folds *f);
 
 /* ---- suite_report.c: the study's one report, of the parts' reports */
 typedef struct suite_part {
-    char name[200];
+    char name[PART_NAME];
     json_t *report; /* as drr_eval gives it; owned */
     char *folder;   /* owned */
 } suite_part;

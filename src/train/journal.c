@@ -132,8 +132,6 @@ static uint64_t mix_rows(uint64_t h, const corpus *c, bool steps)
 
 drr_status work_identity(uint64_t *identity, const corpus *c, const drr_train_options *o, drr_error *err)
 {
-    char folder[4096];
-    bool has_head;
     encoder *e = NULL;
     wordpiece *tokenizer = NULL;
     const double numbers[] = {o->epochs,        o->batch,
@@ -157,9 +155,7 @@ drr_status work_identity(uint64_t *identity, const corpus *c, const drr_train_op
         *identity = mix_rows(h, c, o->steps);
         return DRR_OK;
     }
-    drr_status status = drr_cache_path(folder, sizeof folder, o->encoder, "encoder", err);
-    if (status == DRR_OK)
-        status = encoder_open_hf(&e, &tokenizer, &has_head, folder, o->seed, err);
+    drr_status status = train_open_encoder(&e, &tokenizer, o, err);
     if (status == DRR_OK)
         *identity = mix_rows(hash_bytes(h, e->parameters, e->n_parameters * sizeof(float)), c, o->steps);
     encoder_free(e);

@@ -145,19 +145,23 @@ drr_status train_check_options(const drr_train_options *o, drr_error *err)
     return status == DRR_OK && !isnan(o->target_error) ? check_guarantee_options(o, err) : status;
 }
 
-drr_status drr_train_check(const drr_train_options *o, drr_error *err)
+drr_status train_open_encoder(encoder **e, wordpiece **tokenizer, const drr_train_options *o, drr_error *err)
 {
     char folder[4096];
+    bool has_head;
+    drr_status status = drr_cache_path(folder, sizeof folder, o->encoder, "encoder", err);
+    return status == DRR_OK ? encoder_open_hf(e, tokenizer, &has_head, folder, o->seed, err) : status;
+}
+
+drr_status drr_train_check(const drr_train_options *o, drr_error *err)
+{
     encoder *e = NULL;
     wordpiece *tokenizer = NULL;
-    bool has_head;
     drr_precision precision = o->precision;
     drr_status status = train_check_options(o, err);
     if (status != DRR_OK || o->kind == DRR_CRITIC_PROBE)
         return status;
-    status = drr_cache_path(folder, sizeof folder, o->encoder, "encoder", err);
-    if (status == DRR_OK)
-        status = encoder_open_hf(&e, &tokenizer, &has_head, folder, o->seed, err);
+    status = train_open_encoder(&e, &tokenizer, o, err);
     if (status == DRR_OK)
         status = encoder_set_precision(e, &precision, err);
     encoder_free(e);

@@ -76,13 +76,9 @@ static drr_status measure_part(uint32_t **lengths, size_t *n, const corpus *c, c
 
 static drr_status fill_space(searching *s, drr_error *err)
 {
-    char folder[4096];
-    bool has_head;
     encoder *e = NULL;
     wordpiece *tokenizer = NULL;
-    drr_status status = drr_cache_path(folder, sizeof folder, s->o->encoder, "encoder", err);
-    if (status == DRR_OK)
-        status = encoder_open_hf(&e, &tokenizer, &has_head, folder, s->o->seed, err);
+    drr_status status = train_open_encoder(&e, &tokenizer, s->o, err);
     const uint32_t most = e ? e->shape.n_positions : 0;
     if (status == DRR_OK)
         status = measure_part(&s->train, &s->space.n_train, &s->c, CORPUS_TRAIN, tokenizer, most, s->hooks, err);

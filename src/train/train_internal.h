@@ -41,6 +41,8 @@ void repeats_take(drr_repeats *repeats, const drr_train_result *critic);
 /* ---- options.c */
 drr_status train_check_options(const drr_train_options *o, drr_error *err);
 fit_options train_fit_options(const drr_train_options *o); /* without checkpoint and ranks */
+/* The encoder that is asked for, as it is before training; the caller frees both, also after a failure. */
+drr_status train_open_encoder(encoder **e, wordpiece **tokenizer, const drr_train_options *o, drr_error *err);
 /* DRR_E_ARGUMENT: `what` does not go with a split by trace. */
 drr_status train_refuse_by_trace(const char *what, drr_error *err);
 /* Can these rows train a critic, and with `promises` promise what is asked for? Counts them into the result. */

@@ -85,15 +85,20 @@ static const line side_by_side[] = {{"one?", 0, "Answer: 3", 3},  {"one?", 1, "A
                                     {"one?", 2, "Answer: 7", 0},  {"two?", 0, "Answer: 1", -2},
                                     {"two?", 1, "Answer: 9", -1}, {"two?", 2, NULL, 0}};
 
+static void open_in_parallel(stage *s, drr_critic **question)
+{
+    open_with(s, question, NAN, 0);
+    s->script = (scripted){.lines = side_by_side, .n_lines = 6};
+    s->policy.parallel_below = 0.6;
+    s->policy.samples = 3;
+}
+
 static void below_another_bound_samples_are_drawn_side_by_side_for_one_verdict(void **state)
 {
     (void)state;
     stage s;
     drr_critic *question;
-    open_with(&s, &question, NAN, 0);
-    s.script = (scripted){.lines = side_by_side, .n_lines = 6};
-    s.policy.parallel_below = 0.6;
-    s.policy.samples = 3;
+    open_in_parallel(&s, &question);
     s.policy.max_turns = 1;         /* of answers in sequence */
     s.policy.stop_confidence = 0.1; /* of vote and best-of-n */
     s.policy.threshold = 0.55;
@@ -118,10 +123,7 @@ static void a_question_whose_time_its_critic_took_ends_unasked(void **state)
     (void)state;
     stage s;
     drr_critic *question;
-    open_with(&s, &question, NAN, 0);
-    s.script = (scripted){.lines = side_by_side, .n_lines = 6};
-    s.policy.parallel_below = 0.6;
-    s.policy.samples = 3;
+    open_in_parallel(&s, &question);
     s.policy.max_tokens = 1000;
     s.policy.max_seconds = 1e-9;
     const drr_result *r = solve(&s, &q1, &q2);
